@@ -1,0 +1,223 @@
+"""torch module → `Network`, through a torch.fx trace."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from bounds import operations as ops
+from bounds.builder import NetworkBuilder, Symbol
+from bounds.errors import BoundsError, InvalidInputError, UnsupportedLayerError
+from bounds.network import Network
+
+FUNCTIONS: dict[Any, ops.Handler] = {
+    **dict.fromkeys((F.relu, torch.relu, torch.relu_), ops.relu),
+    **dict.fromkeys((F.dropout,), ops.dropout),
+    **dict.fromkeys((F.linear,), ops.linear),
+    **dict.fromkeys((F.conv1d, F.conv2d), ops.convolution),
+    **dict.fromkeys((F.batch_norm,), ops.batch_norm),
+    **dict.fromkeys((F.avg_pool2d,), ops.average_pool),
+    **dict.fromkeys((torch.flatten,), ops.flatten),
+    **dict.fromkeys((torch.reshape,), ops.reshape),
+    **dict.fromkeys((torch.add, operator.add, operator.iadd), ops.add),
+    **dict.fromkeys((torch.sub, operator.sub, operator.isub), ops.sub),
+    **dict.fromkeys((torch.mul, operator.mul, operator.imul), ops.mul),
+    **dict.fromkeys((torch.div, operator.truediv, operator.itruediv), ops.div),
+    **dict.fromkeys((torch.neg, operator.neg), ops.neg),
+}
+METHODS: dict[str, ops.Handler] = {
+    **dict.fromkeys(("relu", "relu_"), ops.relu),
+    **dict.fromkeys(("add", "add_"), ops.add),
+    **dict.fromkeys(("sub", "sub_"), ops.sub),
+    **dict.fromkeys(("mul", "mul_"), ops.mul),
+    **dict.fromkeys(("div", "div_"), ops.div),
+    **dict.fromkeys(("view", "reshape"), ops.reshape),
+    **dict.fromkeys(("contiguous",), ops.identity),
+    "neg": ops.neg,
+    "flatten": ops.flatten,
+    "size": ops.size,
+}
+#: Targets that change their input in place, and targets whose output shares its input's memory.
+IN_PLACE = {torch.relu_, operator.iadd, operator.isub, operator.imul, operator.itruediv}
+VIEWS = {torch.flatten, torch.reshape, "view", "reshape", "flatten", "contiguous", F.dropout}
+VIEW_MODULES = (nn.Flatten, nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d)
+
+
+def from_torch(
+    model: nn.Module, input_shape: Sequence[int], *, dtype: torch.dtype | None = None
+) -> Network:
+    """Read a torch module into a `Network`.
+
+    Args:
+        model: an `nn.Sequential`, or any module that torch.fx traces to Linear, Conv1d/2d, ReLU, BatchNorm1d/2d and
+            Dropout in eval mode, AvgPool2d, Flatten and reshape, Identity, sums, and constant add, sub, mul and div.
+        input_shape: the shape of one sample, without the batch axis.
+        dtype: torch.float32 or torch.float64; default: that of the model's parameters.
+
+    Raises:
+        UnsupportedLayerError: names the first layer or attribute that is not modelled, with the remedy.
+        InvalidInputError: shapes that do not fit, NaN or infinite parameters, a dtype that is not floating.
+    """
+    if not isinstance(model, nn.Module):
+        raise InvalidInputError(
+            f"Network.from_torch got a {type(model).__name__}, expected a torch.nn.Module: pass the model itself."
+        )
+    numbers = [t for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()]
+    dtype = dtype or (numbers[0].dtype if numbers else torch.get_default_dtype())
+    device = numbers[0].device if numbers else torch.get_default_device()
+    build = NetworkBuilder(input_shape, dtype, device)
+    # An nn.Linear given on its own would be traced through; inside a Sequential it stays a layer with a name.
+    try:
+        graph = fx.symbolic_trace(nn.Sequential(model))
+    except BoundsError:
+        raise
+    except Exception as error:  # whatever the model's own forward raises under tracing
+        raise UnsupportedLayerError(
+            f"torch.fx cannot trace {type(model).__name__} ({error}): remove control flow that depends on the input."
+        ) from error
+    output = _Reader(graph, build).run(build.input)
+    if not isinstance(output, Symbol):
+        raise UnsupportedLayerError(
+            f"{type(model).__name__} returns {type(output).__name__}, expected one tensor that depends on its input: "
+            "wrap the model so that it returns its logits."
+        )
+    return build.finish(output)
+
+
+class _Reader(fx.Interpreter):
+    """Runs the traced graph on a `Symbol`; what does not depend on the input runs as itself and stays a constant."""
+
+    def __init__(self, graph: fx.GraphModule, build: NetworkBuilder) -> None:
+        super().__init__(graph, garbage_collect_values=False)
+        self.extra_traceback = False
+        self.build = build
+
+    def run_node(self, n: fx.Node) -> Any:
+        stack = n.meta.get("nn_module_stack") or {}
+        inside = next(reversed(stack)) if stack else ""
+        name = n.target if n.op == "call_module" else f"{inside}.{n.name}" if inside else n.name
+        self.build.at = str(name).removeprefix("0.")
+        if n.op == "placeholder" and n is not next(iter(self.module.graph.nodes)):
+            raise self.build.refuse("the model has several inputs", "give it one input tensor")
+        if self._in_place(n) and not _sole_use(n.all_input_nodes[0]):
+            raise self.build.refuse(
+                "it changes in place a tensor that is used elsewhere", "use the variant that is not in place"
+            )
+        return super().run_node(n)
+
+    def _in_place(self, n: fx.Node) -> bool:
+        if n.op == "call_module":
+            return getattr(self.fetch_attr(str(n.target)), "inplace", False)
+        if n.op == "call_method":
+            return str(n.target).endswith("_")
+        return n.target in IN_PLACE or bool(n.kwargs.get("inplace", False))
+
+    def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if target is getattr and isinstance(args[0], Symbol) and args[1] == "shape":
+            return ops.size(self.build, args[0])
+        if target is operator.getitem and isinstance(args[0], tuple):
+            return super().call_function(target, args, kwargs)
+        if not _depends(args, kwargs):
+            return super().call_function(target, args, kwargs)
+        return self._translate(
+            FUNCTIONS.get(target), getattr(target, "__name__", str(target)), args, kwargs
+        )
+
+    def call_method(self, target: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if not _depends(args, kwargs):
+            return super().call_method(target, args, kwargs)
+        return self._translate(METHODS.get(target), f"Tensor.{target}", args, kwargs)
+
+    def call_module(self, target: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return read_layer(self.build, self.fetch_attr(target), args[0])
+
+    def _translate(
+        self, handler: ops.Handler | None, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        if handler is None:
+            raise ops.unsupported(self.build, name)
+        try:
+            return handler(self.build, *args, **kwargs)
+        except TypeError as error:  # an argument that the handler does not know
+            raise ops.unsupported(self.build, f"{name} as called here ({error})") from error
+
+
+def read_layer(build: NetworkBuilder, layer: nn.Module, x: Symbol) -> Symbol:
+    """Translate one layer module. Exact types only: a subclass may compute something else."""
+    if layer._forward_hooks or layer._forward_pre_hooks:
+        raise build.refuse(
+            "it has forward hooks, whose effect is not modelled",
+            "remove the hooks (for spectral or weight norm, remove the reparametrisation)",
+        )
+    kind = type(layer)
+    if kind is nn.Linear:
+        return build.linear(x, layer.weight, layer.bias)
+    if kind in (nn.Conv1d, nn.Conv2d):
+        if layer.padding_mode != "zeros":
+            raise build.refuse(
+                f"padding_mode={layer.padding_mode!r} is not modelled", "use padding_mode='zeros'"
+            )
+        return build.convolution(
+            x,
+            layer.weight,
+            layer.bias,
+            stride=layer.stride,
+            padding=layer.padding,
+            dilation=layer.dilation,
+            groups=layer.groups,
+        )
+    if kind is nn.ReLU:
+        return build.relu(x)
+    if kind is nn.Flatten:
+        return build.flatten(x, layer.start_dim, layer.end_dim)
+    if kind in (nn.BatchNorm1d, nn.BatchNorm2d):
+        return build.batch_norm(
+            x,
+            layer.running_mean,
+            layer.running_var,
+            layer.weight,
+            layer.bias,
+            layer.eps,
+            training=layer.training,
+        )
+    if kind is nn.AvgPool2d:
+        return build.average_pool(
+            x,
+            layer.kernel_size,
+            stride=layer.stride,
+            padding=layer.padding,
+            ceil_mode=layer.ceil_mode,
+            count_include_pad=layer.count_include_pad,
+            divisor=layer.divisor_override,
+        )
+    if kind in (nn.Dropout, nn.Dropout1d, nn.Dropout2d):
+        return ops.dropout(build, x, layer.p, layer.training)
+    if kind is nn.Identity:
+        return x
+    raise ops.unsupported(build, kind.__name__)
+
+
+def _depends(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    found: list[Any] = []
+    fx.node.map_aggregate(
+        (args, kwargs), lambda a: found.append(a) if isinstance(a, Symbol) or a is ops.BATCH else a
+    )
+    return bool(found)
+
+
+def _sole_use(node: fx.Node) -> bool:
+    """Whether nothing but one consumer sees this node's memory, looking through views of it."""
+    if len(node.users) > 1:
+        return False
+    if node.op == "placeholder":
+        return True
+    shares = node.target in VIEWS
+    if node.op == "call_module":
+        owner: Any = node.graph.owning_module
+        shares = isinstance(owner.get_submodule(node.target), VIEW_MODULES)
+    return not shares or _sole_use(node.all_input_nodes[0])

@@ -6,8 +6,8 @@ over the three vertices (l, 0), (0, 0), (u, u) of its triangle:
 
     d(ν) = constant + min over X of ⟨c, x⟩ + Σ_i min(−ν_i l_i, 0, (ĉ_i − ν_i) u_i),
 
-where ĉ_i is the coefficient that arrives at z_i from later layers (Wong & Kolter 2018, eq. 5, for any choice of ν
-rather than their one). d is concave and d(ν) ≤ LP optimum; max d = LP optimum. Every method of this package ends here.
+where ĉ_i is the coefficient that arrives at z_i from later layers (Wong & Kolter 2018, arXiv 1711.00851, eq. 5, for any
+choice of ν rather than theirs). d is concave and d(ν) ≤ LP optimum; max d = LP optimum. Every method ends here.
 """
 
 from __future__ import annotations
@@ -29,43 +29,54 @@ MultiplierRule = Callable[[int, Tensor, ReluBounds], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class DualPoint:
-    """Where d was evaluated: its value (batch, rows), ν and ĉ at each ReLU, and c at the input."""
+    """One ν a row, and all that the backward pass learnt with it.
 
-    value: Tensor
-    multipliers: tuple[Tensor, ...]
-    arriving: tuple[Tensor, ...]
+    constant: (batch, rows). at_input: c, (batch, rows, *input_shape). multipliers and arriving: ν and ĉ at each ReLU that
+    the rows depend on, keyed by its position in `Network.relus`, each (batch, rows, *shape).
+    """
+
+    constant: Tensor
     at_input: Tensor
+    multipliers: dict[int, Tensor]
+    arriving: dict[int, Tensor]
+
+    def value(self, box: Box, relu_bounds: Sequence[ReluBounds]) -> Tensor:
+        """d(ν), of shape (batch, rows)."""
+        value = self.constant + box.minimum(self.at_input)
+        for position, nu in self.multipliers.items():
+            neurons = relu_bounds[position]
+            value = value + neurons.minimum(nu, self.arriving[position]).flatten(2).sum(2)
+        return value
+
+    def negated(self) -> DualPoint:
+        """−ν for the negated rows: what the same pass gives for them where the rule is odd in ĉ."""
+        return DualPoint(
+            -self.constant,
+            -self.at_input,
+            {k: -nu for k, nu in self.multipliers.items()},
+            {k: -c for k, c in self.arriving.items()},
+        )
 
 
-def evaluate(
+def backward_pass(
     network: Network,
-    box: Box,
     relu_bounds: Sequence[ReluBounds],
     start: int,
     coefficients: Tensor,
     rule: MultiplierRule,
 ) -> DualPoint:
-    """d(ν) for the rows ⟨coefficients, node `start`⟩, with ν chosen by `rule` as the pass reaches each ReLU.
+    """The dual point of the rows ⟨coefficients, node `start`⟩, with ν chosen by `rule` as the pass reaches each ReLU.
 
-    coefficients: (batch, rows, *shape of the node). The value does not include the specification's d.
+    coefficients: (batch, rows, *shape of the node). The specification's d is no part of the point.
     """
-    triangles = coefficients.new_zeros(coefficients.shape[:2])
     multipliers: dict[int, Tensor] = {}
     arrived: dict[int, Tensor] = {}
 
     def through(position: int, arriving: Tensor) -> Tensor:
-        nonlocal triangles
         neurons = relu_bounds[position]
         nu = torch.where(neurons.unstable.unsqueeze(1), rule(position, arriving, neurons), 0.0)
-        triangles = triangles + neurons.minimum(nu, arriving).flatten(2).sum(2)
         multipliers[position], arrived[position] = nu, arriving
         return nu + arriving * neurons.active.unsqueeze(1)
 
     constant, at_input = network.backward(start, coefficients, through)
-    positions = sorted(multipliers)
-    return DualPoint(
-        value=constant + box.minimum(at_input) + triangles,
-        multipliers=tuple(multipliers[k] for k in positions),
-        arriving=tuple(arrived[k] for k in positions),
-        at_input=at_input,
-    )
+    return DualPoint(constant, at_input, multipliers, arrived)

@@ -1,0 +1,30 @@
+"""LP-exact bounds for ReLU networks, each with a certificate and a proved gap."""
+
+from bounds.certificate import Certificate
+from bounds.errors import BoundsError, InvalidInputError, ModelFileError, UnsupportedLayerError
+from bounds.input_sets import Ball, Box
+from bounds.network import Network
+from bounds.relaxation import Relaxation, relax
+from bounds.solution import Solution, Status
+from bounds.solve import solve
+from bounds.specification import Specification, margins
+from bounds.triangle import ReluBounds
+
+__all__ = [
+    "Ball",
+    "BoundsError",
+    "Box",
+    "Certificate",
+    "InvalidInputError",
+    "ModelFileError",
+    "Network",
+    "Relaxation",
+    "ReluBounds",
+    "Solution",
+    "Specification",
+    "Status",
+    "UnsupportedLayerError",
+    "margins",
+    "relax",
+    "solve",
+]

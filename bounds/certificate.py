@@ -1,0 +1,41 @@
+"""The evidence behind a bound: one multiplier an unstable neuron a row, and one feasible point a row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from bounds.dual import backward_pass
+from bounds.primal import upper_bound
+from bounds.relaxation import Relaxation
+
+
+@dataclass(frozen=True, eq=False)
+class Certificate:
+    """ν and (x, z) of every LP; `lower` and `upper` follow from them and the relaxation by one pass each.
+
+    multipliers: ν at each ReLU, (batch, rows, *shape), 0 at stable neurons.
+    point: x, (batch, rows, *input_shape). post_activations: z at each ReLU, clamped to feasibility when evaluated.
+    """
+
+    multipliers: tuple[Tensor, ...]
+    point: Tensor
+    post_activations: tuple[Tensor, ...]
+
+    def lower(self, relaxation: Relaxation) -> Tensor:
+        """d(ν): a lower bound of the LP whatever the multipliers are; (batch, rows)."""
+        dual_point = backward_pass(
+            relaxation.network,
+            relaxation.relu_bounds,
+            len(relaxation.network.nodes) - 1,
+            relaxation.C,
+            lambda position, arriving, neurons: self.multipliers[position],
+        )
+        return dual_point.value(relaxation.box, relaxation.relu_bounds) + relaxation.d
+
+    def upper(self, relaxation: Relaxation) -> Tensor:
+        """The objective at the feasible point; (batch, rows)."""
+        return upper_bound(
+            relaxation, self.point, lambda position, low, high: self.post_activations[position]
+        )

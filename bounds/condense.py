@@ -1,0 +1,121 @@
+"""The LP without its stable neurons: what the interior point works on.
+
+Number the unstable neurons of an input 1 … n in layer order and write x = lower + width ∘ b with 0 ≤ b ≤ 1. Then
+
+    ẑ = A b + L z + e,    objective = c_x · b + c_z · z + c_0,
+
+with L strictly lower block-triangular. One backward pass a layer, which stops at unstable neurons, gives the rows.
+
+Inputs of a batch differ in which neurons are unstable. Each layer's block is as wide as the widest input needs, and the
+others fill up with idle neurons: no coefficients, bounds −1 and 1, so that they neither depend on nor add anything.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bounds.intermediate import CHUNK
+from bounds.relaxation import Relaxation
+
+
+@dataclass(frozen=True, eq=False)
+class CondensedLP:
+    """B inputs with S rows each: A (B, n, d), L (B, n, n), e, lower and upper (B, n), c_x (B, S, d), c_z (B, S, n), c_0 (B, S).
+
+    layers: the start of each layer's block, and n. columns: the flat input coordinates that b stands for. chosen: for
+    each ReLU the flat indices (B, block) of its unstable neurons, and which of them are real (the others are idle).
+    """
+
+    A: Tensor
+    L: Tensor
+    e: Tensor
+    lower: Tensor
+    upper: Tensor
+    c_x: Tensor
+    c_z: Tensor
+    c_0: Tensor
+    layers: tuple[int, ...]
+    columns: Tensor
+    chosen: tuple[tuple[Tensor, Tensor], ...]
+
+    def scatter(self, relaxation: Relaxation, values: Tensor) -> tuple[Tensor, ...]:
+        """(B, S, n) values as one (B, S, *shape) tensor a ReLU, with 0 at stable neurons."""
+        rows, found = values.shape[1], []
+        for neurons, (index, real), start in zip(
+            relaxation.relu_bounds, self.chosen, self.layers, strict=False
+        ):
+            flat = values.new_zeros(len(values), rows, neurons.lower[0].numel())
+            block = values[:, :, start : start + index.shape[1]] * real.unsqueeze(1)
+            # Idle neurons share indices with stable ones, and add 0 there.
+            flat.scatter_add_(2, index.unsqueeze(1).expand_as(block), block)
+            found.append(flat.unflatten(2, neurons.lower.shape[1:]))
+        return tuple(found)
+
+    def point(self, relaxation: Relaxation, b: Tensor) -> Tensor:
+        """The inputs (B, S, *input_shape) that b (B, S, d) stands for, inside the box to the last bit."""
+        lower, upper = (t.flatten(1).unsqueeze(1) for t in (relaxation.box.lower, relaxation.box.upper))
+        x = lower.expand(-1, b.shape[1], -1).clone()
+        x[:, :, self.columns] += b * (upper - lower)[:, :, self.columns]
+        return torch.minimum(x, upper).unflatten(2, relaxation.box.lower.shape[1:])
+
+
+def condense(relaxation: Relaxation) -> CondensedLP:
+    """Eliminate the stable neurons and the inputs that cannot move. The relaxation's tensors must be detached."""
+    network, box = relaxation.network, relaxation.box
+    width = (box.upper - box.lower).flatten(1)
+    columns = (width > 0).any(0).nonzero().squeeze(1)
+    chosen = []
+    for neurons in relaxation.relu_bounds:
+        unstable = neurons.unstable.flatten(1)
+        counts = unstable.sum(1)
+        index = torch.argsort(unstable, dim=1, descending=True, stable=True)[:, : int(counts.max())]
+        chosen.append((index, torch.arange(index.shape[1], device=counts.device) < counts[:, None]))
+    sizes = [index.shape[1] for index, _ in chosen]
+    layers = (0, *torch.tensor(sizes).cumsum(0).tolist())
+    n = layers[-1]
+
+    def rows_of(start: int, coefficients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The coefficients on b and on z, and the constant, of rows (B, R, *shape) of node `start`."""
+        on_z = coefficients.new_zeros(*coefficients.shape[:2], n)
+
+        def stop_at_unstable(position: int, arriving: Tensor) -> Tensor:
+            index, real = chosen[position]
+            block = arriving.flatten(2).gather(
+                2, index.unsqueeze(1).expand(-1, arriving.shape[1], -1)
+            )
+            on_z[:, :, layers[position] : layers[position + 1]] = block * real.unsqueeze(1)
+            return arriving * relaxation.relu_bounds[position].active.unsqueeze(1)
+
+        constant, on_x = network.backward(start, coefficients, stop_at_unstable)
+        on_x = on_x.flatten(2)
+        constant = constant + (on_x * box.lower.flatten(1).unsqueeze(1)).sum(2)
+        return (on_x * width.unsqueeze(1))[:, :, columns], on_z, constant
+
+    batch = len(box)
+    A = width.new_zeros(batch, n, len(columns))
+    L, e = width.new_zeros(batch, n, n), width.new_zeros(batch, n)
+    lower, upper = -torch.ones_like(e), torch.ones_like(e)
+    for position, node_index in enumerate(network.relus):
+        (parent,) = network.nodes[node_index].parents
+        (index, real), neurons = chosen[position], relaxation.relu_bounds[position]
+        size = sum(math.prod(node.shape) for node in network.nodes[: parent + 1])
+        step = max(1, CHUNK // (size * batch))
+        for first in range(0, index.shape[1], step):
+            part, present = index[:, first : first + step], real[:, first : first + step]
+            block = slice(layers[position] + first, layers[position] + first + part.shape[1])
+            one_hot = width.new_zeros(*part.shape, neurons.lower[0].numel())
+            one_hot.scatter_(2, part.unsqueeze(2), present.unsqueeze(2).to(width))
+            shaped = one_hot.unflatten(2, neurons.lower.shape[1:])
+            A[:, block], L[:, block], e[:, block] = rows_of(parent, shaped)
+            for bound, values in ((lower, neurons.lower), (upper, neurons.upper)):
+                bound[:, block] = torch.where(
+                    present, values.flatten(1).gather(1, part), bound[:, block]
+                )
+    c_x, c_z, c_0 = rows_of(len(network.nodes) - 1, relaxation.C)
+    return CondensedLP(
+        A, L, e, lower, upper, c_x, c_z, c_0 + relaxation.d, layers, columns, tuple(chosen)
+    )

@@ -1,0 +1,140 @@
+"""Pre-activation bounds l ≤ ẑ ≤ u of every ReLU, layer by layer.
+
+"interval" propagates boxes. "backward" improves on them by the dual bound of the layers below (Wong & Kolter 2018,
+Alg. 1), for the neurons that the box leaves unstable: only these enter the relaxation. Both round outward by a margin
+that covers the rounding of the passes to first order, so that no point of the input set leaves its own bounds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from bounds.dual import backward_pass
+from bounds.fixed_slope import RULES
+from bounds.input_sets import Box
+from bounds.network import AffineNode, InputNode, Network, ReluNode, SumNode
+from bounds.triangle import ReluBounds
+
+Intermediate = Literal["interval", "backward"]
+Slope = Literal["fixed", "adaptive"]
+
+#: Rounding margin in units of the dtype's epsilon times the sum of the magnitudes that a pre-activation is made of.
+MARGIN = 64
+#: Numbers held at a time by the rows of one backward pass.
+CHUNK = 2**24
+
+
+@dataclass(frozen=True, eq=False)
+class _Range:
+    """What interval arithmetic knows of one node: its bounds and a magnitude that no term of its sums exceeds.
+
+    `box` says that every point of [lower, upper] is attained, `exact` that each bound is attained by itself.
+    """
+
+    lower: Tensor
+    upper: Tensor
+    magnitude: Tensor
+    box: bool
+    exact: bool
+
+
+def relu_bounds(
+    network: Network, box: Box, *, method: Intermediate, slope: Slope
+) -> tuple[ReluBounds, ...]:
+    """The bounds of each ReLU's input, in the order of `network.relus`."""
+    ranges: list[_Range] = []
+    found: list[ReluBounds] = []
+    for node in network.nodes:
+        match node:
+            case InputNode():
+                magnitude = torch.maximum(box.lower.abs(), box.upper.abs())
+                ranges.append(_Range(box.lower, box.upper, magnitude, box=True, exact=True))
+            case AffineNode(parents=(parent,)):
+                ranges.append(_affine_range(node, ranges[parent]))
+            case SumNode(parents=parents):
+                terms = [ranges[p] for p in parents]
+                ranges.append(
+                    _Range(
+                        torch.stack([t.lower for t in terms]).sum(0),
+                        torch.stack([t.upper for t in terms]).sum(0),
+                        torch.stack([t.magnitude for t in terms]).sum(0),
+                        box=False,
+                        exact=False,
+                    )
+                )
+            case ReluNode(parents=(parent,)):
+                before = ranges[parent]
+                margin = MARGIN * torch.finfo(before.lower.dtype).eps * before.magnitude.detach()
+                neurons = ReluBounds(before.lower - margin, before.upper + margin)
+                if method == "backward" and not before.exact:
+                    neurons = _tighten(network, box, found, parent, neurons, margin, slope)
+                found.append(neurons)
+                after = neurons.convert(lambda bound: bound.clamp(min=0))
+                ranges.append(
+                    _Range(after.lower, after.upper, after.upper, box=False, exact=False)
+                )
+    return tuple(found)
+
+
+def _affine_range(node: AffineNode, before: _Range) -> _Range:
+    operation = node.operation
+    absolute = operation.absolute()
+    middle = operation.forward((before.lower + before.upper) / 2)
+    radius = absolute.linear((before.upper - before.lower) / 2)
+    magnitude = absolute.linear(before.magnitude)
+    if operation.offset is not None:
+        magnitude = magnitude + operation.offset.abs()
+    return _Range(
+        middle - radius,
+        middle + radius,
+        magnitude,
+        box=before.box and operation.elementwise,
+        exact=before.box or (before.exact and operation.elementwise),
+    )
+
+
+def _tighten(
+    network: Network,
+    box: Box,
+    below: list[ReluBounds],
+    start: int,
+    neurons: ReluBounds,
+    margin: Tensor,
+    slope: Slope,
+) -> ReluBounds:
+    """Intersect the bounds of node `start` with its backward bounds, for the unstable neurons of each input."""
+    unstable = neurons.unstable.flatten(1)
+    batch, count = len(unstable), int(unstable.sum(1).max())
+    # Each input's unstable neurons first; inputs with fewer fill up with stable ones, whose bounds hold as well.
+    chosen = torch.argsort(unstable, dim=1, descending=True, stable=True)[:, :count]
+    size = sum(math.prod(node.shape) for node in network.nodes[: start + 1])
+    lowers, uppers = [], []
+    for part in chosen.split(max(1, CHUNK // (size * batch)), dim=1):
+        rows = torch.zeros(*part.shape, unstable.shape[1], dtype=margin.dtype, device=margin.device)
+        rows.scatter_(2, part.unsqueeze(2), 1.0)
+        rows = rows.unflatten(2, neurons.lower.shape[1:])
+        point = backward_pass(network, below, start, rows, RULES[slope])
+        lowers.append(point.value(box, below))
+        if slope == "fixed":
+            point = point.negated()
+        else:
+            point = backward_pass(network, below, start, -rows, RULES[slope])
+        uppers.append(-point.value(box, below))
+
+    def merge(old: Tensor, new: list[Tensor], better: Callable[..., Tensor], sign: int) -> Tensor:
+        if not new:
+            return old
+        flat, slack = old.flatten(1), sign * margin.flatten(1).gather(1, chosen)
+        improved = better(flat.gather(1, chosen), torch.cat(new, 1) + slack)
+        return flat.scatter(1, chosen, improved).reshape(old.shape)
+
+    return ReluBounds(
+        merge(neurons.lower, lowers, torch.maximum, -1),
+        merge(neurons.upper, uppers, torch.minimum, +1),
+    )

@@ -1,0 +1,134 @@
+"""The relaxation: one frozen object that every method, and the referee in `lp_reference`, consumes.
+
+It states the LP: minimise C · z_out + d over the input box and the affine equations of the network, with each ReLU
+replaced by the table in `bounds.triangle`. There are no other rows: a stable neuron gets no bounds of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import get_args
+
+import torch
+from torch import Tensor
+
+from bounds.affine import Convert
+from bounds.errors import InvalidInputError
+from bounds.input_sets import Ball, Box
+from bounds.intermediate import Intermediate, Slope, relu_bounds
+from bounds.network import Network
+from bounds.specification import Specification
+from bounds.triangle import ReluBounds
+
+
+@dataclass(frozen=True, eq=False)
+class Relaxation:
+    """One LP for each input of the batch and each row of the specification.
+
+    network: the network. box: its inputs. C: (batch, rows, *output_shape) and d: (batch, rows): the rows.
+    relu_bounds: l and u of each ReLU, in the order of `network.relus`; they are data of the LP, valid or not for the
+    network itself. intermediate: where they came from.
+
+    Raises InvalidInputError where shapes do not fit, l > u, or a number is NaN or infinite.
+    """
+
+    network: Network
+    box: Box
+    C: Tensor
+    d: Tensor
+    relu_bounds: tuple[ReluBounds, ...]
+    intermediate: str = "given"
+
+    def __post_init__(self) -> None:
+        batch, rows = self.C.shape[:2]
+        network = self.network
+        expected = [
+            ("box.lower", self.box.lower, (batch, *network.input_shape)),
+            ("box.upper", self.box.upper, (batch, *network.input_shape)),
+            ("C", self.C, (batch, rows, *network.output_shape)),
+            ("d", self.d, (batch, rows)),
+        ]
+        if len(self.relu_bounds) != len(network.relus):
+            raise InvalidInputError(
+                f"Relaxation got bounds for {len(self.relu_bounds)} ReLUs but the network has {len(network.relus)}."
+            )
+        for index, neurons in zip(network.relus, self.relu_bounds, strict=True):
+            node = network.nodes[index]
+            expected.append((f"lower bounds of {node.name!r}", neurons.lower, (batch, *node.shape)))
+            expected.append((f"upper bounds of {node.name!r}", neurons.upper, (batch, *node.shape)))
+            if not bool((neurons.lower <= neurons.upper).all()):
+                raise InvalidInputError(
+                    f"the bounds of ReLU {node.name!r} have l > u or NaN: the weights or the inputs overflow "
+                    f"{neurons.lower.dtype}, or bounds were given the wrong way round."
+                )
+        for name, tensor, shape in expected:
+            if tensor.shape != shape:
+                raise InvalidInputError(
+                    f"Relaxation got {name} of shape {tuple(tensor.shape)}, expected {shape}."
+                )
+            if not bool(torch.isfinite(tensor).all()):
+                raise InvalidInputError(
+                    f"{name} has NaN or infinite entries: the network overflows {tensor.dtype} on this input set; "
+                    "use float64, a smaller radius or smaller weights."
+                )
+
+    @property
+    def unstable(self) -> tuple[int, ...]:
+        """The number of unstable neurons of each input."""
+        counts = torch.zeros(len(self.box), dtype=torch.long, device=self.C.device)
+        for neurons in self.relu_bounds:
+            counts += neurons.unstable.flatten(1).sum(1)
+        return tuple(counts.tolist())
+
+    def convert(self, convert: Convert) -> Relaxation:
+        """The same relaxation with `convert` applied to every tensor."""
+        return Relaxation(
+            self.network.convert(convert),
+            Box(convert(self.box.lower), convert(self.box.upper)),
+            convert(self.C),
+            convert(self.d),
+            tuple(neurons.convert(convert) for neurons in self.relu_bounds),
+            self.intermediate,
+        )
+
+    def double(self) -> Relaxation:
+        """The same LP in float64, out of the reach of gradients: what the exact methods solve."""
+        return self.convert(lambda tensor: tensor.detach().double())
+
+
+def relax(
+    network: Network,
+    ball: Ball,
+    specification: Specification,
+    *,
+    intermediate: Intermediate = "backward",
+    slope: Slope = "fixed",
+) -> Relaxation:
+    """Relax every ReLU of `network` over `ball`, for the rows of `specification`.
+
+    Args:
+        intermediate: how l and u are found: "interval" (boxes) or "backward" (the dual bound of the layers below, for
+            the neurons that boxes leave unstable).
+        slope: the dual bound that "backward" uses, "fixed" (Wong–Kolter) or "adaptive" (CROWN).
+
+    Returns:
+        A frozen `Relaxation`, differentiable with respect to the parameters, the centre and the radius.
+    """
+    for name, value, allowed in (
+        ("intermediate", intermediate, get_args(Intermediate)),
+        ("slope", slope, get_args(Slope)),
+    ):
+        if value not in allowed:
+            raise InvalidInputError(
+                f"relax({name}={value!r}): expected one of {', '.join(map(repr, allowed))}."
+            )
+    box = ball.resolve(network.input_shape)
+    for parameter in network.parameters[:1]:
+        if parameter.dtype != box.lower.dtype or parameter.device != box.lower.device:
+            raise InvalidInputError(
+                f"relax got a network in {parameter.dtype} on {parameter.device} and inputs in {box.lower.dtype} on "
+                f"{box.lower.device}: convert one with .to(...) or Network.from_torch(..., dtype=...)."
+            )
+    C, d = specification.resolve(len(box), network.output_shape, box.lower)
+    bounds = relu_bounds(network, box, method=intermediate, slope=slope)
+    return Relaxation(network, box, C, d, bounds, intermediate)

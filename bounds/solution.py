@@ -1,0 +1,63 @@
+"""What a method returns: two-sided bounds, a status for every LP, and a certificate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import torch
+from torch import Tensor
+
+from bounds.certificate import Certificate
+
+
+class Status(IntEnum):
+    """How the solve of one LP ended. Whatever the status, `lower` is a valid bound or NaN."""
+
+    OPTIMAL = 0
+    """The gap is within the tolerance: lower is the LP optimum to that accuracy, proved by upper."""
+    BOUND = 1
+    """A one-pass method ran as intended; it does not aim at the optimum."""
+    ITERATION_LIMIT = 2
+    TIME_LIMIT = 3
+    NUMERICAL_ERROR = 4
+    """The arithmetic broke down before the gap closed, or a bound is NaN."""
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """Bounds lower ≤ LP optimum ≤ upper of each LP, in the units of the specification's rows; all (batch, rows).
+
+    lower: the dual function at the certificate's multipliers; also a lower bound of the network itself.
+    upper: the objective of a feasible point of the LP; infinite where none was found. It is no bound of the network.
+    status: integers that compare with `Status`. iterations: of the method's main loop. method: its name.
+    """
+
+    lower: Tensor
+    upper: Tensor
+    status: Tensor
+    iterations: Tensor
+    certificate: Certificate
+    method: str
+
+    @property
+    def gap(self) -> Tensor:
+        """upper − lower: how far lower can be from the LP optimum."""
+        return self.upper - self.lower
+
+    @property
+    def relative_gap(self) -> Tensor:
+        """The gap in units of max(|lower|, |upper|), and 0 where both are equal."""
+        return relative_gap(self.lower, self.upper)
+
+    @property
+    def verified(self) -> Tensor:
+        """For each input, whether every row is proved positive; a NaN never is. Shape (batch,)."""
+        return (self.lower > 0).all(1)
+
+
+def relative_gap(lower: Tensor, upper: Tensor) -> Tensor:
+    """(upper − lower) / max(|lower|, |upper|); negative gaps, which only rounding can make, count as 0."""
+    scale = torch.maximum(lower.abs(), upper.abs())
+    gap = (upper - lower).clamp(min=0)
+    return torch.where(gap == 0, 0.0, gap / scale)

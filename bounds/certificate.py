@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from bounds.dual import backward_pass
-from bounds.primal import upper_bound
+from bounds.primal import push_forward
 from bounds.relaxation import Relaxation
 
 
@@ -16,12 +16,12 @@ class Certificate:
     """ν and (x, z) of every LP; `lower` and `upper` follow from them and the relaxation by one pass each.
 
     multipliers: ν at each ReLU, (batch, rows, *shape), 0 at stable neurons.
-    point: x, (batch, rows, *input_shape). post_activations: z at each ReLU, clamped to feasibility when evaluated.
+    x: (batch, rows, *input_shape). z: at each ReLU, (batch, rows, *shape); clamped to feasibility when evaluated.
     """
 
     multipliers: tuple[Tensor, ...]
-    point: Tensor
-    post_activations: tuple[Tensor, ...]
+    x: Tensor
+    z: tuple[Tensor, ...]
 
     def lower(self, relaxation: Relaxation) -> Tensor:
         """d(ν): a lower bound of the LP whatever the multipliers are; (batch, rows)."""
@@ -36,6 +36,4 @@ class Certificate:
 
     def upper(self, relaxation: Relaxation) -> Tensor:
         """The objective at the feasible point; (batch, rows)."""
-        return upper_bound(
-            relaxation, self.point, lambda position, low, high: self.post_activations[position]
-        )
+        return push_forward(relaxation, self.x, lambda position, low, high: self.z[position]).value

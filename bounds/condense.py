@@ -2,7 +2,7 @@
 
 Number the unstable neurons of an input 1 … n in layer order and write x = lower + width ∘ b with 0 ≤ b ≤ 1. Then
 
-    ẑ = A b + L z + e,    objective = c_x · b + c_z · z + c_0,
+    ẑ = A b + L z + e,    objective = c_b · b + c_z · z + c_0,
 
 with L strictly lower block-triangular. One backward pass a layer, which stops at unstable neurons, gives the rows.
 
@@ -13,7 +13,8 @@ others fill up with idle neurons: no coefficients, bounds −1 and 1, so that th
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -24,24 +25,58 @@ from bounds.relaxation import Relaxation
 
 @dataclass(frozen=True, eq=False)
 class CondensedLP:
-    """B inputs with S rows each: A (B, n, d), L (B, n, n), e, lower and upper (B, n), c_x (B, S, d), c_z (B, S, n), c_0 (B, S).
+    """B inputs with S rows each: AL = [A | L] (B, n, d + n), e, lower and upper (B, n), c_b (B, S, d), c_z (B, S, n)
+    and c_0 (B, S).
 
     layers: the start of each layer's block, and n. columns: the flat input coordinates that b stands for. chosen: for
     each ReLU the flat indices (B, block) of its unstable neurons, and which of them are real (the others are idle).
     """
 
-    A: Tensor
-    L: Tensor
+    AL: Tensor
     e: Tensor
     lower: Tensor
     upper: Tensor
-    c_x: Tensor
+    c_b: Tensor
     c_z: Tensor
     c_0: Tensor
     layers: tuple[int, ...]
     columns: Tensor
     chosen: tuple[tuple[Tensor, Tensor], ...]
 
+    @property
+    def A(self) -> Tensor:
+        """(B, n, d)"""
+        return self.AL[:, :, : self.c_b.shape[2]]
+
+    @property
+    def L(self) -> Tensor:
+        """(B, n, n), strictly lower block-triangular."""
+        return self.AL[:, :, self.c_b.shape[2] :]
+
+    def take(self, images: Tensor, rows: Tensor) -> CondensedLP:
+        """The LPs of these inputs (B',) and, of each, these rows (B', S')."""
+        at = images.unsqueeze(1)
+        whole = len(images) == len(self.e)
+        pick = (lambda tensor: tensor) if whole else (lambda tensor: tensor[images])
+        return replace(
+            self,
+            AL=pick(self.AL),
+            e=pick(self.e),
+            lower=pick(self.lower),
+            upper=pick(self.upper),
+            c_b=self.c_b[at, rows],
+            c_z=self.c_z[at, rows],
+            c_0=self.c_0[at, rows],
+            chosen=tuple((pick(index), pick(real)) for index, real in self.chosen),
+        )
+
+    def gather(self, values: Sequence[Tensor]) -> Tensor:
+        """The inverse of `scatter`: the unstable neurons' entries of one (B, S, *shape) tensor a ReLU, as (B, S, n)."""
+        blocks = []
+        for tensor, (index, real) in zip(values, self.chosen, strict=True):
+            at = index.unsqueeze(1).expand(-1, tensor.shape[1], -1)
+            blocks.append(tensor.flatten(2).gather(2, at) * real.unsqueeze(1))
+        return torch.cat(blocks, -1) if blocks else self.c_z
     def scatter(self, relaxation: Relaxation, values: Tensor) -> tuple[Tensor, ...]:
         """(B, S, n) values as one (B, S, *shape) tensor a ReLU, with 0 at stable neurons."""
         rows, found = values.shape[1], []
@@ -96,8 +131,8 @@ def condense(relaxation: Relaxation) -> CondensedLP:
         return (on_x * width.unsqueeze(1))[:, :, columns], on_z, constant
 
     batch = len(box)
-    A = width.new_zeros(batch, n, len(columns))
-    L, e = width.new_zeros(batch, n, n), width.new_zeros(batch, n)
+    d = len(columns)
+    AL, e = width.new_zeros(batch, n, d + n), width.new_zeros(batch, n)
     lower, upper = -torch.ones_like(e), torch.ones_like(e)
     for position, node_index in enumerate(network.relus):
         (parent,) = network.nodes[node_index].parents
@@ -110,12 +145,12 @@ def condense(relaxation: Relaxation) -> CondensedLP:
             one_hot = width.new_zeros(*part.shape, neurons.lower[0].numel())
             one_hot.scatter_(2, part.unsqueeze(2), present.unsqueeze(2).to(width))
             shaped = one_hot.unflatten(2, neurons.lower.shape[1:])
-            A[:, block], L[:, block], e[:, block] = rows_of(parent, shaped)
+            AL[:, block, :d], AL[:, block, d:], e[:, block] = rows_of(parent, shaped)
             for bound, values in ((lower, neurons.lower), (upper, neurons.upper)):
                 bound[:, block] = torch.where(
                     present, values.flatten(1).gather(1, part), bound[:, block]
                 )
-    c_x, c_z, c_0 = rows_of(len(network.nodes) - 1, relaxation.C)
+    c_b, c_z, c_0 = rows_of(len(network.nodes) - 1, relaxation.C)
     return CondensedLP(
-        A, L, e, lower, upper, c_x, c_z, c_0 + relaxation.d, layers, columns, tuple(chosen)
+        AL, e, lower, upper, c_b, c_z, c_0 + relaxation.d, layers, columns, tuple(chosen)
     )

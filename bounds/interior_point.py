@@ -1,41 +1,319 @@
 """The LP optimum by a Mehrotra predictor–corrector on a product of simplices.
 
-Every variable of the condensed LP is written by the weights of its vertices: b_j by those of {0, 1}, (ẑ_i, z_i) by those
-of (l, 0), (0, 0), (u, u). All inequalities become "weights ≥ 0 and sum to 1", and the n definitions ẑ = A b + L z + e
-are all that links the variables, so the Newton system reduces to one n × n positive definite matrix an LP:
+Written by vertex weights (`bounds.simplices`), all inequalities of the condensed LP become "weights ≥ 0 and sum to 1",
+and the n definitions ẑ = A b + L z + e are all that links the variables. The Newton system then reduces to one n × n
+positive definite matrix an LP (`bounds.newton`), built from (co)variances of the vertices under the weights D = t / y:
+sums of positive terms, in which nothing cancels as the iterates approach a vertex. The textbook form, with slacks such
+as z − ẑ, breaks down there.
 
-    T = A V_b Aᵀ + V₁₁ − L V₁₃ − (L V₁₃)ᵀ + L V₃₃ Lᵀ,
-
-where the diagonal V are (co)variances of the vertices under the weights D = t / y. They are sums of positive terms, so
-nothing cancels as the iterates approach a vertex; the textbook form, with slacks such as z − ẑ, breaks down there.
-
-Notation: t the vertex weights, y their dual slacks, ν the multipliers of the definitions, μ = ⟨t, y⟩ / count. The dual
-equations hold at every iterate, so each ν gives a valid bound (`bounds.dual`).
+Notation: t the vertex weights, y their dual slacks, ν the multipliers of the definitions, μ = ⟨t, y⟩ / vertices. The
+dual equations hold at every iterate, so each ν gives a valid bound. Mehrotra 1992, doi 10.1137/0802028.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
-from bounds.condense import CondensedLP
-from bounds.solution import Status, relative_gap
+from bounds.certificate import Certificate
+from bounds.condense import CondensedLP, condense
+from bounds.dual import backward_pass
+from bounds.fixed_slope import fixed
+from bounds.newton import NewtonSystem
+from bounds.primal import push_forward
+from bounds.relaxation import Relaxation
+from bounds.simplices import Covariances, Simplices
+from bounds.solution import Solution, Status, merge
 
-#: The fraction of the way to the boundary that a step may go.
+#: The fraction of the way to the boundary that a step goes.
 STEP = 0.995
-#: Iterations without progress of the gap after which an LP counts as broken down.
-PATIENCE = 12
-#: Rows of T assembled at a time: small enough to skip half of a symmetric product, large enough for fast ones.
-PANEL = 192
+#: Iterations without a smaller gap after which an LP counts as broken down.
+PATIENCE = 10
+#: A gap below this part of the sum of the magnitudes that make up the bound is rounding.
+ROUNDING = 64 * torch.finfo(torch.float64).eps
+#: Numbers in all the matrices T of the LPs that are solved together.
+BATCH = 2**27
 
 
 @dataclass(eq=False)
-class _Iterate:
-    """B inputs × S rows; `t` and `y` are (B, S, 2 d + 3 n): b's two vertices, then the triangles' three."""
+class _Iterates:
+    """The LPs still at work, B inputs × S rows, and the best that each has reached.
 
+    images (B,) and rows (B, S) say which LPs of the batch these are. running marks the rows that still iterate: an input
+    keeps as many places as its fellows, so some places hold LPs that have ended.
+    """
+
+    images: Tensor
+    rows: Tensor
     t: Tensor
     y: Tensor
     nu: Tensor
+    lower: Tensor
+    upper: Tensor
+    best_nu: Tensor
+    best_b: Tensor
+    best_z: Tensor
+    iterations: Tensor
+    last_progress: Tensor
+    magnitude: Tensor
+    status: Tensor
+    running: Tensor
+
+    def take(self, images: Tensor, rows: Tensor) -> _Iterates:
+        at = images.unsqueeze(1)
+        picked = {
+            field.name: getattr(self, field.name)[at, rows]
+            for field in fields(self)
+            if field.name != "images"
+        }
+        return _Iterates(images=self.images[images], **picked)
+
+
+def solve_condensed(
+    lp: CondensedLP, nu: Tensor, *, tolerance: float, iteration_limit: int, deadline: float
+) -> _Iterates:
+    """The best multipliers and feasible points of every LP, starting from the multipliers ν (B, S, n)."""
+    everything, left, simplices = _start(lp, nu), lp, Simplices(lp)
+    at_work = everything
+    # The point that the first ν suggests: each variable at the end that its cost pulls it to.
+    costs = _costs(simplices, nu)
+    _, cost_b, *_, cost_face = simplices.blocks(costs)
+    greedy_b, greedy_z = (cost_b < 0).to(nu), torch.where(cost_face < 0, simplices.upper, 0.0)
+    _record(at_work, simplices, costs, greedy_b, greedy_z, 0, tolerance)
+    for iteration in range(iteration_limit + 1):
+        # Bounds at this iterate: every ν is dual feasible, every b can be pushed forward.
+        costs = _costs(simplices, at_work.nu)
+        b, pre, post = simplices.point(at_work.t)
+        _record(at_work, simplices, costs, b, post, iteration, tolerance)
+        if iteration == iteration_limit:
+            _end(at_work, Status.ITERATION_LIMIT)
+        elif time.monotonic() > deadline:
+            _end(at_work, Status.TIME_LIMIT)
+        _put_back(everything, at_work)
+        if not bool(at_work.running.any()):
+            break
+        kept = _running_places(at_work.running)
+        if kept is not None:
+            at_work, left = at_work.take(*kept), left.take(*kept)
+            simplices = Simplices(left)
+            b, pre, post = simplices.point(at_work.t)
+
+        t, y = at_work.t, at_work.y
+        mu = (t * y).mean(-1, keepdim=True)
+        D = t / y
+        V = simplices.covariances(D)
+        system = NewtonSystem(left, V, at_work.running.nonzero(as_tuple=True))
+        residual = simplices.residual(b, pre, post)
+
+        # Predictor: towards μ = 0.
+        _, dt, dy = _direction(simplices, V, system, residual, t, y, D, 0.0, refine=False)
+        predicted = ((t + _step(t, dt) * dt) * (y + _step(y, dy) * dy)).mean(-1, keepdim=True)
+        sigma = (predicted / mu) ** 3
+
+        # Corrector: towards σμ, with the predictor's second-order term.
+        target = sigma * mu - dt * dy
+        dnu, dt, dy = _direction(simplices, V, system, residual, t, y, D, target, refine=True)
+        running = at_work.running.unsqueeze(-1)
+        primal = torch.where(running, STEP * _step(t, dt, STEP), 0.0)
+        dual = torch.where(running, STEP * _step(y, dy, STEP), 0.0)
+        at_work.t = t + primal * dt
+        at_work.y = y + dual * dy
+        at_work.nu = at_work.nu + dual * dnu
+    return everything
+
+
+def _start(lp: CondensedLP, nu: Tensor) -> _Iterates:
+    """Equal weights on the vertices; each simplex's slacks lifted until they are positive."""
+    simplices = Simplices(lp)
+    costs = _costs(simplices, nu)
+    slack = costs - simplices.repeat(*simplices.minima(costs))
+    lift = slack.mean(-1, keepdim=True)
+    B, S, _ = lp.c_b.shape
+    status = torch.full((B, S), int(Status.NUMERICAL_ERROR), device=nu.device)
+    return _Iterates(
+        images=torch.arange(B, device=nu.device),
+        rows=torch.arange(S, device=nu.device).expand(B, S),
+        t=simplices.repeat(torch.full_like(lp.c_b, 1 / 2), torch.full_like(lp.c_z, 1 / 3)),
+        y=slack + torch.where(lift > 0, lift, 1.0),
+        nu=nu,
+        lower=torch.full_like(lp.c_0, -torch.inf),
+        upper=torch.full_like(lp.c_0, torch.inf),
+        best_nu=nu.clone(),
+        best_b=torch.zeros_like(lp.c_b),
+        best_z=torch.zeros_like(lp.c_z),
+        iterations=torch.zeros_like(status),
+        last_progress=torch.zeros_like(status),
+        magnitude=torch.zeros_like(lp.c_0),
+        status=status,
+        running=torch.ones_like(status, dtype=torch.bool),
+    )
+
+
+def _costs(simplices: Simplices, nu: Tensor) -> Tensor:
+    """The vertex costs at ν, objective included."""
+    on_b, on_z = simplices.price(nu)
+    return simplices.costs(simplices.lp.c_b + on_b, simplices.lp.c_z + on_z, nu)
+
+
+def _record(
+    at_work: _Iterates,
+    simplices: Simplices,
+    costs: Tensor,
+    b: Tensor,
+    post: Tensor,
+    iteration: int,
+    tolerance: float,
+) -> None:
+    """Keep the best bounds so far, and end the LPs whose gap has closed or stopped closing."""
+    running = at_work.running
+    lower, magnitude = simplices.dual_value(costs, at_work.nu)
+    z, upper = simplices.push_forward(b, post)
+    # A NaN compares false: it never replaces a bound.
+    higher, smaller = running & (lower > at_work.lower), running & (upper < at_work.upper)
+    before = at_work.upper - at_work.lower
+    at_work.lower = torch.where(higher, lower, at_work.lower)
+    at_work.upper = torch.where(smaller, upper, at_work.upper)
+    at_work.best_nu = torch.where(higher.unsqueeze(-1), at_work.nu, at_work.best_nu)
+    at_work.best_b = torch.where(smaller.unsqueeze(-1), b, at_work.best_b)
+    at_work.best_z = torch.where(smaller.unsqueeze(-1), z, at_work.best_z)
+    at_work.iterations = torch.where(running, iteration, at_work.iterations)
+    at_work.magnitude = torch.where(running, magnitude, at_work.magnitude)
+
+    gap = at_work.upper - at_work.lower
+    scale = torch.maximum(at_work.lower.abs(), at_work.upper.abs())
+    closed = gap <= torch.maximum(tolerance * scale, ROUNDING * magnitude)
+    at_work.last_progress = torch.where(gap < 0.9 * before, iteration, at_work.last_progress)
+    stalled = iteration - at_work.last_progress > PATIENCE
+    at_work.status = torch.where(running & closed, int(Status.OPTIMAL), at_work.status)
+    at_work.running = running & ~closed & ~stalled & torch.isfinite(magnitude)
+
+
+def _end(at_work: _Iterates, status: Status) -> None:
+    at_work.status = torch.where(at_work.running, int(status), at_work.status)
+    at_work.running = torch.zeros_like(at_work.running)
+
+
+def _put_back(everything: _Iterates, at_work: _Iterates) -> None:
+    """Write what the LPs at work have reached into the whole batch."""
+    if at_work is everything:
+        return
+    at = at_work.images.unsqueeze(1), at_work.rows
+    for name in ("lower", "upper", "best_nu", "best_b", "best_z", "iterations", "magnitude", "status"):
+        getattr(everything, name)[at] = getattr(at_work, name)
+
+
+def _running_places(running: Tensor) -> tuple[Tensor, Tensor] | None:
+    """The inputs with running rows, and as many places of each as the busiest of them needs; None if that is all."""
+    counts = running.sum(1)
+    images = counts.nonzero().squeeze(1)
+    places = int(counts.max())
+    if len(images) == len(running) and places == running.shape[1]:
+        return None
+    rows = torch.argsort(running[images], dim=1, descending=True, stable=True)[:, :places]
+    return images, rows
+
+
+def _direction(
+    simplices: Simplices,
+    V: Covariances,
+    system: NewtonSystem,
+    residual: Tensor,
+    t: Tensor,
+    y: Tensor,
+    D: Tensor,
+    target: Tensor | float,
+    *,
+    refine: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The Newton step (dν, dt, dy) for t ∘ y = target, the definitions, and weights that sum to 1.
+
+    With r = target / y − t the third block row reads dt = r − D ∘ dy, and dy is the change of the vertex costs less that
+    of the simplex's own multiplier, which makes the dt of each simplex sum to what its weights miss of 1.
+    """
+    lp = simplices.lp
+    r = target / y - t
+    _, r_b, r_1, _, r_3 = simplices.blocks(r)
+    of_b, of_z = simplices.sums(r)
+    missing_b, missing_z = (1 - total for total in simplices.sums(t))
+    # What the point would move by if the prices stayed.
+    move_b = r_b + V.mean_b * (missing_b - of_b)
+    move_post = r_3 * simplices.upper + V.mean_post * (missing_z - of_z)
+    move_pre = r_1 * simplices.lower + r_3 * simplices.upper + V.mean_pre * (missing_z - of_z)
+    rhs = residual - move_pre + move_b @ lp.A.mT + move_post @ lp.L.mT
+    dnu = system.solve(rhs, refine=refine)
+    dcosts = simplices.costs(*simplices.price(dnu), dnu)
+    priced_b, priced_z = simplices.sums(D * dcosts)
+    dy = dcosts - simplices.repeat(
+        (missing_b - of_b + priced_b) / V.total_b, (missing_z - of_z + priced_z) / V.total_z
+    )
+    return dnu, r - D * dy, dy
+
+
+def _step(v: Tensor, dv: Tensor, shortened: float = 1.0) -> Tensor:
+    """The largest step of at most 1 / shortened for which v + step · dv ≥ 0, a number a row."""
+    return 1 / (-dv / v).amax(-1, keepdim=True).clamp(min=shortened)
+
+
+def interior_point(
+    relaxation: Relaxation, *, tolerance: float, iteration_limit: int, time_limit: float
+) -> Solution:
+    """Solve every LP of the relaxation in float64; see `bounds.solve` for the options.
+
+    Inputs with alike numbers of unstable neurons are solved together, as many as memory allows.
+    """
+    deadline = time.monotonic() + time_limit
+    relaxation = relaxation.double()
+    with torch.no_grad():
+        parts = [
+            (part, _solve_part(relaxation.take(*part), tolerance, iteration_limit, deadline))
+            for part in _parts(relaxation)
+        ]
+    return merge(parts)
+
+
+def _parts(relaxation: Relaxation) -> Iterator[tuple[Tensor, Tensor]]:
+    """The LPs to solve together: inputs of alike size, so that little is padded, and rows that fit in memory."""
+    sizes = torch.tensor(relaxation.unstable)
+    rows = torch.arange(relaxation.C.shape[1], device=relaxation.C.device)
+    order = torch.argsort(sizes)
+    first = 0
+    while first < len(order):
+        smallest = int(sizes[order[first]])
+        alike = sizes[order] <= 1.25 * smallest + 32
+        count = int(alike.sum()) - first
+        widest = int(sizes[order[first + count - 1]])
+        inputs = max(1, min(count, BATCH // (max(1, widest) ** 2 * len(rows))))
+        images = order[first : first + inputs].sort().values.to(rows.device)
+        for some in rows.split(max(1, BATCH // (max(1, widest) ** 2 * inputs))):
+            yield images, some
+        first += inputs
+
+
+def _solve_part(
+    part: Relaxation, tolerance: float, iteration_limit: int, deadline: float
+) -> Solution:
+    lp = condense(part)
+    last = len(part.network.nodes) - 1
+    start = backward_pass(part.network, part.relu_bounds, last, part.C, fixed)
+    multipliers = [start.multipliers[k] for k in range(len(part.relu_bounds))]
+    ended = solve_condensed(
+        lp,
+        lp.gather(multipliers),
+        tolerance=tolerance / 2,
+        iteration_limit=iteration_limit,
+        deadline=deadline,
+    )
+    # The bounds that count are those of the whole network, not of the condensed LP.
+    suggested = lp.scatter(part, ended.best_z)
+    point = push_forward(part, lp.point(part, ended.best_b), lambda k, low, high: suggested[k])
+    certificate = Certificate(lp.scatter(part, ended.best_nu), point.x, point.z)
+    lower, upper = certificate.lower(part), point.value
+    scale = torch.maximum(lower.abs(), upper.abs())
+    closed = upper - lower <= torch.maximum(tolerance * scale, 4 * ROUNDING * ended.magnitude)
+    failed = (ended.status == Status.OPTIMAL) & ~closed | ~torch.isfinite(lower)
+    status = torch.where(failed, int(Status.NUMERICAL_ERROR), ended.status)
+    return Solution(lower, upper, status, ended.iterations, certificate, "interior_point")

@@ -7,6 +7,7 @@ max(0, ẑ) ≤ z ≤ u (ẑ − l) / (u − l): the point is feasible, so its o
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -20,15 +21,25 @@ Choice = Callable[[int, Tensor, Tensor], Tensor]
 FEASIBILITY = 1e-12
 
 
-def upper_bound(relaxation: Relaxation, x: Tensor, choose: Choice) -> Tensor:
-    """The objective of the feasible point that x and `choose` describe; (batch, rows).
+@dataclass(frozen=True, eq=False)
+class PrimalPoint:
+    """x (batch, rows, *input_shape), z at each ReLU (batch, rows, *shape), and the objective there (batch, rows).
 
-    x: (batch, rows, *input_shape). Infinity where the point is not feasible: where x lies outside the box, or where
-    bounds l, u that the relaxation was given cut it off.
+    The value is infinite where the point is not feasible: where x lies outside the box, or where bounds l, u that the
+    relaxation was given cut it off.
     """
+
+    x: Tensor
+    z: tuple[Tensor, ...]
+    value: Tensor
+
+
+def push_forward(relaxation: Relaxation, x: Tensor, choose: Choice) -> PrimalPoint:
+    """The feasible point that x (batch, rows, *input_shape) and the choice of each z describe."""
     batch, rows = x.shape[:2]
     box = relaxation.box
     feasible = ((x >= box.lower.unsqueeze(1)) & (x <= box.upper.unsqueeze(1))).flatten(2).all(2)
+    chosen: list[Tensor] = []
 
     def relu(position: int, flat: Tensor) -> Tensor:
         nonlocal feasible
@@ -41,17 +52,9 @@ def upper_bound(relaxation: Relaxation, x: Tensor, choose: Choice) -> Tensor:
         feasible = feasible & (inside | ~unstable).flatten(2).all(2)
         low, high = pre.clamp(min=0), neurons.face(pre)
         z = torch.maximum(torch.minimum(choose(position, low, high), high), low)
-        return torch.where(unstable, z, torch.where(active, pre, 0.0)).flatten(0, 1)
+        chosen.append(torch.where(unstable, z, torch.where(active, pre, 0.0)))
+        return chosen[-1].flatten(0, 1)
 
     output = relaxation.network.evaluate(x.flatten(0, 1), relu).unflatten(0, (batch, rows))
     value = (relaxation.C * output).flatten(2).sum(2) + relaxation.d
-    return torch.where(feasible, value, torch.inf)
-
-
-def greedy(arriving: dict[int, Tensor]) -> Choice:
-    """Each z as small or as large as its triangle allows, by the sign of the ĉ that a backward pass found."""
-
-    def choose(position: int, low: Tensor, high: Tensor) -> Tensor:
-        return torch.where(arriving[position] < 0, high, low)
-
-    return choose
+    return PrimalPoint(x, tuple(chosen), torch.where(feasible, value, torch.inf))

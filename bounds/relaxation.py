@@ -91,6 +91,17 @@ class Relaxation:
             self.intermediate,
         )
 
+    def take(self, images: Tensor, rows: Tensor) -> Relaxation:
+        """The LPs of these inputs and rows, given by their indices."""
+        return Relaxation(
+            self.network,
+            Box(self.box.lower[images], self.box.upper[images]),
+            self.C[images][:, rows],
+            self.d[images][:, rows],
+            tuple(neurons.convert(lambda bound: bound[images]) for neurons in self.relu_bounds),
+            self.intermediate,
+        )
+
     def double(self) -> Relaxation:
         """The same LP in float64, out of the reach of gradients: what the exact methods solve."""
         return self.convert(lambda tensor: tensor.detach().double())

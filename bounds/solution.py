@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -61,3 +62,31 @@ def relative_gap(lower: Tensor, upper: Tensor) -> Tensor:
     scale = torch.maximum(lower.abs(), upper.abs())
     gap = (upper - lower).clamp(min=0)
     return torch.where(gap == 0, 0.0, gap / scale)
+
+
+def merge(parts: Sequence[tuple[tuple[Tensor, Tensor], Solution]]) -> Solution:
+    """One solution from those of its parts, each given with the indices of its inputs and of its rows."""
+    batch = 1 + max(int(images.max()) for (images, _), _ in parts)
+    rows = 1 + max(int(chosen.max()) for (_, chosen), _ in parts)
+
+    def whole(field: Callable[[Solution], Tensor]) -> Tensor:
+        first = field(parts[0][1])
+        tensor = first.new_zeros(batch, rows, *first.shape[2:])
+        for (images, chosen), part in parts:
+            tensor[images.unsqueeze(1), chosen] = field(part)
+        return tensor
+
+    relus = range(len(parts[0][1].certificate.multipliers))
+    certificate = Certificate(
+        tuple(whole(lambda part, k=k: part.certificate.multipliers[k]) for k in relus),
+        whole(lambda part: part.certificate.x),
+        tuple(whole(lambda part, k=k: part.certificate.z[k]) for k in relus),
+    )
+    return Solution(
+        whole(lambda part: part.lower),
+        whole(lambda part: part.upper),
+        whole(lambda part: part.status),
+        whole(lambda part: part.iterations),
+        certificate,
+        parts[0][1].method,
+    )

@@ -11,7 +11,7 @@ from bounds.dual import backward_pass
 from bounds.errors import InvalidInputError
 from bounds.fixed_slope import RULES
 from bounds.interior_point import interior_point
-from bounds.primal import greedy, upper_bound
+from bounds.primal import push_forward
 from bounds.relaxation import Relaxation
 from bounds.solution import Solution, Status
 
@@ -87,6 +87,16 @@ def _one_pass(relaxation: Relaxation, method: str) -> Solution:
     )
     lower = dual_point.value(relaxation.box, relaxation.relu_bounds) + relaxation.d
     with torch.no_grad():
-        certificate, upper = greedy(relaxation, dual_point)
+        # The point that the bound itself suggests: each variable at the end its coefficient pulls it to.
+        primal_point = push_forward(
+            relaxation,
+            relaxation.box.argmin(dual_point.at_input),
+            lambda position, low, high: torch.where(
+                dual_point.arriving[position] < 0, high, low
+            ),
+        )
+    upper = primal_point.value
     status = torch.where(torch.isfinite(lower), int(Status.BOUND), int(Status.NUMERICAL_ERROR))
+    multipliers = tuple(dual_point.multipliers[k].detach() for k in range(len(network.relus)))
+    certificate = Certificate(multipliers, primal_point.x, primal_point.z)
     return Solution(lower, upper, status, torch.ones_like(status), certificate, method)

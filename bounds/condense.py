@@ -70,6 +70,12 @@ class CondensedLP:
             chosen=tuple((pick(index), pick(real)) for index, real in self.chosen),
         )
 
+    def panels(self, size: int) -> list[tuple[slice, tuple[slice, ...]]]:
+        """[A | L] in panels of so many rows, each with the columns that it does not leave 0."""
+        d, n = self.c_b.shape[2], self.e.shape[1]
+        rows = [slice(first, min(n, first + size)) for first in range(0, n, size)]
+        return [(panel, _spans(self.AL[:, panel], d)) for panel in rows]
+
     def gather(self, values: Sequence[Tensor]) -> Tensor:
         """The inverse of `scatter`: the unstable neurons' entries of one (B, S, *shape) tensor a ReLU, as (B, S, n)."""
         blocks = []
@@ -98,17 +104,39 @@ class CondensedLP:
         return torch.minimum(x, upper).unflatten(2, relaxation.box.lower.shape[1:])
 
 
+def _by_position(shape: Sequence[int], device: torch.device) -> Tensor:
+    """Flat indices of a (channels, *positions) sample, position by position.
+
+    Neurons that see the same inputs then stand together, and their rows of A and L have common zeros.
+    """
+    return torch.arange(math.prod(shape), device=device).reshape(shape[0], -1).mT.flatten()
+
+
+def _spans(rows: Tensor, d: int) -> tuple[slice, ...]:
+    """The columns of A and of L outside which these rows (B, R, d + n) are 0."""
+    used = (rows != 0).any(1).any(0)
+    spans = []
+    for start, part in ((0, used[:d]), (d, used[d:])):
+        if bool(part.any()):
+            where = part.nonzero()
+            spans.append(slice(start + int(where[0]), start + int(where[-1]) + 1))
+    return tuple(spans)
+
+
 def condense(relaxation: Relaxation) -> CondensedLP:
     """Eliminate the stable neurons and the inputs that cannot move. The relaxation's tensors must be detached."""
     network, box = relaxation.network, relaxation.box
     width = (box.upper - box.lower).flatten(1)
-    columns = (width > 0).any(0).nonzero().squeeze(1)
+    order = _by_position(network.input_shape, width.device)
+    columns = order[(width > 0).any(0)[order]]
     chosen = []
     for neurons in relaxation.relu_bounds:
-        unstable = neurons.unstable.flatten(1)
+        order = _by_position(neurons.lower.shape[1:], width.device)
+        unstable = neurons.unstable.flatten(1)[:, order]
         counts = unstable.sum(1)
-        index = torch.argsort(unstable, dim=1, descending=True, stable=True)[:, : int(counts.max())]
-        chosen.append((index, torch.arange(index.shape[1], device=counts.device) < counts[:, None]))
+        first = torch.argsort(unstable, dim=1, descending=True, stable=True)[:, : int(counts.max())]
+        real = torch.arange(first.shape[1], device=counts.device) < counts.unsqueeze(1)
+        chosen.append((order[first], real))
     sizes = [index.shape[1] for index, _ in chosen]
     layers = (0, *torch.tensor(sizes).cumsum(0).tolist())
     n = layers[-1]

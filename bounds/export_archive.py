@@ -1,13 +1,16 @@
-"""Reads a `torch.export` archive (.pt2) as data: a zip of JSON and raw numbers. Nothing in it is ever unpickled.
+"""Reads a `torch.export` archive (.pt2) as data: a zip of JSON and raw numbers.
 
     <root>/byteorder                                  little | big
-    <root>/models/<model>.json                        the graph (torch/_export/serde/schema.py, ExportedProgram)
-    <root>/data/weights/<model>_weights_config.json   parameter or buffer name → file, dtype, sizes, strides, offset
+    <root>/models/<model>.json                        the graph: ExportedProgram of torch's
+                                                      _export/serde/schema.py
+    <root>/data/weights/<model>_weights_config.json   name → file, dtype, sizes, strides, offset
     <root>/data/weights/weight_<n>                    the bytes of one storage
-    <root>/data/constants/…                           the same for constants and buffers that are not persistent
+    <root>/data/constants/…                           the same for constants and those buffers that
+                                                      are not persistent
 
-torch.export.load unpickles whatever an archive says is a pickle, so a file from elsewhere can run code. Here such files
-are refused, and every size is checked against the bytes that are there before anything is allocated.
+torch.export.load unpickles whatever an archive says is a pickle, so a file from elsewhere can run
+code. Here such files are refused, nothing is unpickled, and every size is checked against the bytes
+that are there before anything is allocated.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ from torch import Tensor
 
 from bounds.errors import ModelFileError
 
-#: The numbers of `ScalarType` in torch's schema that are read; activations must be one of the floating ones.
+#: The numbers of `ScalarType` in torch's schema that are read.
 DTYPES = {
     1: torch.uint8,
     2: torch.int8,
@@ -87,9 +90,7 @@ class ExportArchive:
         }
         major = self.program["schema_version"]["major"]
         if major != SCHEMA:
-            raise self.refuse(
-                f"its schema is version {major!r} (torch {self.program.get('torch_version')!r}), expected {SCHEMA}"
-            )
+            raise self.refuse(f"its schema has version {major!r:.20}, expected {SCHEMA}")
 
     def refuse(self, found: str, remedy: str = SAVE_AGAIN) -> ModelFileError:
         """The error for this file; raise what it returns."""
@@ -112,8 +113,8 @@ class ExportArchive:
         meta = entry["tensor_meta"]
         if meta["dtype"] not in DTYPES or meta["layout"] != STRIDED:
             raise self.refuse(
-                f"{name!r} has dtype number {meta['dtype']!r} and layout number {meta['layout']!r}, "
-                "expected a dense tensor of real numbers",
+                f"{name!r} has dtype number {meta['dtype']!r:.20} and layout number "
+                f"{meta['layout']!r:.20}, expected a dense tensor of real numbers",
                 f"convert it to a dense float32 or float64 tensor and {SAVE_AGAIN}",
             )
         dtype = DTYPES[meta["dtype"]]
@@ -122,21 +123,23 @@ class ExportArchive:
         offset = self._integer(name, meta["storage_offset"], 0)
         if "/" in entry["path_name"]:
             raise self.refuse(
-                f"{name!r} lies at {entry['path_name'][:200]!r}, expected a name inside data/{folder}"
+                f"{name!r} lies at {entry['path_name'][:200]!r}, "
+                f"expected the name of a file in data/{folder}"
             )
         stored = self._read(f"{self._root}/data/{folder}/{entry['path_name']}")
         available = len(stored) // dtype.itemsize
         last = offset + sum((n - 1) * step for n, step in zip(sizes, strides, strict=True))
-        # The first condition also refuses tensors whose elements overlap: few bytes could claim any size.
+        # This refuses tensors whose elements overlap, too: few bytes could claim any size.
         if torch.Size(sizes).numel() > available or last >= available:
             raise self.refuse(
-                f"{name!r} has sizes {sizes}, strides {strides} and offset {offset} but only {available} numbers",
+                f"{name!r} has sizes {sizes}, strides {strides} and offset {offset}, "
+                f"but its file holds {available} numbers",
                 f"make it contiguous with .contiguous() and {SAVE_AGAIN}",
             )
         storage = torch.frombuffer(bytearray(stored), dtype=dtype, count=available)
         return storage.as_strided(sizes, strides, offset).clone()
 
-    # -- the zip file --------------------------------------------------------------------------------------------
+    # -- the zip file ------------------------------------------------------------------------------
 
     def _open(self, stream: BinaryIO) -> zipfile.ZipFile:
         head = stream.read(4)
@@ -148,7 +151,7 @@ class ExportArchive:
             found = (
                 "it is a zip archive that is cut short or damaged"
                 if head == b"PK\x03\x04"
-                else f"it begins with {head!r}, expected a zip archive as torch.export.save writes it"
+                else f"it begins with {head!r}, expected a zip archive of torch.export.save"
             )
             raise self.refuse(found) from error
 
@@ -178,17 +181,12 @@ class ExportArchive:
             raise self._pickled()
         old = r"(^|/)(serialized_\w+\.(json|pt)|data/(weights|constants)/[^/]+\.pt)$"
         if any(re.search(old, name) for name in names):
-            raise self.refuse(
-                "it has the layout of torch 2.8 or older, which pickles the weights"
-            )
-        found = [
-            match.groups()
-            for match in (re.fullmatch(r"([^/]+)/models/([^/]+)\.json", name) for name in names)
-            if match
-        ]
+            raise self.refuse("it has the layout of torch 2.8 or older, which pickles the weights")
+        graph = re.compile(r"([^/]+)/models/([^/]+)\.json")
+        found = [(m[1], m[2]) for name in names if (m := graph.fullmatch(name))]
         if len(found) != 1:
             raise self.refuse(
-                f"it is a zip archive with {len(found)} files named models/*.json, expected one model"
+                f"it is a zip archive with {len(found)} members models/*.json, expected one model"
             )
         return found[0]
 
@@ -226,6 +224,7 @@ class ExportArchive:
         number = value.get("as_int")
         if type(number) is not int or not least <= number <= MAX_BYTES:
             raise self.refuse(
-                f"{name!r} has {value!r:.200} among its sizes, strides or offset, expected integers of at least {least}"
+                f"{name!r} has {value!r:.200} among its sizes, strides or offset, "
+                f"expected integers of at least {least}"
             )
         return number

@@ -1,12 +1,13 @@
 """`torch.export` archive (.pt2) → `Network`, without unpickling anything.
 
-The graph in the archive is a list of ATen operators. Each is looked up in a table and translated by the same handlers
-as the torch.fx reader's; what is not in the table is refused by name. Every shape and dtype that the archive declares
-is compared with the one that the translation gives.
+The graph in the archive is a list of ATen operators, which the tables in `bounds.aten` translate;
+what is not in a table is refused by name. Every shape and dtype that the archive declares is
+compared with the one that the translation gives.
 """
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -17,65 +18,15 @@ from torch import Tensor
 
 from bounds import operations as ops
 from bounds.affine import Shape
+from bounds.aten import ARGUMENT_NAMES, CONSTANT_FUNCTIONS, HANDLERS, SHAPE_ONLY, SKIPPED, VIEWS
 from bounds.builder import NetworkBuilder, Symbol
-from bounds.errors import BoundsError, InvalidInputError
-from bounds.export_archive import DTYPES, ExportArchive, open_model_file, refusal
+from bounds.errors import BoundsError, InvalidInputError, UnsupportedLayerError
+from bounds.export_archive import DTYPES, SAVE_AGAIN, ExportArchive, open_model_file, refusal
 from bounds.network import Network
 
 Json = dict[str, Any]
 
-
-def _reshape(build: NetworkBuilder, input: Symbol, shape: list[Any]) -> Symbol:
-    return ops.reshape(build, input, shape)
-
-
-#: Handlers whose output is their input's memory seen in another way, so that a change in place of one changes both.
-VIEWS = (_reshape, ops.flatten, ops.identity, ops.dropout)
-HANDLERS: dict[str, ops.Handler] = {
-    **dict.fromkeys(("relu.default", "relu_.default"), ops.relu),
-    **dict.fromkeys(("dropout.default", "dropout_.default"), ops.dropout),
-    **dict.fromkeys(("feature_dropout.default", "feature_dropout_.default"), ops.dropout),
-    **dict.fromkeys(("linear.default",), ops.linear),
-    **dict.fromkeys(("conv1d.default", "conv1d.padding"), ops.convolution),
-    **dict.fromkeys(("conv2d.default", "conv2d.padding"), ops.convolution),
-    **dict.fromkeys(("batch_norm.default",), ops.aten_batch_norm),
-    **dict.fromkeys(("avg_pool2d.default",), ops.average_pool),
-    **dict.fromkeys(("flatten.using_ints",), ops.flatten),
-    **dict.fromkeys(("view.default", "reshape.default"), _reshape),
-    **dict.fromkeys(("add.Tensor", "add.Scalar", "add_.Tensor", "add_.Scalar"), ops.add),
-    **dict.fromkeys(("sub.Tensor", "sub.Scalar", "sub_.Tensor", "sub_.Scalar"), ops.sub),
-    **dict.fromkeys(("mul.Tensor", "mul.Scalar", "mul_.Tensor", "mul_.Scalar"), ops.mul),
-    **dict.fromkeys(("div.Tensor", "div.Scalar", "div_.Tensor", "div_.Scalar"), ops.div),
-    **dict.fromkeys(("rsub.Tensor", "rsub.Scalar"), ops.rsub),
-    **dict.fromkeys(("neg.default", "neg_.default"), ops.neg),
-    **dict.fromkeys(("contiguous.default", "clone.default", "alias.default"), ops.identity),
-    **dict.fromkeys(("detach.default", "detach_.default", "to.dtype"), ops.identity),
-    "sym_size.int": ops.size,
-}
-#: What parameters and constants may go through before they meet the input. None of these changes its input.
-CONSTANT_FUNCTIONS: dict[str, Any] = {
-    **dict.fromkeys(("view.default", "reshape.default"), torch.reshape),
-    **dict.fromkeys(("lift_fresh_copy.default", "clone.default"), torch.clone),
-    **dict.fromkeys(("detach.default", "detach_.default"), torch.detach),
-    "to.dtype": lambda input, dtype, **_: input.to(dtype),
-    "flatten.using_ints": torch.flatten,
-    "unsqueeze.default": torch.unsqueeze,
-    "t.default": torch.t,
-    "transpose.int": torch.transpose,
-    "permute.default": torch.permute,
-    "add.Tensor": torch.add,
-    "sub.Tensor": torch.sub,
-    "mul.Tensor": torch.mul,
-    "div.Tensor": torch.div,
-    "neg.default": torch.neg,
-}
-#: Checks that torch.export writes down; what they assert of dtypes is compared anyway.
-SKIPPED = {"_assert_tensor_metadata.default"}
-#: Targets that look at a tensor's shape, not at its numbers.
-SHAPE_ONLY = {"sym_size.int", *SKIPPED}
-#: Schema names that differ from those of the torch functions.
-ARGUMENT_NAMES = {"self": "input", "size": "shape"}
-#: A sample with more numbers than this is taken for a damaged or hostile file rather than for a network.
+#: A sample with more numbers than this is taken for a damaged file rather than for a network.
 MAX_NUMBERS = 2**28
 
 
@@ -83,59 +34,289 @@ def from_export(path: str | os.PathLike[str], *, dtype: torch.dtype | None = Non
     """Read a model that `torch.export.save` wrote (torch 2.9 or later) into a `Network` on the CPU.
 
     Args:
-        path: the .pt2 file. Its first axis is taken as the batch, be it dynamic or that of the example input.
+        path: the .pt2 file. The input's first axis is the batch, be it dynamic or the example's.
         dtype: torch.float32 or torch.float64; default: that of the model's input.
 
     Raises:
-        ModelFileError: the file is missing, no such archive, damaged, too large, or holds pickled weights.
+        ModelFileError: the file is missing, not such an archive, damaged, too large, or its weights
+            are pickled.
         UnsupportedLayerError: names the first layer that is not modelled, with the remedy.
-        InvalidInputError: `path` is no path; shapes that do not fit, NaN parameters, a dtype that is not float32 or 64.
+        InvalidInputError: `path` is no path; shapes that do not fit, NaN or infinite parameters, a
+            dtype that is neither float32 nor float64.
     """
     if not isinstance(path, (str, os.PathLike)):
         raise InvalidInputError(
-            f"from_export got a {type(path).__name__}, expected the path of a .pt2 file: write the bytes to a file."
+            f"from_export got a {type(path).__name__}, expected the path of a .pt2 file: "
+            "write the bytes to a file."
         )
     name = os.fsdecode(path)
     with open_model_file(name) as stream:
         try:
-            network = _Reader(ExportArchive(name, stream), dtype).read()
-            probe = network(torch.zeros(1, *network.input_shape, dtype=network.dtype))
+            return _Reader(ExportArchive(name, stream), dtype).read()
         except BoundsError:
             raise
-        except Exception as error:  # a graph that is not as the schema says can break the reader anywhere
+        except Exception as error:  # a graph unlike the schema can break the reader anywhere
             reason = str(error).split("\n")[0][:200]
             raise refusal(
                 name, f"its graph is damaged or inconsistent ({type(error).__name__}: {reason})"
             ) from error
-    if probe.shape != (1, *network.output_shape):
-        raise refusal(name, "its parameters do not fit the shapes that its graph declares")
-    return network
 
 
 class _Reader:
-    """Walks the graph; what depends on the input becomes nodes, all else is computed and stays a constant."""
+    """Walks the graph: what depends on the input becomes nodes, all else stays a constant."""
 
     def __init__(self, archive: ExportArchive, dtype: torch.dtype | None) -> None:
         self.archive = archive
-        module = archive.program["graph_module"]
-        self.graph: Json = module["graph"]
+        module: Json = archive.program["graph_module"]
+        self.nodes: list[Json] = module["graph"]["nodes"]
         self.signature: Json = module["signature"]
-        self.declared: Json = self.graph["tensor_values"]
+        self.declared: Json = module["graph"]["tensor_values"]
+        self.stored: dict[str, tuple[str, str]] = {}  # name in the graph → arguments of `tensor`
         self.values: dict[str, Any] = {}
-        self.stored: dict[str, tuple[str, str]] = {}  # name in the graph → folder and name of a tensor in the archive
+        self.producers: dict[str, Json] = {}
         self.input_name = self._read_inputs()
-        self.input_dtype = self._dtype(self.input_name)
-        batch = self.declared[self.input_name]["sizes"][0]
-        self.batch = batch.get("as_int")  # None where it is dynamic
+        self.input_dtype = self._declared_dtype(self.input_name)
+        self.batch = self.declared[self.input_name]["sizes"][0].get("as_int")  # None: dynamic
         self.build = NetworkBuilder(
-            self._sample(self.input_name), dtype or self.input_dtype, torch.device("cpu")
+            self._declared_sample(self.input_name), dtype or self.input_dtype, torch.device("cpu")
         )
         self.values[self.input_name] = self.build.input
         self.readers = Counter(
             name
-            for node in self.graph["nodes"]
+            for node in self.nodes
             if _target(node) not in SHAPE_ONLY
-            for name in set(_tensor_names(node))
+            for name in {name for entry in node["inputs"] for name in _tensor_names(entry["arg"])}
         )
-        self.readers.update(_tensor_names({"inputs": [{"arg": a} for a in self.graph["outputs"]]}))
-        self.producers: Json = {}
+
+    def read(self) -> Network:
+        """The network, after one evaluation that its parameters fit together."""
+        specs = self.signature["output_specs"]
+        if len(specs) != 1 or "user_output" not in specs[0]:
+            kinds = ", ".join(sorted({kind for spec in specs for kind in spec}))
+            raise self._unsupported(
+                f"the model returns {len(specs)} values ({kinds})",
+                "wrap it so that it returns its logits alone and changes no state",
+            )
+        (name,) = _tensor_names(specs[0]["user_output"]["arg"])
+        self.readers[name] += 1
+        for node in self.nodes:
+            self._read_node(node)
+        output = self._lookup(name)
+        if not isinstance(output, Symbol):
+            raise self._unsupported(
+                "the model's output does not depend on its input",
+                "wrap it so that it returns its logits",
+            )
+        network = self.build.finish(output)
+        probe = network(torch.zeros(1, *network.input_shape, dtype=self.build.dtype))
+        if probe.shape != (1, *network.output_shape):
+            raise self.archive.refuse(
+                "its parameters do not fit the shapes that its graph declares"
+            )
+        return network
+
+    def _read_inputs(self) -> str:
+        """Notes where each parameter, buffer and constant is; returns the name of the input."""
+        inputs: list[str] = []
+        for spec in self.signature["input_specs"]:
+            ((kind, entry),) = spec.items()
+            match kind:
+                case "user_input":
+                    inputs.extend(_tensor_names(entry["arg"]))
+                case "parameter":
+                    self.stored[entry["arg"]["name"]] = ("weights", entry["parameter_name"])
+                case "buffer":
+                    folder = "weights" if entry["persistent"] else "constants"
+                    self.stored[entry["arg"]["name"]] = (folder, entry["buffer_name"])
+                case "tensor_constant":
+                    name = entry["tensor_constant_name"]
+                    self.stored[entry["arg"]["name"]] = ("constants", name)
+                case "constant_input":
+                    self.values[entry["name"]] = next(iter(entry["value"].values()))
+                case _:
+                    raise self._unsupported(
+                        f"the model takes a {kind}", "export a model of one input tensor"
+                    )
+        if len(inputs) != 1:
+            raise self._unsupported(
+                f"the model takes {len(inputs)} input tensors", "export a model of one input tensor"
+            )
+        return inputs[0]
+
+    # -- nodes -----------------------------------------------------------------------------------
+
+    def _read_node(self, node: Json) -> None:
+        target = _target(node)
+        self.build.at = _layer_name(node)
+        if target in SKIPPED:
+            return
+        if target not in HANDLERS and target not in CONSTANT_FUNCTIONS:
+            raise ops.unsupported(self.build, target)
+        arguments = {
+            ARGUMENT_NAMES.get(entry["name"], entry["name"]): self._value(entry["arg"])
+            for entry in node["inputs"]
+        }
+        self._check_in_place(node, target)
+        (output,) = node["outputs"]
+        try:
+            if any(isinstance(a, Symbol) or a is ops.BATCH for a in _flat(arguments)):
+                result = self._translate(target, arguments)
+            else:
+                result = self._compute(target, arguments)
+        except BoundsError:
+            raise
+        except Exception as error:  # an argument that the handler or torch does not take
+            reason = str(error).split("\n")[0][:200]
+            raise ops.unsupported(self.build, f"{target} as called here ({reason})") from error
+        if "as_sym_int" in output:
+            self.values[output["as_sym_int"]["as_name"]] = result
+            return
+        name = output["as_tensor"]["name"]
+        self._check_declared(name, result)
+        self.values[name], self.producers[name] = result, node
+
+    def _translate(self, target: str, arguments: dict[str, Any]) -> Any:
+        handler = HANDLERS.get(target)
+        if handler is None:
+            raise ops.unsupported(self.build, target)
+        shape = arguments.get("shape")
+        if shape and self.batch is not None and shape[0] == self.batch:
+            arguments = {**arguments, "shape": [ops.BATCH, *shape[1:]]}
+        return handler(self.build, **arguments)
+
+    def _compute(self, target: str, arguments: dict[str, Any]) -> Tensor:
+        function = CONSTANT_FUNCTIONS.get(target)
+        if function is None:
+            raise ops.unsupported(self.build, f"{target} of parameters or constants alone")
+        # Without numbers first: broadcasting can ask for far more memory than the file has bytes.
+        trial = function(
+            **{k: v.to("meta") if isinstance(v, Tensor) else v for k, v in arguments.items()}
+        )
+        self._require_sane(trial.numel())
+        return function(**arguments)
+
+    def _check_in_place(self, node: Json, target: str) -> None:
+        """A change in place is the plain operation only where nothing else reads that memory."""
+        if not target.split(".")[0].endswith("_") or HANDLERS[target] in VIEWS:
+            return
+        (name,) = _tensor_names(node["inputs"][0]["arg"])
+        if not isinstance(self._lookup(name), Symbol):
+            raise self.build.refuse(
+                "it changes a parameter or buffer in place, so the output depends on earlier calls",
+                "call model.eval() and keep state out of forward",
+            )
+        while True:
+            if self.readers[name] > 1:
+                raise self.build.refuse(
+                    "it changes in place a tensor that is used elsewhere",
+                    "use the variant that is not in place",
+                )
+            producer = self.producers.get(name)
+            if producer is None or HANDLERS.get(_target(producer)) not in VIEWS:
+                return
+            (name,) = _tensor_names(producer["inputs"][0]["arg"])
+
+    # -- values ----------------------------------------------------------------------------------
+
+    def _value(self, argument: Json) -> Any:
+        ((kind, value),) = argument.items()
+        match kind:
+            case "as_none":
+                return None
+            case "as_tensor":
+                return self._lookup(value["name"])
+            case "as_optional_tensor":
+                return self._value(value)
+            case "as_sym_int":
+                return self._size(value)
+            case "as_sym_ints":
+                return [self._size(size) for size in value]
+            case "as_float":
+                return float(value)  # infinities and NaN are written as strings
+            case "as_scalar_type":
+                return DTYPES.get(value)
+            case "as_int" | "as_bool" | "as_string" | "as_ints" | "as_memory_format":
+                return value
+        raise ops.unsupported(self.build, f"an argument of kind {kind}")
+
+    def _size(self, size: Json) -> Any:
+        return self.values[size["as_name"]] if "as_name" in size else size["as_int"]
+
+    def _lookup(self, name: str) -> Any:
+        if name not in self.values and name in self.stored:
+            self.values[name] = self.archive.tensor(*self.stored[name])
+        return self.values[name]
+
+    # -- what the archive declares -----------------------------------------------------------------
+
+    def _check_declared(self, name: str, result: Any) -> None:
+        dtype = self._declared_dtype(name)
+        if isinstance(result, Symbol):
+            if dtype != self.input_dtype:
+                raise self.build.refuse(
+                    f"it turns {self.input_dtype} into {dtype}", "keep the model in one dtype"
+                )
+            batch = self.declared[name]["sizes"][0].get("as_int")
+            agrees = batch == self.batch and self._declared_sample(name) == result.shape
+        else:
+            sizes = [size.get("as_int") for size in self.declared[name]["sizes"]]
+            agrees = dtype == result.dtype and sizes == list(result.shape)
+        if not agrees:
+            raise self.archive.refuse(
+                f"its graph declares another shape or dtype for {name!r} than its operators give"
+            )
+
+    def _declared_dtype(self, name: str) -> torch.dtype:
+        number = self.declared[name]["dtype"]
+        if number not in DTYPES:
+            raise self.archive.refuse(
+                f"{name!r} has dtype number {number!r:.20}, expected real numbers",
+                f"convert the model to float32 or float64 and {SAVE_AGAIN}",
+            )
+        return DTYPES[number]
+
+    def _declared_sample(self, name: str) -> Shape:
+        """The shape without the batch axis."""
+        sizes = [size.get("as_int") for size in self.declared[name]["sizes"][1:]]
+        if None in sizes:
+            raise self._unsupported(
+                f"axis {sizes.index(None) + 1} of {name!r} has no fixed size",
+                "export with no dynamic axis but the batch",
+            )
+        self._require_sane(math.prod(sizes))
+        return tuple(sizes)
+
+    def _require_sane(self, numbers: int) -> None:
+        if numbers > MAX_NUMBERS:
+            raise self.archive.refuse(
+                f"it has a tensor of {numbers} numbers a sample, expected at most {MAX_NUMBERS}",
+                "export a smaller model",
+            )
+
+    def _unsupported(self, what: str, remedy: str) -> UnsupportedLayerError:
+        return UnsupportedLayerError(f"from_export({self.archive.path!r}): {what}; {remedy}.")
+
+
+def _target(node: Json) -> str:
+    """The operator's name and overload, such as "conv2d.default"."""
+    return str(node["target"]).removeprefix("torch.ops.aten.")
+
+
+def _tensor_names(argument: Json) -> list[str]:
+    """The tensor that an argument names, if it does; arguments of several tensors are refused."""
+    tensor = argument.get("as_optional_tensor", argument).get("as_tensor")
+    return [] if tensor is None else [tensor["name"]]
+
+
+def _flat(arguments: dict[str, Any]) -> Iterator[Any]:
+    for value in arguments.values():
+        yield from value if isinstance(value, list) else [value]
+
+
+def _layer_name(node: Json) -> str:
+    """The layer's path in the model, with the node's own name where a function computes it."""
+    innermost = node.get("metadata", {}).get("nn_module_stack", "").split(";")[-1]
+    _, path, kind = (*innermost.split(",", 2), "", "", "")[:3]
+    if path and kind.startswith("torch.nn.modules."):
+        return path
+    return f"{path}.{node['name']}" if path else str(node.get("name"))

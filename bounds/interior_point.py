@@ -23,7 +23,7 @@ from bounds.certificate import Certificate
 from bounds.condense import CondensedLP, condense
 from bounds.dual import backward_pass
 from bounds.fixed_slope import fixed
-from bounds.newton import NewtonSystem
+from bounds.newton import PANEL, NewtonSystem
 from bounds.primal import push_forward
 from bounds.relaxation import Relaxation
 from bounds.simplices import Covariances, Simplices
@@ -78,7 +78,7 @@ def solve_condensed(
 ) -> _Iterates:
     """The best multipliers and feasible points of every LP, starting from the multipliers ν (B, S, n)."""
     everything, left, simplices = _start(lp, nu), lp, Simplices(lp)
-    at_work = everything
+    at_work, panels = everything, lp.panels(PANEL)
     # The point that the first ν suggests: each variable at the end that its cost pulls it to.
     costs = _costs(simplices, nu)
     _, cost_b, *_, cost_face = simplices.blocks(costs)
@@ -106,7 +106,7 @@ def solve_condensed(
         mu = (t * y).mean(-1, keepdim=True)
         D = t / y
         V = simplices.covariances(D)
-        system = NewtonSystem(left, V, at_work.running.nonzero(as_tuple=True))
+        system = NewtonSystem(left, panels, V, at_work.running.nonzero(as_tuple=True))
         residual = simplices.residual(b, pre, post)
 
         # Predictor: towards μ = 0.

@@ -12,21 +12,26 @@ from bounds.condense import CondensedLP
 from bounds.simplices import Covariances
 
 #: Rows of T computed by one product: few enough to leave out most of the upper triangle, enough for fast products.
-PANEL = 160
+PANEL = 64
 #: Numbers of [A | L] scaled at a time: what stays in the cache.
 CACHE = 2**21
 #: What is added to the unit diagonal, in turn, when the factorisation breaks down; refinement makes up for it.
 JITTERS = (0.0, 1e-14, 1e-11, 1e-8)
 
+#: Rows of [A | L] and, of each set, the columns that are not 0 there.
+Panels = list[tuple[slice, tuple[slice, ...]]]
+
 
 class NewtonSystem:
     """T of every live LP, scaled to unit diagonal and factored.
 
-    live: the (input, row) indices of the LPs to factor; the solution of the others is 0.
+    live: the (input, row) indices of the LPs to factor; the solution of the others is 0. panels: those of the LP.
     """
 
-    def __init__(self, lp: CondensedLP, V: Covariances, live: tuple[Tensor, Tensor]) -> None:
-        self.lp, self.V, self.live = lp, V, live
+    def __init__(
+        self, lp: CondensedLP, panels: Panels, V: Covariances, live: tuple[Tensor, Tensor]
+    ) -> None:
+        self.lp, self.panels, self.V, self.live = lp, panels, V, live
         T = self._assemble()
         self.scale = T.diagonal(dim1=1, dim2=2).rsqrt()
         T.mul_(self.scale.unsqueeze(1)).mul_(self.scale.unsqueeze(2))
@@ -42,11 +47,11 @@ class NewtonSystem:
         for part in range(0, len(image), step):
             some = slice(part, part + step)
             R = AL[image[some]] * root[image[some], row[some]].unsqueeze(1)
-            for first in range(0, n, PANEL):
-                last = min(n, first + PANEL)
-                # A neuron depends on the layers before its own: the other columns of L are 0.
-                used = d + max(start for start in lp.layers if start < last)
-                T[some, first:last, :last] = R[:, first:last, :used] @ R[:, :last, :used].mT
+            for rows, spans in self.panels:
+                for span in spans:
+                    T[some, rows, : rows.stop] += (
+                        R[:, rows, span] @ R[:, : rows.stop, span].mT
+                    )
             # L is strictly lower triangular, so its transpose does not reach the lower triangle.
             T[some] -= lp.L[image[some]] * V.V_13[image[some], row[some]].unsqueeze(1)
         T.diagonal(dim1=1, dim2=2).add_(V.V_11[image, row])

@@ -1,8 +1,9 @@
 """Affine operations y = W x + b, each with its exact adjoint x* = Wᵀ y*.
 
-Every operation acts on a batch of samples: a tensor of shape (batch, *input_shape) becomes one of shape
-(batch, *output_shape). `linear` applies W alone, `forward` adds the bias, `adjoint` applies Wᵀ, and `absolute`
-is the same operation with |W| and no bias, which is what interval arithmetic needs.
+Every operation acts on a batch of samples: a tensor of shape (batch, *input_shape) becomes one of
+shape (batch, *output_shape). `linear` applies W alone, `forward` adds the bias, `adjoint` applies
+Wᵀ, and `absolute` is the same operation with |W| and no bias, which is what interval arithmetic
+needs.
 """
 
 from __future__ import annotations
@@ -89,8 +90,8 @@ class Linear(Affine):
 class Convolution(Affine):
     """Cross-correlation in one or two dimensions with zero padding, as torch's conv1d and conv2d.
 
-    weight has shape (out_channels, in_channels / groups, *kernel); stride, padding and dilation have one
-    entry a spatial axis, and the same padding stands on both sides of it.
+    weight has shape (out_channels, in_channels / groups, *kernel); stride, padding and dilation
+    have one entry a spatial axis, and the same padding stands on both sides of it.
     """
 
     weight: Tensor

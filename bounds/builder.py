@@ -1,7 +1,7 @@
 """Builds a `Network` node by node, checking each layer's shapes and attributes.
 
-Every reader (torch.fx, torch.export, …) translates its own operations into these calls, so that a layer is checked,
-folded or refused in one place whatever file it came from.
+Every reader (torch.fx, torch.export, …) translates its own operations into these calls, so that a
+layer is checked, folded or refused in one place whatever file it came from.
 """
 
 from __future__ import annotations
@@ -45,18 +45,20 @@ class NetworkBuilder:
         shape = tuple(input_shape)
         if not shape or not all(isinstance(size, int) and size > 0 for size in shape):
             raise InvalidInputError(
-                f"input_shape is {input_shape!r}, expected positive integers without the batch axis, such as (1, 28, 28)."
+                f"input_shape is {input_shape!r}, expected positive integers without the batch "
+                "axis, such as (1, 28, 28)."
             )
         if dtype not in (torch.float32, torch.float64):
             raise InvalidInputError(
-                f"the network's dtype is {dtype}, expected torch.float32 or torch.float64: pass dtype=torch.float64."
+                f"the network's dtype is {dtype}, expected torch.float32 or torch.float64: pass "
+                "dtype=torch.float64."
             )
         self.dtype, self.device = dtype, device
         self.at = "input"
         self._nodes: list[Node] = [InputNode("input", shape, ())]
         self.input = Symbol(0, shape)
 
-    # -- refusals ------------------------------------------------------------------------------------------------
+    # -- refusals
 
     def refuse(self, what: str, remedy: str) -> UnsupportedLayerError:
         """The error for a layer that is not modelled; raise what it returns."""
@@ -66,22 +68,21 @@ class NetworkBuilder:
         """A private copy of a parameter or constant, through which gradients still flow."""
         if value.is_complex() or value.is_quantized:
             raise self.refuse(f"its numbers are {value.dtype}", "use real floating-point numbers")
-        if not torch.isfinite(value).all():
+        converted = value.to(self.dtype, copy=True)
+        if not torch.isfinite(converted).all():
             raise InvalidInputError(
-                f"layer {self.at!r} has NaN or infinite numbers among its parameters: no bound can rest on them, "
-                "check how the weights were trained or loaded."
+                f"layer {self.at!r} has numbers among its parameters that are NaN or infinite in "
+                f"{self.dtype}: no bound can rest on them, check how they were trained or loaded."
             )
-        return value.to(self.dtype, copy=True)
+        return converted
 
-    # -- layers --------------------------------------------------------------------------------------------------
+    # -- layers
 
     def linear(self, x: Symbol, weight: Tensor, bias: Tensor | None) -> Symbol:
         if x.shape[-1] != weight.shape[1]:
             raise self._misfit(x, f"{weight.shape[1]} features along the last axis")
         shape = (*x.shape[:-1], weight.shape[0])
-        return self._affine(
-            x, Linear(x.shape, shape, self.tensor(weight), self._optional(bias))
-        )
+        return self._affine(x, Linear(x.shape, shape, self.tensor(weight), self._optional(bias)))
 
     def convolution(
         self,
@@ -136,7 +137,8 @@ class NetworkBuilder:
         """Batch normalisation with its stored statistics: one scale and one shift a channel."""
         if training or mean is None or variance is None:
             raise self.refuse(
-                "BatchNorm normalises by the batch at hand, so a sample's output depends on the others",
+                "BatchNorm normalises by the batch at hand, so a sample's output depends on the "
+                "others",
                 "call model.eval() and keep track_running_stats=True",
             )
         if x.shape[0] != mean.shape[0]:
@@ -148,10 +150,9 @@ class NetworkBuilder:
         if bias is not None:
             shift = shift + self.tensor(bias)
         per_channel = (-1, *[1] * (len(x.shape) - 1))
-        return self._affine(
-            x,
-            Scale(x.shape, x.shape, scale.reshape(per_channel), shift.reshape(per_channel)),
-        )
+        # Finite statistics can still give NaN or infinity: a negative variance, or one near 0.
+        scale, shift = (self.tensor(t.reshape(per_channel)) for t in (scale, shift))
+        return self._affine(x, Scale(x.shape, x.shape, scale, shift))
 
     def average_pool(
         self,
@@ -233,12 +234,14 @@ class NetworkBuilder:
         renamed = {old: new for new, old in enumerate(sorted(needed))}
         return Network(
             tuple(
-                replace(self._nodes[old], parents=tuple(renamed[p] for p in self._nodes[old].parents))
+                replace(
+                    self._nodes[old], parents=tuple(renamed[p] for p in self._nodes[old].parents)
+                )
                 for old in renamed
             )
         )
 
-    # -- helpers -------------------------------------------------------------------------------------------------
+    # -- helpers
 
     def _add(self, node: Node) -> Symbol:
         self._nodes.append(node)
@@ -251,7 +254,9 @@ class NetworkBuilder:
         return None if value is None else self.tensor(value)
 
     def _constant(self, x: Symbol, value: Tensor | float) -> Tensor:
-        constant = self.tensor(torch.as_tensor(value, dtype=self.dtype, device=self.device))
+        if not isinstance(value, Tensor):
+            value = torch.as_tensor(value, dtype=self.dtype)
+        constant = self.tensor(value.to(self.device))
         if constant.dim() == len(x.shape) + 1 and constant.shape[0] == 1:
             constant = constant.squeeze(0)
         try:
@@ -259,7 +264,9 @@ class NetworkBuilder:
         except RuntimeError:
             fits = False
         if not fits:
-            raise self._misfit(x, f"a sample that the constant {tuple(constant.shape)} broadcasts to")
+            raise self._misfit(
+                x, f"a sample that the constant {tuple(constant.shape)} broadcasts to"
+            )
         return constant
 
     def _per_axis(self, sizes: Sizes, axes: int) -> Shape:

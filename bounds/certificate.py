@@ -1,4 +1,4 @@
-"""The evidence behind a bound: one multiplier an unstable neuron a row, and one feasible point a row."""
+"""The evidence behind a bound: multipliers for the lower side, a feasible point for the upper."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from bounds.relaxation import Relaxation
 
 @dataclass(frozen=True, eq=False)
 class Certificate:
-    """ν and (x, z) of every LP; `lower` and `upper` follow from them and the relaxation by one pass each.
+    """ν and (x, z) of every LP: one pass each through the relaxation gives lower and upper again.
 
     multipliers: ν at each ReLU, (batch, rows, *shape), 0 at stable neurons.
-    x: (batch, rows, *input_shape). z: at each ReLU, (batch, rows, *shape); clamped to feasibility when evaluated.
+    x: (batch, rows, *input_shape). z: at each ReLU, (batch, rows, *shape); clamped to feasibility
+    when evaluated.
     """
 
     multipliers: tuple[Tensor, ...]

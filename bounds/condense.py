@@ -1,13 +1,16 @@
 """The LP without its stable neurons: what the interior point works on.
 
-Number the unstable neurons of an input 1 … n in layer order and write x = lower + width ∘ b with 0 ≤ b ≤ 1. Then
+Number the unstable neurons of an input 1 … n in layer order and write x = lower + width ∘ b, where
+0 ≤ b ≤ 1. Then
 
     ẑ = A b + L z + e,    objective = c_b · b + c_z · z + c_0,
 
-with L strictly lower block-triangular. One backward pass a layer, which stops at unstable neurons, gives the rows.
+with L strictly lower block-triangular. One backward pass a layer, which stops at unstable neurons,
+gives the rows.
 
-Inputs of a batch differ in which neurons are unstable. Each layer's block is as wide as the widest input needs, and the
-others fill up with idle neurons: no coefficients, bounds −1 and 1, so that they neither depend on nor add anything.
+Inputs of a batch differ in which neurons are unstable. Each layer's block is as wide as the widest
+input needs, and the others fill up with idle neurons: no coefficients, bounds −1 and 1, so that
+they neither depend on nor add anything.
 """
 
 from __future__ import annotations
@@ -25,11 +28,12 @@ from bounds.relaxation import Relaxation
 
 @dataclass(frozen=True, eq=False)
 class CondensedLP:
-    """B inputs with S rows each: AL = [A | L] (B, n, d + n), e, lower and upper (B, n), c_b (B, S, d), c_z (B, S, n)
-    and c_0 (B, S).
+    """The LPs of B inputs with S rows each.
 
-    layers: the start of each layer's block, and n. columns: the flat input coordinates that b stands for. chosen: for
-    each ReLU the flat indices (B, block) of its unstable neurons, and which of them are real (the others are idle).
+    AL: [A | L], (B, n, d + n). e, lower, upper: (B, n). c_b: (B, S, d). c_z: (B, S, n).
+    c_0: (B, S). layers: the start of each layer's block, and n. columns: the flat input coordinates
+    that b stands for. chosen: for each ReLU the flat indices (B, block) of its unstable neurons,
+    and which of them are real (the others are idle).
     """
 
     AL: Tensor
@@ -77,12 +81,13 @@ class CondensedLP:
         return [(panel, _spans(self.AL[:, panel], d)) for panel in rows]
 
     def gather(self, values: Sequence[Tensor]) -> Tensor:
-        """The inverse of `scatter`: the unstable neurons' entries of one (B, S, *shape) tensor a ReLU, as (B, S, n)."""
+        """The unstable neurons' entries of one (B, S, *shape) tensor a ReLU, as (B, S, n)."""
         blocks = []
         for tensor, (index, real) in zip(values, self.chosen, strict=True):
             at = index.unsqueeze(1).expand(-1, tensor.shape[1], -1)
             blocks.append(tensor.flatten(2).gather(2, at) * real.unsqueeze(1))
         return torch.cat(blocks, -1) if blocks else self.c_z
+
     def scatter(self, relaxation: Relaxation, values: Tensor) -> tuple[Tensor, ...]:
         """(B, S, n) values as one (B, S, *shape) tensor a ReLU, with 0 at stable neurons."""
         rows, found = values.shape[1], []
@@ -97,8 +102,10 @@ class CondensedLP:
         return tuple(found)
 
     def point(self, relaxation: Relaxation, b: Tensor) -> Tensor:
-        """The inputs (B, S, *input_shape) that b (B, S, d) stands for, inside the box to the last bit."""
-        lower, upper = (t.flatten(1).unsqueeze(1) for t in (relaxation.box.lower, relaxation.box.upper))
+        """The inputs (B, S, *input_shape) that b (B, S, d) stands for, never outside the box."""
+        lower, upper = (
+            t.flatten(1).unsqueeze(1) for t in (relaxation.box.lower, relaxation.box.upper)
+        )
         x = lower.expand(-1, b.shape[1], -1).clone()
         x[:, :, self.columns] += b * (upper - lower)[:, :, self.columns]
         return torch.minimum(x, upper).unflatten(2, relaxation.box.lower.shape[1:])
@@ -107,7 +114,8 @@ class CondensedLP:
 def _by_position(shape: Sequence[int], device: torch.device) -> Tensor:
     """Flat indices of a (channels, *positions) sample, position by position.
 
-    Neurons that see the same inputs then stand together, and their rows of A and L have common zeros.
+    Neurons that see the same inputs then stand together, and their rows of A and L have common
+    zeros.
     """
     return torch.arange(math.prod(shape), device=device).reshape(shape[0], -1).mT.flatten()
 
@@ -124,7 +132,7 @@ def _spans(rows: Tensor, d: int) -> tuple[slice, ...]:
 
 
 def condense(relaxation: Relaxation) -> CondensedLP:
-    """Eliminate the stable neurons and the inputs that cannot move. The relaxation's tensors must be detached."""
+    """Eliminate the stable neurons and the inputs that cannot move; without gradients."""
     network, box = relaxation.network, relaxation.box
     width = (box.upper - box.lower).flatten(1)
     order = _by_position(network.input_shape, width.device)
@@ -142,7 +150,7 @@ def condense(relaxation: Relaxation) -> CondensedLP:
     n = layers[-1]
 
     def rows_of(start: int, coefficients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The coefficients on b and on z, and the constant, of rows (B, R, *shape) of node `start`."""
+        """The coefficients on b and z, and the constant, of rows (B, R, *shape) of a node."""
         on_z = coefficients.new_zeros(*coefficients.shape[:2], n)
 
         def stop_at_unstable(position: int, arriving: Tensor) -> Tensor:

@@ -1,13 +1,15 @@
 """The dual function d(ν): a lower bound of the LP for every real ν, computed in one backward pass.
 
-Give each unstable neuron i the multiplier ν_i of its definition ẑ_i = (affine in x and earlier z). What is left of the
-Lagrangian separates into a support function of the input set and, for each unstable neuron, the minimum of a linear form
-over the three vertices (l, 0), (0, 0), (u, u) of its triangle:
+Give each unstable neuron i the multiplier ν_i of its definition ẑ_i = (affine in x and earlier z).
+What is left of the Lagrangian separates into a support function of the input set and, for each
+unstable neuron, the minimum of a linear form over the three vertices (l, 0), (0, 0), (u, u) of its
+triangle:
 
     d(ν) = constant + min over X of ⟨c, x⟩ + Σ_i min(−ν_i l_i, 0, (ĉ_i − ν_i) u_i),
 
-where ĉ_i is the coefficient that arrives at z_i from later layers (Wong & Kolter 2018, arXiv 1711.00851, eq. 5, for any
-choice of ν rather than theirs). d is concave and d(ν) ≤ LP optimum; max d = LP optimum. Every method ends here.
+where ĉ_i is the coefficient that arrives at z_i from later layers (Wong & Kolter 2018, arXiv
+1711.00851, eq. 5, for any choice of ν rather than theirs). d is concave and d(ν) ≤ LP optimum; max
+d = LP optimum. Every method ends here.
 """
 
 from __future__ import annotations
@@ -22,8 +24,8 @@ from bounds.input_sets import Box
 from bounds.network import Network
 from bounds.triangle import ReluBounds
 
-#: Chooses ν from the position of the ReLU in `Network.relus`, the arriving ĉ (batch, rows, *shape) and the neurons'
-#: bounds. Its values at stable neurons are ignored.
+#: Chooses ν from the position of the ReLU in `Network.relus`, the arriving ĉ (batch, rows, *shape)
+#: and the neurons' bounds. Its values at stable neurons are ignored.
 MultiplierRule = Callable[[int, Tensor, ReluBounds], Tensor]
 
 
@@ -31,8 +33,9 @@ MultiplierRule = Callable[[int, Tensor, ReluBounds], Tensor]
 class DualPoint:
     """One ν a row, and all that the backward pass learnt with it.
 
-    constant: (batch, rows). at_input: c, (batch, rows, *input_shape). multipliers and arriving: ν and ĉ at each ReLU that
-    the rows depend on, keyed by its position in `Network.relus`, each (batch, rows, *shape).
+    constant: (batch, rows). at_input: c, (batch, rows, *input_shape). multipliers and arriving: ν
+    and ĉ at each ReLU that the rows depend on, keyed by its position in `Network.relus`, each
+    (batch, rows, *shape).
     """
 
     constant: Tensor
@@ -65,7 +68,8 @@ def backward_pass(
     coefficients: Tensor,
     rule: MultiplierRule,
 ) -> DualPoint:
-    """The dual point of the rows ⟨coefficients, node `start`⟩, with ν chosen by `rule` as the pass reaches each ReLU.
+    """The dual point of the rows ⟨coefficients, node `start`⟩, with ν chosen by `rule` as the pass
+    reaches each ReLU.
 
     coefficients: (batch, rows, *shape of the node). The specification's d is no part of the point.
     """

@@ -12,8 +12,8 @@ class InvalidInputError(BoundsError, ValueError):
 
 
 class UnsupportedLayerError(BoundsError):
-    """A layer, or an attribute of one, that is not modelled. Nothing is ever approximated instead."""
+    """A layer, or an attribute of one, that is not modelled. None is ever approximated."""
 
 
 class ModelFileError(BoundsError):
-    """A model file that is missing, damaged, not a model, or that could only be read by unpickling."""
+    """A model file that is missing, damaged, not a model, or readable by unpickling only."""

@@ -64,6 +64,17 @@ def open_model_file(path: str) -> BinaryIO:
         ) from error
 
 
+def short(value: object) -> str:
+    """What was found, quoted for a message of one line."""
+    text = repr(value)
+    return text if len(text) <= 120 else f"{text[:120]}…"
+
+
+def first_line(error: Exception) -> str:
+    """What an error of Python or torch says, for a message of one line."""
+    return str(error).strip().split("\n")[0][:200]
+
+
 def refusal(path: str, found: str, remedy: str = SAVE_AGAIN) -> ModelFileError:
     """The error for a file that cannot be read; raise what it returns."""
     return ModelFileError(f"from_export({path!r}): {found}; {remedy}.")
@@ -80,7 +91,7 @@ class ExportArchive:
         byteorder = self._read(f"{self._root}/byteorder").decode("ascii", "replace")
         if byteorder != sys.byteorder:
             raise self.refuse(
-                f"its numbers are in byte order {byteorder[:20]!r}, expected {sys.byteorder!r}",
+                f"its numbers are in byte order {short(byteorder)}, expected {sys.byteorder!r}",
                 "save it again on a machine of that byte order",
             )
         self.program: dict[str, Any] = self._json(f"{self._root}/models/{self._model}.json")
@@ -90,7 +101,7 @@ class ExportArchive:
         }
         major = self.program["schema_version"]["major"]
         if major != SCHEMA:
-            raise self.refuse(f"its schema has version {major!r:.20}, expected {SCHEMA}")
+            raise self.refuse(f"its schema has version {short(major)}, expected {SCHEMA}")
 
     def refuse(self, found: str, remedy: str = SAVE_AGAIN) -> ModelFileError:
         """The error for this file; raise what it returns."""
@@ -104,17 +115,17 @@ class ExportArchive:
         """
         entry = self._configs[folder]["config"].get(name)
         if entry is None:
-            raise self.refuse(f"{name[:200]!r} is missing from its {folder}")
+            raise self.refuse(f"{short(name)} is missing from its {folder}")
         if entry["use_pickle"] is not False:
             raise self.refuse(
-                f"{name!r} is stored as a pickle, which can run code when it is read",
+                f"{short(name)} is stored as a pickle, which can run code when it is read",
                 f"make every parameter, buffer and constant a plain torch.Tensor and {SAVE_AGAIN}",
             )
         meta = entry["tensor_meta"]
         if meta["dtype"] not in DTYPES or meta["layout"] != STRIDED:
             raise self.refuse(
-                f"{name!r} has dtype number {meta['dtype']!r:.20} and layout number "
-                f"{meta['layout']!r:.20}, expected a dense tensor of real numbers",
+                f"{short(name)} has dtype number {short(meta['dtype'])} and layout number "
+                f"{short(meta['layout'])}, expected a dense tensor of real numbers",
                 f"convert it to a dense float32 or float64 tensor and {SAVE_AGAIN}",
             )
         dtype = DTYPES[meta["dtype"]]
@@ -123,16 +134,17 @@ class ExportArchive:
         offset = self._integer(name, meta["storage_offset"], 0)
         if "/" in entry["path_name"]:
             raise self.refuse(
-                f"{name!r} lies at {entry['path_name'][:200]!r}, "
+                f"{short(name)} lies at {short(entry['path_name'])}, "
                 f"expected the name of a file in data/{folder}"
             )
         stored = self._read(f"{self._root}/data/{folder}/{entry['path_name']}")
         available = len(stored) // dtype.itemsize
         last = offset + sum((n - 1) * step for n, step in zip(sizes, strides, strict=True))
-        # This refuses tensors whose elements overlap, too: few bytes could claim any size.
+        # The first condition keeps overlapping strides from making a large tensor of few bytes.
         if torch.Size(sizes).numel() > available or last >= available:
             raise self.refuse(
-                f"{name!r} has sizes {sizes}, strides {strides} and offset {offset}, "
+                f"{short(name)} has sizes {short(sizes)}, strides {short(strides)} and offset "
+                f"{offset}, "
                 f"but its file holds {available} numbers",
                 f"make it contiguous with .contiguous() and {SAVE_AGAIN}",
             )
@@ -160,11 +172,11 @@ class ExportArchive:
         for info in self._zip.infolist():
             name = info.filename
             if name in members:
-                raise self.refuse(f"it holds {name[:200]!r} twice")
+                raise self.refuse(f"it holds {short(name)} twice")
             plain = info.compress_type == zipfile.ZIP_STORED and not info.flag_bits & 1
             if not plain or info.compress_size != info.file_size:
                 raise self.refuse(
-                    f"its member {name[:200]!r} is compressed or encrypted, expected plain bytes"
+                    f"its member {short(name)} is compressed or encrypted, expected plain bytes"
                 )
             members[name] = info
         total = sum(info.file_size for info in members.values())
@@ -198,18 +210,18 @@ class ExportArchive:
 
     def _read(self, name: str) -> bytes:
         if name not in self._members:
-            raise self.refuse(f"its member {name[:200]!r} is missing")
+            raise self.refuse(f"its member {short(name)} is missing")
         try:
             return self._zip.read(name)
         except Exception as error:  # as above; a wrong checksum is the usual one
             raise self.refuse(
-                f"its member {name[:200]!r} is damaged ({str(error)[:200]})"
+                f"its member {short(name)} is damaged ({first_line(error)})"
             ) from error
 
     def _json(self, name: str) -> Any:
         if name in self._members and self._members[name].file_size > MAX_JSON_BYTES:
             raise self.refuse(
-                f"its member {name[:200]!r} has {self._members[name].file_size} bytes, "
+                f"its member {short(name)} has {self._members[name].file_size} bytes, "
                 f"expected at most {MAX_JSON_BYTES}",
                 "export a smaller model",
             )
@@ -217,14 +229,14 @@ class ExportArchive:
             return json.loads(self._read(name))
         except (ValueError, RecursionError) as error:
             raise self.refuse(
-                f"its member {name[:200]!r} is not JSON ({str(error)[:200]})"
+                f"its member {short(name)} is not JSON ({first_line(error)})"
             ) from error
 
     def _integer(self, name: str, value: dict[str, Any], least: int) -> int:
         number = value.get("as_int")
         if type(number) is not int or not least <= number <= MAX_BYTES:
             raise self.refuse(
-                f"{name!r} has {value!r:.200} among its sizes, strides or offset, "
+                f"{short(name)} has {short(value)} among its sizes, strides or offset, "
                 f"expected integers of at least {least}"
             )
         return number

@@ -1,8 +1,9 @@
 """The two one-pass bounds: multipliers that the backward pass itself determines.
 
-`fixed_slope` is Wong & Kolter's (2018, arXiv 1711.00851): both faces of the triangle get the slope u / (u − l).
-`adaptive_slope` is CROWN's (Zhang et al. 2018, arXiv 1811.00866): where the arriving coefficient ĉ is positive, so that
-z is bounded from below, the slope is 1 if u > −l and 0 otherwise, whichever triangle is smaller.
+`fixed_slope` is Wong & Kolter's (2018, arXiv 1711.00851): both faces of the triangle get the slope
+u / (u − l). `adaptive_slope` is CROWN's (Zhang et al. 2018, arXiv 1811.00866): where the arriving
+coefficient ĉ is positive, so that z is bounded from below, the slope is 1 if u > −l and 0
+otherwise, whichever triangle is smaller.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -21,7 +22,15 @@ from bounds.affine import Shape
 from bounds.aten import ARGUMENT_NAMES, CONSTANT_FUNCTIONS, HANDLERS, SHAPE_ONLY, SKIPPED, VIEWS
 from bounds.builder import NetworkBuilder, Symbol
 from bounds.errors import BoundsError, InvalidInputError, UnsupportedLayerError
-from bounds.export_archive import DTYPES, SAVE_AGAIN, ExportArchive, open_model_file, refusal
+from bounds.export_archive import (
+    DTYPES,
+    SAVE_AGAIN,
+    ExportArchive,
+    first_line,
+    open_model_file,
+    refusal,
+    short,
+)
 from bounds.network import Network
 
 Json = dict[str, Any]
@@ -56,10 +65,8 @@ def from_export(path: str | os.PathLike[str], *, dtype: torch.dtype | None = Non
         except BoundsError:
             raise
         except Exception as error:  # a graph unlike the schema can break the reader anywhere
-            reason = str(error).split("\n")[0][:200]
-            raise refusal(
-                name, f"its graph is damaged or inconsistent ({type(error).__name__}: {reason})"
-            ) from error
+            what = f"{type(error).__name__}: {first_line(error)}"
+            raise refusal(name, f"its graph is damaged or inconsistent ({what})") from error
 
 
 class _Reader:
@@ -92,9 +99,9 @@ class _Reader:
         """The network, after one evaluation that its parameters fit together."""
         specs = self.signature["output_specs"]
         if len(specs) != 1 or "user_output" not in specs[0]:
-            kinds = ", ".join(sorted({kind for spec in specs for kind in spec}))
+            kinds = sorted({kind for spec in specs for kind in spec})
             raise self._unsupported(
-                f"the model returns {len(specs)} values ({kinds})",
+                f"the model returns {len(specs)} values ({short(kinds)})",
                 "wrap it so that it returns its logits alone and changes no state",
             )
         (name,) = _tensor_names(specs[0]["user_output"]["arg"])
@@ -135,7 +142,7 @@ class _Reader:
                     self.values[entry["name"]] = next(iter(entry["value"].values()))
                 case _:
                     raise self._unsupported(
-                        f"the model takes a {kind}", "export a model of one input tensor"
+                        f"the model takes a {short(kind)}", "export a model of one input tensor"
                     )
         if len(inputs) != 1:
             raise self._unsupported(
@@ -166,8 +173,8 @@ class _Reader:
         except BoundsError:
             raise
         except Exception as error:  # an argument that the handler or torch does not take
-            reason = str(error).split("\n")[0][:200]
-            raise ops.unsupported(self.build, f"{target} as called here ({reason})") from error
+            what = f"{target} as called here ({first_line(error)})"
+            raise ops.unsupported(self.build, what) from error
         if "as_sym_int" in output:
             self.values[output["as_sym_int"]["as_name"]] = result
             return
@@ -237,14 +244,16 @@ class _Reader:
                 return DTYPES.get(value)
             case "as_int" | "as_bool" | "as_string" | "as_ints" | "as_memory_format":
                 return value
-        raise ops.unsupported(self.build, f"an argument of kind {kind}")
+        raise ops.unsupported(self.build, f"an argument of kind {short(kind)}")
 
     def _size(self, size: Json) -> Any:
         return self.values[size["as_name"]] if "as_name" in size else size["as_int"]
 
     def _lookup(self, name: str) -> Any:
         if name not in self.values and name in self.stored:
-            self.values[name] = self.archive.tensor(*self.stored[name])
+            tensor = self.archive.tensor(*self.stored[name])
+            self._check_declared(name, tensor)
+            self.values[name] = tensor
         return self.values[name]
 
     # -- what the archive declares -----------------------------------------------------------------
@@ -263,14 +272,14 @@ class _Reader:
             agrees = dtype == result.dtype and sizes == list(result.shape)
         if not agrees:
             raise self.archive.refuse(
-                f"its graph declares another shape or dtype for {name!r} than its operators give"
+                f"its graph declares another shape or dtype for {short(name)} than is found"
             )
 
     def _declared_dtype(self, name: str) -> torch.dtype:
         number = self.declared[name]["dtype"]
         if number not in DTYPES:
             raise self.archive.refuse(
-                f"{name!r} has dtype number {number!r:.20}, expected real numbers",
+                f"{short(name)} has dtype number {short(number)}, expected real numbers",
                 f"convert the model to float32 or float64 and {SAVE_AGAIN}",
             )
         return DTYPES[number]
@@ -280,7 +289,7 @@ class _Reader:
         sizes = [size.get("as_int") for size in self.declared[name]["sizes"][1:]]
         if None in sizes:
             raise self._unsupported(
-                f"axis {sizes.index(None) + 1} of {name!r} has no fixed size",
+                f"axis {sizes.index(None) + 1} of {short(name)} has no fixed size",
                 "export with no dynamic axis but the batch",
             )
         self._require_sane(math.prod(sizes))
@@ -299,7 +308,10 @@ class _Reader:
 
 def _target(node: Json) -> str:
     """The operator's name and overload, such as "conv2d.default"."""
-    return str(node["target"]).removeprefix("torch.ops.aten.")
+    target = node["target"]
+    if not re.fullmatch(r"[\w.:<>]{1,200}", target):
+        raise ValueError(f"an operator is called {short(target)}")
+    return target.removeprefix("torch.ops.aten.")
 
 
 def _tensor_names(argument: Json) -> list[str]:
@@ -317,6 +329,6 @@ def _layer_name(node: Json) -> str:
     """The layer's path in the model, with the node's own name where a function computes it."""
     innermost = node.get("metadata", {}).get("nn_module_stack", "").split(";")[-1]
     _, path, kind = (*innermost.split(",", 2), "", "", "")[:3]
-    if path and kind.startswith("torch.nn.modules."):
-        return path
-    return f"{path}.{node['name']}" if path else str(node.get("name"))
+    if not path or not kind.startswith("torch.nn.modules."):
+        path = f"{path}.{node['name']}" if path else node["name"]
+    return path[:200]

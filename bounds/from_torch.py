@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, fx, nn
+from torch import fx, nn
+from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_hooks
 
 from bounds import operations as ops
 from bounds.builder import NetworkBuilder, Symbol
@@ -54,43 +55,82 @@ def from_torch(
     """Read a torch module into a `Network`.
 
     Args:
-        model: an `nn.Sequential`, or any module that torch.fx traces to Linear, Conv1d/2d, ReLU, BatchNorm1d/2d and
-            Dropout in eval mode, AvgPool2d, Flatten and reshape, Identity, sums, and constant add, sub, mul and div.
+        model: an `nn.Sequential`, or any module that torch.fx traces to Linear, Conv1d/2d, ReLU,
+            BatchNorm1d/2d and Dropout in eval mode, AvgPool2d, Flatten and reshape, Identity, sums,
+            and constant add, sub, mul and div.
         input_shape: the shape of one sample, without the batch axis.
         dtype: torch.float32 or torch.float64; default: that of the model's parameters.
 
     Raises:
-        UnsupportedLayerError: names the first layer or attribute that is not modelled, with the remedy.
-        InvalidInputError: shapes that do not fit, NaN or infinite parameters, a dtype that is not floating.
+        UnsupportedLayerError: names the first layer or attribute that is not modelled, with the
+            remedy.
+        InvalidInputError: shapes that do not fit, NaN or infinite parameters, a dtype that is not
+            floating.
     """
     if not isinstance(model, nn.Module):
         raise InvalidInputError(
-            f"Network.from_torch got a {type(model).__name__}, expected a torch.nn.Module: pass the model itself."
+            f"Network.from_torch got a {type(model).__name__}, expected a torch.nn.Module: pass "
+            "the model itself."
         )
     numbers = [t for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()]
     dtype = dtype or (numbers[0].dtype if numbers else torch.get_default_dtype())
     device = numbers[0].device if numbers else torch.get_default_device()
     build = NetworkBuilder(input_shape, dtype, device)
-    # An nn.Linear given on its own would be traced through; inside a Sequential it stays a layer with a name.
+    if _global_forward_hooks or _global_forward_pre_hooks:
+        raise UnsupportedLayerError(
+            "forward hooks are registered on every module of this process, whose effect is not "
+            "modelled: remove them."
+        )
+    # An nn.Linear given on its own would be traced through; inside a Sequential it stays a layer
+    # with a name.
+    root = nn.Sequential(model)
     try:
-        graph = fx.symbolic_trace(nn.Sequential(model))
+        graph = fx.GraphModule(root, _Tracer().trace(root))
     except BoundsError:
         raise
     except Exception as error:  # whatever the model's own forward raises under tracing
         raise UnsupportedLayerError(
-            f"torch.fx cannot trace {type(model).__name__} ({error}): remove control flow that depends on the input."
+            f"torch.fx cannot trace {type(model).__name__} ({error}): give it one input tensor, "
+            "and "
+            "remove control flow that depends on it."
         ) from error
     output = _Reader(graph, build).run(build.input)
     if not isinstance(output, Symbol):
         raise UnsupportedLayerError(
-            f"{type(model).__name__} returns {type(output).__name__}, expected one tensor that depends on its input: "
+            f"{type(model).__name__} returns {type(output).__name__}, expected one tensor that "
+            "depends on its input: "
             "wrap the model so that it returns its logits."
         )
     return build.finish(output)
 
 
+class _Proxy(fx.Proxy):
+    """Records `x += y` as such. fx records `x = x + y`, after which other names of x keep the old
+    value."""
+
+    def __iadd__(self, other: Any) -> fx.Proxy:
+        return self.tracer.create_proxy("call_function", operator.iadd, (self, other), {})
+
+    def __isub__(self, other: Any) -> fx.Proxy:
+        return self.tracer.create_proxy("call_function", operator.isub, (self, other), {})
+
+    def __imul__(self, other: Any) -> fx.Proxy:
+        return self.tracer.create_proxy("call_function", operator.imul, (self, other), {})
+
+    def __itruediv__(self, other: Any) -> fx.Proxy:
+        return self.tracer.create_proxy("call_function", operator.itruediv, (self, other), {})
+
+
+class _Tracer(fx.Tracer):
+    proxy_buffer_attributes = True  # so that a model which changes its buffers is seen to do so
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Proxy(node, self)
+
+
 class _Reader(fx.Interpreter):
-    """Runs the traced graph on a `Symbol`; what does not depend on the input runs as itself and stays a constant."""
+    """Runs the traced graph on a `Symbol`; what does not depend on the input runs as itself and
+    stays a constant."""
 
     def __init__(self, graph: fx.GraphModule, build: NetworkBuilder) -> None:
         super().__init__(graph, garbage_collect_values=False)
@@ -102,13 +142,18 @@ class _Reader(fx.Interpreter):
         inside = next(reversed(stack)) if stack else ""
         name = n.target if n.op == "call_module" else f"{inside}.{n.name}" if inside else n.name
         self.build.at = str(name).removeprefix("0.")
-        if n.op == "placeholder" and n is not next(iter(self.module.graph.nodes)):
-            raise self.build.refuse("the model has several inputs", "give it one input tensor")
         if self._in_place(n) and not _sole_use(n.all_input_nodes[0]):
             raise self.build.refuse(
-                "it changes in place a tensor that is used elsewhere", "use the variant that is not in place"
+                "it changes in place a tensor that is used elsewhere, or that the model keeps",
+                "use the variant that is not in place",
             )
-        return super().run_node(n)
+        try:
+            return super().run_node(n)
+        except BoundsError:
+            raise
+        except Exception as error:  # arguments that no handler knows
+            name = getattr(n.target, "__name__", n.target)
+            raise ops.unsupported(self.build, f"{name} as called here ({error})") from error
 
     def _in_place(self, n: fx.Node) -> bool:
         if n.op == "call_module":
@@ -124,35 +169,35 @@ class _Reader(fx.Interpreter):
             return super().call_function(target, args, kwargs)
         if not _depends(args, kwargs):
             return super().call_function(target, args, kwargs)
-        return self._translate(
-            FUNCTIONS.get(target), getattr(target, "__name__", str(target)), args, kwargs
-        )
+        if target not in FUNCTIONS:
+            raise ops.unsupported(self.build, getattr(target, "__name__", str(target)))
+        return FUNCTIONS[target](self.build, *args, **kwargs)
 
-    def call_method(self, target: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def call_method(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if not _depends(args, kwargs):
             return super().call_method(target, args, kwargs)
-        return self._translate(METHODS.get(target), f"Tensor.{target}", args, kwargs)
+        if target not in METHODS:
+            raise ops.unsupported(self.build, f"Tensor.{target}")
+        return METHODS[target](self.build, *args, **kwargs)
 
-    def call_module(self, target: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return read_layer(self.build, self.fetch_attr(target), args[0])
-
-    def _translate(
-        self, handler: ops.Handler | None, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        if handler is None:
-            raise ops.unsupported(self.build, name)
-        try:
-            return handler(self.build, *args, **kwargs)
-        except TypeError as error:  # an argument that the handler does not know
-            raise ops.unsupported(self.build, f"{name} as called here ({error})") from error
+    def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if not _depends(args, kwargs):
+            return super().call_module(target, args, kwargs)
+        (x,) = (*args, *kwargs.values())
+        return read_layer(self.build, self.fetch_attr(target), x)
 
 
-def read_layer(build: NetworkBuilder, layer: nn.Module, x: Symbol) -> Symbol:
+def read_layer(build: NetworkBuilder, layer: Any, x: Symbol) -> Symbol:
     """Translate one layer module. Exact types only: a subclass may compute something else."""
     if layer._forward_hooks or layer._forward_pre_hooks:
         raise build.refuse(
             "it has forward hooks, whose effect is not modelled",
             "remove the hooks (for spectral or weight norm, remove the reparametrisation)",
+        )
+    if "forward" in vars(layer):
+        raise build.refuse(
+            "its forward method was replaced on this object, which is not modelled",
+            "write the computation as a module of its own",
         )
     kind = type(layer)
     if kind is nn.Linear:
@@ -212,7 +257,7 @@ def _depends(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
 
 def _sole_use(node: fx.Node) -> bool:
     """Whether nothing but one consumer sees this node's memory, looking through views of it."""
-    if len(node.users) > 1:
+    if len(node.users) > 1 or node.op == "get_attr":  # the model itself keeps its parameters
         return False
     if node.op == "placeholder":
         return True

@@ -1,7 +1,7 @@
 """The sets of inputs that a bound holds for.
 
-`Ball` is what the user writes; `Box` is what the relaxation keeps: one axis-aligned box an input, resolved against the
-network's input shape and checked.
+`Ball` is what the user writes; `Box` is what the relaxation keeps: one axis-aligned box an input,
+resolved against the network's input shape and checked.
 """
 
 from __future__ import annotations
@@ -26,9 +26,14 @@ class Box:
     upper: Tensor
 
     def minimum(self, coefficients: Tensor) -> Tensor:
-        """min ⟨c, x⟩ over the box, for c of shape (batch, rows, *input_shape); shape (batch, rows)."""
+        """min ⟨c, x⟩ over the box, for c of shape (batch, rows, *input_shape); shape (batch,
+        rows)."""
         lower, upper = self.lower.unsqueeze(1), self.upper.unsqueeze(1)
-        return torch.where(coefficients > 0, coefficients * lower, coefficients * upper).flatten(2).sum(2)
+        return (
+            torch.where(coefficients > 0, coefficients * lower, coefficients * upper)
+            .flatten(2)
+            .sum(2)
+        )
 
     def argmin(self, coefficients: Tensor) -> Tensor:
         """A point of the box where ⟨c, x⟩ is smallest, for each row."""
@@ -50,18 +55,20 @@ class _BallOptions:
 
 @dataclass(frozen=True, eq=False)
 class Ball(_BallOptions):
-    """All points within `radius` of x in the ℓ∞ norm, intersected with the box [lower, upper] where one is given.
+    """All points within `radius` of x in the ℓ∞ norm, intersected with the box [lower, upper] where
+    one is given.
 
     Args:
         x: the centre or centres, of shape (*input_shape) or (batch, *input_shape), floating point.
-        radius: in the units of x; a number, a tensor that broadcasts to x (a radius a coordinate), or one of shape
-            (batch,) (a radius an input).
+        radius: in the units of x; a number, a tensor that broadcasts to x (a radius a coordinate),
+            or one of shape (batch,) (a radius an input).
         norm: float("inf").
-        lower, upper: the box, such as 0 and 1 for pixels; numbers or tensors that broadcast to x; default: no box.
+        lower, upper: the box, such as 0 and 1 for pixels; numbers or tensors that broadcast to x;
+            default: no box.
 
     Raises:
-        InvalidInputError: NaN or infinite x, a negative or NaN radius, another norm, shapes that do not broadcast, or a
-            box that excludes the whole ball.
+        InvalidInputError: NaN or infinite x, a negative or NaN radius, another norm, shapes that do
+            not broadcast, or a box that excludes the whole ball.
     """
 
     x: Tensor
@@ -70,11 +77,13 @@ class Ball(_BallOptions):
         if not isinstance(self.x, Tensor) or not self.x.is_floating_point():
             kind = self.x.dtype if isinstance(self.x, Tensor) else type(self.x).__name__
             raise InvalidInputError(
-                f"Ball(x) got x of type {kind}, expected a floating-point tensor: convert it with x.float() or x.double()."
+                f"Ball(x) got x of type {kind}, expected a floating-point tensor: convert it with "
+                "x.float() or x.double()."
             )
         if self.norm != math.inf:
             raise InvalidInputError(
-                f"Ball(norm={self.norm!r}) is not modelled: use norm=float('inf'), whose ball contains that one."
+                f"Ball(norm={self.norm!r}) is not modelled: use norm=float('inf'), whose ball "
+                "contains that one."
             )
         _require_finite("x", self.x)
         for name, value in (("radius", self.radius), ("lower", self.lower), ("upper", self.upper)):
@@ -107,8 +116,10 @@ class Ball(_BallOptions):
         empty = (lower > upper).flatten(1).any(1)
         if bool(empty.any()):
             raise InvalidInputError(
-                f"the ball around input {int(empty.nonzero()[0])} and the box [lower, upper] have no point in common: "
-                "check that x lies in the box (are the pixels scaled to it?) and that lower ≤ upper."
+                f"the ball around input {int(empty.nonzero()[0])} and the box [lower, upper] have "
+                "no point in common: "
+                "check that x lies in the box (are the pixels scaled to it?) and that lower ≤ "
+                "upper."
             )
         return Box(lower, upper)
 
@@ -119,14 +130,16 @@ class Ball(_BallOptions):
         per_coordinate = _broadcasts(tensor, x)
         if per_input and per_coordinate and 1 < len(x):
             raise InvalidInputError(
-                f"Ball({name}) of shape {tuple(tensor.shape)} could be one number an input or one a coordinate: "
+                f"Ball({name}) of shape {tuple(tensor.shape)} could be one number an input or one "
+                "a coordinate: "
                 f"reshape it to {(len(x), *[1] * (x.dim() - 1))} or expand it to {tuple(x.shape)}."
             )
         if per_input:
             return tensor.reshape(-1, *[1] * (x.dim() - 1))
         if not per_coordinate:
             raise InvalidInputError(
-                f"Ball({name}) has shape {tuple(tensor.shape)}, expected a number, ({len(x)},) or something that "
+                f"Ball({name}) has shape {tuple(tensor.shape)}, expected a number, ({len(x)},) or "
+                "something that "
                 f"broadcasts to {tuple(x.shape)}."
             )
         return tensor

@@ -1,13 +1,15 @@
 """The LP optimum by a Mehrotra predictor–corrector on a product of simplices.
 
-Written by vertex weights (`bounds.simplices`), all inequalities of the condensed LP become "weights ≥ 0 and sum to 1",
-and the n definitions ẑ = A b + L z + e are all that links the variables. The Newton system then reduces to one n × n
-positive definite matrix an LP (`bounds.newton`), built from (co)variances of the vertices under the weights D = t / y:
-sums of positive terms, in which nothing cancels as the iterates approach a vertex. The textbook form, with slacks such
-as z − ẑ, breaks down there.
+Written by vertex weights (`bounds.simplices`), all inequalities of the condensed LP become "weights
+≥ 0 and sum to 1", and the n definitions ẑ = A b + L z + e are all that links the variables. The
+Newton system then reduces to one n × n positive definite matrix an LP (`bounds.newton`), built from
+(co)variances of the vertices under the weights D = t / y: sums of positive terms, in which nothing
+cancels as the iterates approach a vertex. The textbook form, with slacks such as z − ẑ, breaks down
+there.
 
-Notation: t the vertex weights, y their dual slacks, ν the multipliers of the definitions, μ = ⟨t, y⟩ / vertices. The
-dual equations hold at every iterate, so each ν gives a valid bound. Mehrotra 1992, doi 10.1137/0802028.
+Notation: t the vertex weights, y their dual slacks, ν the multipliers of the definitions, μ = ⟨t,
+y⟩ / vertices. The dual equations hold at every iterate, so each ν gives a valid bound. Mehrotra
+1992, doi 10.1137/0802028.
 """
 
 from __future__ import annotations
@@ -43,8 +45,9 @@ BATCH = 2**27
 class _Iterates:
     """The LPs still at work, B inputs × S rows, and the best that each has reached.
 
-    images (B,) and rows (B, S) say which LPs of the batch these are. running marks the rows that still iterate: an input
-    keeps as many places as its fellows, so some places hold LPs that have ended.
+    images (B,) and rows (B, S) say which LPs of the batch these are. running marks the rows that
+    still iterate: an input keeps as many places as its fellows, so some places hold LPs that have
+    ended.
     """
 
     images: Tensor
@@ -76,7 +79,8 @@ class _Iterates:
 def solve_condensed(
     lp: CondensedLP, nu: Tensor, *, tolerance: float, iteration_limit: int, deadline: float
 ) -> _Iterates:
-    """The best multipliers and feasible points of every LP, starting from the multipliers ν (B, S, n)."""
+    """The best multipliers and feasible points of every LP, starting from the multipliers ν (B, S,
+    n)."""
     everything, left, simplices = _start(lp, nu), lp, Simplices(lp)
     at_work, panels = everything, lp.panels(PANEL)
     # The point that the first ν suggests: each variable at the end that its cost pulls it to.
@@ -202,12 +206,22 @@ def _put_back(everything: _Iterates, at_work: _Iterates) -> None:
     if at_work is everything:
         return
     at = at_work.images.unsqueeze(1), at_work.rows
-    for name in ("lower", "upper", "best_nu", "best_b", "best_z", "iterations", "magnitude", "status"):
+    for name in (
+        "lower",
+        "upper",
+        "best_nu",
+        "best_b",
+        "best_z",
+        "iterations",
+        "magnitude",
+        "status",
+    ):
         getattr(everything, name)[at] = getattr(at_work, name)
 
 
 def _running_places(running: Tensor) -> tuple[Tensor, Tensor] | None:
-    """The inputs with running rows, and as many places of each as the busiest of them needs; None if that is all."""
+    """The inputs with running rows, and as many places of each as the busiest of them needs; None
+    if that is all."""
     counts = running.sum(1)
     images = counts.nonzero().squeeze(1)
     places = int(counts.max())
@@ -231,8 +245,9 @@ def _direction(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The Newton step (dν, dt, dy) for t ∘ y = target, the definitions, and weights that sum to 1.
 
-    With r = target / y − t the third block row reads dt = r − D ∘ dy, and dy is the change of the vertex costs less that
-    of the simplex's own multiplier, which makes the dt of each simplex sum to what its weights miss of 1.
+    With r = target / y − t the third block row reads dt = r − D ∘ dy, and dy is the change of the
+    vertex costs less that of the simplex's own multiplier, which makes the dt of each simplex sum
+    to what its weights miss of 1.
     """
     lp = simplices.lp
     r = target / y - t
@@ -276,7 +291,8 @@ def interior_point(
 
 
 def _parts(relaxation: Relaxation) -> Iterator[tuple[Tensor, Tensor]]:
-    """The LPs to solve together: inputs of alike size, so that little is padded, and rows that fit in memory."""
+    """The LPs to solve together: inputs of alike size, so that little is padded, and rows that fit
+    in memory."""
     sizes = torch.tensor(relaxation.unstable)
     rows = torch.arange(relaxation.C.shape[1], device=relaxation.C.device)
     order = torch.argsort(sizes)

@@ -1,8 +1,9 @@
 """Pre-activation bounds l ≤ ẑ ≤ u of every ReLU, layer by layer.
 
-"interval" propagates boxes. "backward" improves on them by the dual bound of the layers below (Wong & Kolter 2018,
-Alg. 1), for the neurons that the box leaves unstable: only these enter the relaxation. Both round outward by a margin
-that covers the rounding of the passes to first order, so that no point of the input set leaves its own bounds.
+"interval" propagates boxes. "backward" improves on them by the dual bound of the layers below (Wong
+& Kolter 2018, Alg. 1), for the neurons that the box leaves unstable: only these enter the
+relaxation. Both round outward by a margin that covers the rounding of the passes to first order, so
+that no point of the input set leaves its own bounds.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from bounds.triangle import ReluBounds
 Intermediate = Literal["interval", "backward"]
 Slope = Literal["fixed", "adaptive"]
 
-#: Rounding margin in units of the dtype's epsilon times the sum of the magnitudes that a pre-activation is made of.
+#: Rounding margin in units of the dtype's epsilon times the sum of the magnitudes that a
+#: pre-activation is made of.
 MARGIN = 64
 #: Numbers held at a time by the rows of one backward pass.
 CHUNK = 2**24
@@ -32,9 +34,11 @@ CHUNK = 2**24
 
 @dataclass(frozen=True, eq=False)
 class _Range:
-    """What interval arithmetic knows of one node: its bounds and a magnitude that no term of its sums exceeds.
+    """What interval arithmetic knows of one node: its bounds and a magnitude that no term of its
+    sums exceeds.
 
-    `box` says that every point of [lower, upper] is attained, `exact` that each bound is attained by itself.
+    `box` says that every point of [lower, upper] is attained, `exact` that each bound is attained
+    by itself.
     """
 
     lower: Tensor
@@ -76,9 +80,7 @@ def relu_bounds(
                     neurons = _tighten(network, box, found, parent, neurons, margin, slope)
                 found.append(neurons)
                 after = neurons.convert(lambda bound: bound.clamp(min=0))
-                ranges.append(
-                    _Range(after.lower, after.upper, after.upper, box=False, exact=False)
-                )
+                ranges.append(_Range(after.lower, after.upper, after.upper, box=False, exact=False))
     return tuple(found)
 
 
@@ -108,10 +110,12 @@ def _tighten(
     margin: Tensor,
     slope: Slope,
 ) -> ReluBounds:
-    """Intersect the bounds of node `start` with its backward bounds, for the unstable neurons of each input."""
+    """Intersect the bounds of node `start` with its backward bounds, for the unstable neurons of
+    each input."""
     unstable = neurons.unstable.flatten(1)
     batch, count = len(unstable), int(unstable.sum(1).max())
-    # Each input's unstable neurons first; inputs with fewer fill up with stable ones, whose bounds hold as well.
+    # Each input's unstable neurons first; inputs with fewer fill up with stable ones, whose bounds
+    # hold as well.
     chosen = torch.argsort(unstable, dim=1, descending=True, stable=True)[:, :count]
     size = sum(math.prod(node.shape) for node in network.nodes[: start + 1])
     lowers, uppers = [], []

@@ -1,7 +1,8 @@
 """A ReLU network as an immutable directed acyclic graph of affine operations, sums and ReLUs.
 
-A `Network` is a snapshot: its parameters are copies, so training the model afterwards does not change it, while
-gradients still flow from a bound back to the parameters of the model it was built from.
+A `Network` is a snapshot: its parameters are copies, so training the model afterwards does not
+change it, while gradients still flow from a bound back to the parameters of the model it was built
+from.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from bounds.errors import InvalidInputError
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """One tensor of the network: its per-sample shape, the nodes it is computed from, and its name in the model."""
+    """One tensor of the network: its per-sample shape, the nodes it is computed from, and its name
+    in the model."""
 
     name: str
     shape: Shape
@@ -49,8 +51,8 @@ class ReluNode(Node):
     """max(parent, 0)."""
 
 
-#: Given the ReLU's position in `Network.relus` and the coefficients that arrive at its output, the coefficients on
-#: its input; both of shape (batch, rows, *shape).
+#: Given the ReLU's position in `Network.relus` and the coefficients that arrive at its output, the
+#: coefficients on its input; both of shape (batch, rows, *shape).
 ReluRule = Callable[[int, Tensor], Tensor]
 
 
@@ -74,7 +76,8 @@ class Network:
 
     @staticmethod
     def from_export(path: str | PathLike[str], *, dtype: torch.dtype | None = None) -> Network:
-        """Read a `torch.export` archive without unpickling; see `bounds.from_export.from_export`."""
+        """Read a `torch.export` archive without unpickling; see
+        `bounds.from_export.from_export`."""
         from bounds.from_export import from_export
 
         return from_export(path, dtype=dtype)
@@ -154,11 +157,12 @@ class Network:
     def backward(
         self, start: int, coefficients: Tensor, relu_rule: ReluRule
     ) -> tuple[Tensor, Tensor]:
-        """One pass through the transposed network: rewrite ⟨coefficients, node⟩ as ⟨c, x⟩ + constant.
+        """One pass through the transposed network: rewrite ⟨coefficients, node⟩ as ⟨c, x⟩ +
+        constant.
 
-        coefficients: (batch, rows, *shape of node `start`). At each ReLU, `relu_rule` turns the coefficients on z into
-        those on ẑ; what it leaves out is its own to account for. Returns the constant (batch, rows), which gathers the
-        biases, and c (batch, rows, *input_shape).
+        coefficients: (batch, rows, *shape of node `start`). At each ReLU, `relu_rule` turns the
+        coefficients on z into those on ẑ; what it leaves out is its own to account for. Returns the
+        constant (batch, rows), which gathers the biases, and c (batch, rows, *input_shape).
         """
         pending = {start: coefficients}
         constant = coefficients.new_zeros(coefficients.shape[:2])

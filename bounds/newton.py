@@ -1,6 +1,6 @@
 """The Newton system of the interior point: T dν = r, one n × n positive definite matrix an LP.
 
-    T = A V_b Aᵀ + V₁₁ − L V₁₃ − (L V₁₃)ᵀ + L V₃₃ Lᵀ
+T = A V_b Aᵀ + V₁₁ − L V₁₃ − (L V₁₃)ᵀ + L V₃₃ Lᵀ
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ from torch import Tensor
 from bounds.condense import CondensedLP
 from bounds.simplices import Covariances
 
-#: Rows of T computed by one product: few enough to leave out most of the upper triangle, enough for fast products.
+#: Rows of T computed by one product: few enough to leave out most of the upper triangle, enough for
+#: fast products.
 PANEL = 64
 #: Numbers of [A | L] scaled at a time: what stays in the cache.
 CACHE = 2**21
-#: What is added to the unit diagonal, in turn, when the factorisation breaks down; refinement makes up for it.
+#: What is added to the unit diagonal, in turn, when the factorisation breaks down; refinement makes
+#: up for it.
 JITTERS = (0.0, 1e-14, 1e-11, 1e-8)
 
 #: Rows of [A | L] and, of each set, the columns that are not 0 there.
@@ -25,7 +27,8 @@ Panels = list[tuple[slice, tuple[slice, ...]]]
 class NewtonSystem:
     """T of every live LP, scaled to unit diagonal and factored.
 
-    live: the (input, row) indices of the LPs to factor; the solution of the others is 0. panels: those of the LP.
+    live: the (input, row) indices of the LPs to factor; the solution of the others is 0. panels:
+    those of the LP.
     """
 
     def __init__(
@@ -40,7 +43,7 @@ class NewtonSystem:
     def _assemble(self) -> Tensor:
         """The lower triangles of T for the live LPs; what stands above them is not meant."""
         lp, V, (image, row) = self.lp, self.V, self.live
-        AL, (n, d) = lp.AL, lp.A.shape[1:]
+        AL, n = lp.AL, lp.e.shape[1]
         root = torch.cat((V.V_b, V.V_33), -1).sqrt()
         T = AL.new_zeros(len(image), n, n)
         step = max(1, CACHE // max(1, n * AL.shape[2]))
@@ -49,9 +52,7 @@ class NewtonSystem:
             R = AL[image[some]] * root[image[some], row[some]].unsqueeze(1)
             for rows, spans in self.panels:
                 for span in spans:
-                    T[some, rows, : rows.stop] += (
-                        R[:, rows, span] @ R[:, : rows.stop, span].mT
-                    )
+                    T[some, rows, : rows.stop] += R[:, rows, span] @ R[:, : rows.stop, span].mT
             # L is strictly lower triangular, so its transpose does not reach the lower triangle.
             T[some] -= lp.L[image[some]] * V.V_13[image[some], row[some]].unsqueeze(1)
         T.diagonal(dim1=1, dim2=2).add_(V.V_11[image, row])

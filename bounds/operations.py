@@ -1,8 +1,9 @@
 """The functions a model may call, translated into nodes.
 
-One handler an operation, with the argument names and defaults of the torch function (and so of the ATen operator) it
-stands for; `from_torch` and `from_export` look their targets up here. A handler gets the builder and, for each tensor,
-either a `Symbol` (it depends on the input) or a plain tensor or number (a constant).
+One handler an operation, with the argument names and defaults of the torch function (and so of the
+ATen operator) it stands for; `from_torch` and `from_export` look their targets up here. A handler
+gets the builder and, for each tensor, either a `Symbol` (it depends on the input) or a plain tensor
+or number (a constant).
 """
 
 from __future__ import annotations
@@ -161,6 +162,7 @@ def flatten(build: NetworkBuilder, input: Symbol, start_dim: int = 0, end_dim: i
 
 def reshape(build: NetworkBuilder, input: Symbol, *shape: Any) -> Symbol:
     """view and reshape: the first entry is the batch, or -1 where the others settle the sample."""
+    input = _symbol(build, input, "input")
     wanted = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], Sequence) else shape
     sample = wanted[1:]
     keeps_batch = wanted[0] is BATCH or (
@@ -168,7 +170,8 @@ def reshape(build: NetworkBuilder, input: Symbol, *shape: Any) -> Symbol:
     )
     if not keeps_batch or any(not isinstance(size, int) for size in sample):
         raise build.refuse(
-            f"reshape to {wanted} does not keep one row a sample", "use x.flatten(1) or nn.Flatten()"
+            f"reshape to {wanted} does not keep one row a sample",
+            "use x.flatten(1) or nn.Flatten()",
         )
     return build.reshape(input, sample)
 
@@ -221,5 +224,6 @@ def unsupported(build: NetworkBuilder, what: str) -> UnsupportedLayerError:
     """The refusal of an operation that has no handler."""
     return build.refuse(
         f"{what} is not modelled",
-        "rewrite it with Linear, Conv1d/2d, ReLU, BatchNorm, AvgPool2d, reshapes, sums and constant factors",
+        "rewrite it with Linear, Conv1d/2d, ReLU, BatchNorm, AvgPool2d, reshapes, sums and "
+        "constant factors",
     )

@@ -1,7 +1,8 @@
 """Feasible points of the LP: the upper side of every gap.
 
-Take any x in the input set, push it through the network, and clamp each unstable z into its triangle,
-max(0, ẑ) ≤ z ≤ u (ẑ − l) / (u − l): the point is feasible, so its objective is at least the LP optimum.
+Take any x in the input set, push it through the network, and clamp each unstable z into its
+triangle, max(0, ẑ) ≤ z ≤ u (ẑ − l) / (u − l): the point is feasible, so its objective is at least
+the LP optimum.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from torch import Tensor
 
 from bounds.relaxation import Relaxation
 
-#: Suggests z from the position of the ReLU, its smallest and its largest feasible value, each (batch, rows, *shape).
+#: Suggests z from the position of the ReLU, its smallest and its largest feasible value, each
+#: (batch, rows, *shape).
 Choice = Callable[[int, Tensor, Tensor], Tensor]
 
 #: A pre-activation may leave [l, u] by this much of |l| + |u| and still count as rounding.
@@ -23,10 +25,11 @@ FEASIBILITY = 1e-12
 
 @dataclass(frozen=True, eq=False)
 class PrimalPoint:
-    """x (batch, rows, *input_shape), z at each ReLU (batch, rows, *shape), and the objective there (batch, rows).
+    """x (batch, rows, *input_shape), z at each ReLU (batch, rows, *shape), and the objective there
+    (batch, rows).
 
-    The value is infinite where the point is not feasible: where x lies outside the box, or where bounds l, u that the
-    relaxation was given cut it off.
+    The value is infinite where the point is not feasible: where x lies outside the box, or where
+    bounds l, u that the relaxation was given cut it off.
     """
 
     x: Tensor

@@ -1,7 +1,8 @@
 """The relaxation: one frozen object that every method, and the referee in `lp_reference`, consumes.
 
-It states the LP: minimise C · z_out + d over the input box and the affine equations of the network, with each ReLU
-replaced by the table in `bounds.triangle`. There are no other rows: a stable neuron gets no bounds of its own.
+It states the LP: minimise C · z_out + d over the input box and the affine equations of the network,
+with each ReLU replaced by the table in `bounds.triangle`. There are no other rows: a stable neuron
+gets no bounds of its own.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ from bounds.triangle import ReluBounds
 class Relaxation:
     """One LP for each input of the batch and each row of the specification.
 
-    network: the network. box: its inputs. C: (batch, rows, *output_shape) and d: (batch, rows): the rows.
-    relu_bounds: l and u of each ReLU, in the order of `network.relus`; they are data of the LP, valid or not for the
-    network itself. intermediate: where they came from.
+    network: the network. box: its inputs. C: (batch, rows, *output_shape) and d: (batch, rows): the
+    rows.
+    relu_bounds: l and u of each ReLU, in the order of `network.relus`; they are data of the LP,
+    valid or not for the network itself. intermediate: where they came from.
 
     Raises InvalidInputError where shapes do not fit, l > u, or a number is NaN or infinite.
     """
@@ -50,7 +52,8 @@ class Relaxation:
         ]
         if len(self.relu_bounds) != len(network.relus):
             raise InvalidInputError(
-                f"Relaxation got bounds for {len(self.relu_bounds)} ReLUs but the network has {len(network.relus)}."
+                f"Relaxation got bounds for {len(self.relu_bounds)} ReLUs but the network has "
+                f"{len(network.relus)}."
             )
         for index, neurons in zip(network.relus, self.relu_bounds, strict=True):
             node = network.nodes[index]
@@ -58,7 +61,8 @@ class Relaxation:
             expected.append((f"upper bounds of {node.name!r}", neurons.upper, (batch, *node.shape)))
             if not bool((neurons.lower <= neurons.upper).all()):
                 raise InvalidInputError(
-                    f"the bounds of ReLU {node.name!r} have l > u or NaN: the weights or the inputs overflow "
+                    f"the bounds of ReLU {node.name!r} have l > u or NaN: the weights or the "
+                    "inputs overflow "
                     f"{neurons.lower.dtype}, or bounds were given the wrong way round."
                 )
         for name, tensor, shape in expected:
@@ -68,7 +72,8 @@ class Relaxation:
                 )
             if not bool(torch.isfinite(tensor).all()):
                 raise InvalidInputError(
-                    f"{name} has NaN or infinite entries: the network overflows {tensor.dtype} on this input set; "
+                    f"{name} has NaN or infinite entries: the network overflows {tensor.dtype} on "
+                    "this input set; "
                     "use float64, a smaller radius or smaller weights."
                 )
 
@@ -118,12 +123,13 @@ def relax(
     """Relax every ReLU of `network` over `ball`, for the rows of `specification`.
 
     Args:
-        intermediate: how l and u are found: "interval" (boxes) or "backward" (the dual bound of the layers below, for
-            the neurons that boxes leave unstable).
+        intermediate: how l and u are found: "interval" (boxes) or "backward" (the dual bound of the
+            layers below, for the neurons that boxes leave unstable).
         slope: the dual bound that "backward" uses, "fixed" (Wong–Kolter) or "adaptive" (CROWN).
 
     Returns:
-        A frozen `Relaxation`, differentiable with respect to the parameters, the centre and the radius.
+        A frozen `Relaxation`, differentiable with respect to the parameters, the centre and the
+        radius.
     """
     for name, value, allowed in (
         ("intermediate", intermediate, get_args(Intermediate)),
@@ -137,8 +143,10 @@ def relax(
     for parameter in network.parameters[:1]:
         if parameter.dtype != box.lower.dtype or parameter.device != box.lower.device:
             raise InvalidInputError(
-                f"relax got a network in {parameter.dtype} on {parameter.device} and inputs in {box.lower.dtype} on "
-                f"{box.lower.device}: convert one with .to(...) or Network.from_torch(..., dtype=...)."
+                f"relax got a network in {parameter.dtype} on {parameter.device} and inputs in "
+                f"{box.lower.dtype} on "
+                f"{box.lower.device}: convert one with .to(...) or Network.from_torch(..., "
+                "dtype=...)."
             )
     C, d = specification.resolve(len(box), network.output_shape, box.lower)
     bounds = relu_bounds(network, box, method=intermediate, slope=slope)

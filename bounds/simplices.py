@@ -1,7 +1,8 @@
 """The condensed LP on a product of simplices: vertices, prices, slacks and (co)variances.
 
-Every variable is written by the weights of its vertices: b_j by those of {0, 1}, and (ẑ_i, z_i) by those of (l, 0),
-(0, 0), (u, u). A vector over all vertices has length 2 d + 3 n, laid out as [b = 0 | b = 1 | (l,0) | (0,0) | (u,u)].
+Every variable is written by the weights of its vertices: b_j by those of {0, 1}, and (ẑ_i, z_i) by
+those of (l, 0), (0, 0), (u, u). A vector over all vertices has length 2 d + 3 n, laid out as [b = 0
+| b = 1 | (l,0) | (0,0) | (u,u)].
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from bounds.condense import CondensedLP
 
 @dataclass(frozen=True, eq=False)
 class Covariances:
-    """Of b (V_b) and of (ẑ, z) (V₁₁, V₁₃, V₃₃) under vertex weights D, not normalised: sums of positive terms.
+    """Of b (V_b) and of (ẑ, z) (V₁₁, V₁₃, V₃₃) under vertex weights D, not normalised: sums of
+    positive terms.
 
-    mean_b, mean_pre and mean_post are the D-weighted means of b, ẑ and z; total_b and total_z the sums of D.
+    mean_b, mean_pre and mean_post are the D-weighted means of b, ẑ and z; total_b and total_z the
+    sums of D.
     """
 
     V_b: Tensor
@@ -61,7 +64,8 @@ class Simplices:
         return torch.minimum(b0, b1), torch.minimum(torch.minimum(z1, z2), z3)
 
     def price(self, nu: Tensor) -> tuple[Tensor, Tensor]:
-        """Aᵀν and Lᵀν: what the multipliers ν of the definitions add to the prices of b and of z."""
+        """Aᵀν and Lᵀν: what the multipliers ν of the definitions add to the prices of b and of
+        z."""
         return nu @ self.lp.A, nu @ self.lp.L
 
     def costs(self, price_b: Tensor, price_z: Tensor, nu: Tensor) -> Tensor:
@@ -116,7 +120,8 @@ class Simplices:
         return value, lp.c_0.abs() + terms.abs().sum(-1) - of_b.sum(-1) - of_z.sum(-1)
 
     def push_forward(self, b: Tensor, post: Tensor) -> tuple[Tensor, Tensor]:
-        """z clamped layer by layer into its triangle above b, and the objective (B, S) of that feasible point."""
+        """z clamped layer by layer into its triangle above b, and the objective (B, S) of that
+        feasible point."""
         lp = self.lp
         base = self.e + b @ lp.A.mT
         z = torch.zeros_like(post)

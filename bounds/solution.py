@@ -16,7 +16,8 @@ class Status(IntEnum):
     """How the solve of one LP ended. Whatever the status, `lower` is a valid bound or NaN."""
 
     OPTIMAL = 0
-    """The gap is within the tolerance: lower is the LP optimum to that accuracy, proved by upper."""
+    """The gap is within the tolerance: lower is the LP optimum to that accuracy, proved by
+    upper."""
     BOUND = 1
     """A one-pass method ran as intended; it does not aim at the optimum."""
     ITERATION_LIMIT = 2
@@ -27,11 +28,15 @@ class Status(IntEnum):
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """Bounds lower ≤ LP optimum ≤ upper of each LP, in the units of the specification's rows; all (batch, rows).
+    """Bounds lower ≤ LP optimum ≤ upper of each LP, in the units of the specification's rows; all
+    (batch, rows).
 
-    lower: the dual function at the certificate's multipliers; also a lower bound of the network itself.
-    upper: the objective of a feasible point of the LP; infinite where none was found. It is no bound of the network.
-    status: integers that compare with `Status`. iterations: of the method's main loop. method: its name.
+    lower: the dual function at the certificate's multipliers; also a lower bound of the network
+    itself.
+    upper: the objective of a feasible point of the LP; infinite where none was found. It is no
+    bound of the network.
+    status: integers that compare with `Status`. iterations: of the method's main loop. method: its
+    name.
     """
 
     lower: Tensor
@@ -58,14 +63,16 @@ class Solution:
 
 
 def relative_gap(lower: Tensor, upper: Tensor) -> Tensor:
-    """(upper − lower) / max(|lower|, |upper|); negative gaps, which only rounding can make, count as 0."""
+    """(upper − lower) / max(|lower|, |upper|); negative gaps, which only rounding can make, count
+    as 0."""
     scale = torch.maximum(lower.abs(), upper.abs())
     gap = (upper - lower).clamp(min=0)
     return torch.where(gap == 0, 0.0, gap / scale)
 
 
 def merge(parts: Sequence[tuple[tuple[Tensor, Tensor], Solution]]) -> Solution:
-    """One solution from those of its parts, each given with the indices of its inputs and of its rows."""
+    """One solution from those of its parts, each given with the indices of its inputs and of its
+    rows."""
     batch = 1 + max(int(images.max()) for (images, _), _ in parts)
     rows = 1 + max(int(chosen.max()) for (_, chosen), _ in parts)
 

@@ -29,22 +29,27 @@ def solve(
     """Bound the optimum of every LP of `relaxation` from both sides.
 
     Args:
-        method: "fixed_slope" (Wong & Kolter 2018) and "adaptive_slope" (CROWN) take one backward pass, in the dtype of
-            the relaxation and differentiable; "interior_point" solves the LPs in float64; "exact" picks the method that
-            reaches the optimum, which is the interior point.
-        tolerance: of the exact methods, the gap relative to the larger of |lower| and |upper|; default 1e-9.
+        method: "fixed_slope" (Wong & Kolter 2018) and "adaptive_slope" (CROWN) take one backward
+            pass, in the dtype of the relaxation and differentiable; "interior_point" solves the LPs
+            in float64; "exact" picks the method that reaches the optimum, which is the interior
+            point.
+        tolerance: of the exact methods, the gap relative to the larger of |lower| and |upper|;
+            default 1e-9.
         iteration_limit: of the exact methods, per LP; default 100.
-        time_limit: of the exact methods, in seconds; default none. LPs cut short still carry valid bounds.
+        time_limit: of the exact methods, in seconds; default none. LPs cut short still carry valid
+            bounds.
 
     Returns:
         A `Solution` whose tensors have shape (batch, rows).
 
     Raises:
-        InvalidInputError: an unknown method, an option that the method does not have, or one out of range.
+        InvalidInputError: an unknown method, an option that the method does not have, or one out of
+            range.
     """
     if not isinstance(relaxation, Relaxation):
         raise InvalidInputError(
-            f"solve got a {type(relaxation).__name__}, expected a Relaxation: make one with bounds.relax(net, ball, spec)."
+            f"solve got a {type(relaxation).__name__}, expected a Relaxation: make one with "
+            "bounds.relax(net, ball, spec)."
         )
     if method not in get_args(Method):
         raise InvalidInputError(
@@ -59,7 +64,8 @@ def solve(
         for name, value in options.items():
             if value is not None:
                 raise InvalidInputError(
-                    f"solve(method={method!r}, {name}={value!r}): a one-pass method has no {name}; leave it out."
+                    f"solve(method={method!r}, {name}={value!r}): a one-pass method has no {name}; "
+                    "leave it out."
                 )
         return _one_pass(relaxation, method)
     if tolerance is not None and not 0 < tolerance < 1:
@@ -67,7 +73,9 @@ def solve(
     if iteration_limit is not None and iteration_limit < 1:
         raise InvalidInputError(f"solve(iteration_limit={iteration_limit!r}): expected at least 1.")
     if time_limit is not None and not time_limit > 0:
-        raise InvalidInputError(f"solve(time_limit={time_limit!r}): expected a positive time in seconds.")
+        raise InvalidInputError(
+            f"solve(time_limit={time_limit!r}): expected a positive time in seconds."
+        )
     return interior_point(
         relaxation,
         tolerance=1e-9 if tolerance is None else tolerance,
@@ -87,13 +95,12 @@ def _one_pass(relaxation: Relaxation, method: str) -> Solution:
     )
     lower = dual_point.value(relaxation.box, relaxation.relu_bounds) + relaxation.d
     with torch.no_grad():
-        # The point that the bound itself suggests: each variable at the end its coefficient pulls it to.
+        # The point that the bound itself suggests: each variable at the end its coefficient pulls
+        # it to.
         primal_point = push_forward(
             relaxation,
             relaxation.box.argmin(dual_point.at_input),
-            lambda position, low, high: torch.where(
-                dual_point.arriving[position] < 0, high, low
-            ),
+            lambda position, low, high: torch.where(dual_point.arriving[position] < 0, high, low),
         )
     upper = primal_point.value
     status = torch.where(torch.isfinite(lower), int(Status.BOUND), int(Status.NUMERICAL_ERROR))

@@ -1,4 +1,5 @@
-"""What is bounded: rows ⟨c, net(x)⟩ + d, of each of which the minimum over the input set is asked for."""
+"""What is bounded: rows ⟨c, net(x)⟩ + d, of each of which the minimum over the input set is asked
+for."""
 
 from __future__ import annotations
 
@@ -16,8 +17,8 @@ class Specification:
     """Rows C · net(x) + d, to be minimised one by one.
 
     Args:
-        C: shape (rows, outputs), or (batch, rows, outputs) for rows of each input's own; outputs counts the network's
-            flattened outputs.
+        C: shape (rows, outputs), or (batch, rows, outputs) for rows of each input's own; outputs
+            counts the network's flattened outputs.
         d: shape (rows,) or (batch, rows); default 0.
     """
 
@@ -37,21 +38,25 @@ class Specification:
                 raise InvalidInputError(f"Specification({name}) has NaN or infinite entries.")
         if self.C.dim() not in (2, 3) or 0 in self.C.shape:
             raise InvalidInputError(
-                f"Specification(C) has shape {tuple(self.C.shape)}, expected (rows, outputs) or (batch, rows, outputs), "
+                f"Specification(C) has shape {tuple(self.C.shape)}, expected (rows, outputs) or "
+                "(batch, rows, outputs), "
                 "none of them 0."
             )
         if self.d is not None and self.d.shape not in (self.C.shape[:-1], self.C.shape[-2:-1]):
             raise InvalidInputError(
-                f"Specification(d) has shape {tuple(self.d.shape)}, expected {tuple(self.C.shape[-2:-1])} or "
+                f"Specification(d) has shape {tuple(self.d.shape)}, expected "
+                f"{tuple(self.C.shape[-2:-1])} or "
                 f"{tuple(self.C.shape[:-1])}: one number a row of C."
             )
 
     def resolve(self, batch: int, output_shape: Shape, like: Tensor) -> tuple[Tensor, Tensor]:
-        """C of shape (batch, rows, *output_shape) and d of shape (batch, rows), in the dtype and on the device of `like`."""
+        """C of shape (batch, rows, *output_shape) and d of shape (batch, rows), in the dtype and on
+        the device of `like`."""
         outputs = torch.Size(output_shape).numel()
         if self.C.shape[-1] != outputs:
             raise InvalidInputError(
-                f"Specification(C) has {self.C.shape[-1]} columns but the network has {outputs} outputs."
+                f"Specification(C) has {self.C.shape[-1]} columns but the network has {outputs} "
+                "outputs."
             )
         if self.C.dim() == 3 and self.C.shape[0] not in (1, batch):
             raise InvalidInputError(
@@ -64,7 +69,8 @@ class Specification:
 
 
 def margins(label: Tensor | int, classes: int) -> Specification:
-    """The rows z_label − z_j for every other class j, in rising j: all positive means the answer cannot change.
+    """The rows z_label − z_j for every other class j, in rising j: all positive means the answer
+    cannot change.
 
     Args:
         label: the class, or one class an input as an integer tensor of shape (batch,).
@@ -85,9 +91,11 @@ def margins(label: Tensor | int, classes: int) -> Specification:
     outside = (labels < 0) | (labels >= classes)
     if bool(outside.any()):
         raise InvalidInputError(
-            f"margins(label) has {int(labels[outside].flatten()[0])}, expected 0 … {classes - 1} for {classes} classes."
+            f"margins(label) has {int(labels[outside].flatten()[0])}, expected 0 … {classes - 1} "
+            f"for {classes} classes."
         )
     identity = torch.eye(classes, dtype=torch.float64, device=labels.device)
     differences = identity.unsqueeze(1) - identity  # [y, j] = e_y − e_j
     others = ~torch.eye(classes, dtype=torch.bool, device=labels.device)
-    return Specification(differences[others].reshape(classes, classes - 1, classes)[labels])
+    rows = differences[others].reshape(classes, classes - 1, classes)
+    return Specification(rows[labels.long()])  # uint8 would be a mask

@@ -1,4 +1,5 @@
-"""The relaxation of one ReLU layer: the three kinds of neuron, and the triangle of the unstable ones.
+"""The relaxation of one ReLU layer: the three kinds of neuron, and the triangle of the unstable
+ones.
 
 | kind     | when      | constraint on (ẑ, z)                                       |
 |----------|-----------|------------------------------------------------------------|
@@ -6,8 +7,8 @@
 | dead     | u ≤ 0     | z = 0                                                      |
 | unstable | l < 0 < u | z ≥ 0, z ≥ ẑ, (u − l) z ≤ u (ẑ − l): vertices (l,0) (0,0) (u,u) |
 
-This table is the one place where the kinds are told apart; the dual, the interior point, the primal points and
-`lp_reference` all read it.
+This table is the one place where the kinds are told apart; the dual, the interior point, the primal
+points and `lp_reference` all read it.
 """
 
 from __future__ import annotations
@@ -38,18 +39,21 @@ class ReluBounds:
 
     @cached_property
     def slope(self) -> Tensor:
-        """u / (u − l), the slope of the triangle's upper face; 0 where the neuron is not unstable."""
+        """u / (u − l), the slope of the triangle's upper face; 0 where the neuron is not
+        unstable."""
         width = torch.where(self.unstable, self.upper - self.lower, 1.0)
         return torch.where(self.unstable, self.upper / width, 0.0)
 
     def minimum(self, nu: Tensor, arriving: Tensor) -> Tensor:
-        """min of ĉ z − ν ẑ over each unstable neuron's triangle, 0 elsewhere; for (batch, rows, *shape)."""
+        """min of ĉ z − ν ẑ over each unstable neuron's triangle, 0 elsewhere; for (batch, rows,
+        *shape)."""
         lower, upper = self.lower.unsqueeze(1), self.upper.unsqueeze(1)
         vertices = torch.minimum(-nu * lower, (arriving - nu) * upper).clamp(max=0)
         return torch.where(self.unstable.unsqueeze(1), vertices, 0.0)
 
     def face(self, pre_activation: Tensor) -> Tensor:
-        """The largest feasible z of unstable neurons, u (ẑ − l) / (u − l), for ẑ of shape (batch, rows, *shape)."""
+        """The largest feasible z of unstable neurons, u (ẑ − l) / (u − l), for ẑ of shape (batch,
+        rows, *shape)."""
         return self.slope.unsqueeze(1) * (pre_activation - self.lower.unsqueeze(1))
 
     def convert(self, convert: Convert) -> ReluBounds:

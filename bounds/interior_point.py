@@ -28,8 +28,8 @@ from bounds.fixed_slope import fixed
 from bounds.newton import PANEL, NewtonSystem
 from bounds.primal import push_forward
 from bounds.relaxation import Relaxation
-from bounds.simplices import Covariances, Simplices
-from bounds.solution import Solution, Status, merge
+from bounds.simplices import Metric, Simplices
+from bounds.solution import Solution, Status, gap_closed, merge
 
 #: The fraction of the way to the boundary that a step goes.
 STEP = 0.995
@@ -108,22 +108,20 @@ def solve_condensed(
 
         t, y = at_work.t, at_work.y
         mu = (t * y).mean(-1, keepdim=True)
-        D = t / y
-        V = simplices.covariances(D)
-        system = NewtonSystem(left, panels, V, at_work.running.nonzero(as_tuple=True))
-        residual = simplices.residual(b, pre, post)
+        metric = simplices.metric(t / y)
+        system = NewtonSystem(left, panels, metric, at_work.running.nonzero(as_tuple=True))
+        newton = Newton(simplices, metric, system, simplices.residual(b, pre, post), t, y)
 
         # Predictor: towards μ = 0.
-        _, dt, dy = _direction(simplices, V, system, residual, t, y, D, 0.0, refine=False)
-        predicted = ((t + _step(t, dt) * dt) * (y + _step(y, dy) * dy)).mean(-1, keepdim=True)
+        _, dt, dy = newton.step(torch.zeros_like(t), refine=False)
+        predicted = ((t + _length(t, dt) * dt) * (y + _length(y, dy) * dy)).mean(-1, keepdim=True)
         sigma = (predicted / mu) ** 3
 
         # Corrector: towards σμ, with the predictor's second-order term.
-        target = sigma * mu - dt * dy
-        dnu, dt, dy = _direction(simplices, V, system, residual, t, y, D, target, refine=True)
+        dnu, dt, dy = newton.step(sigma * mu - dt * dy, refine=True)
         running = at_work.running.unsqueeze(-1)
-        primal = torch.where(running, STEP * _step(t, dt, STEP), 0.0)
-        dual = torch.where(running, STEP * _step(y, dy, STEP), 0.0)
+        primal = torch.where(running, STEP * _length(t, dt, STEP), 0.0)
+        dual = torch.where(running, STEP * _length(y, dy, STEP), 0.0)
         at_work.t = t + primal * dt
         at_work.y = y + dual * dy
         at_work.nu = at_work.nu + dual * dnu
@@ -188,8 +186,7 @@ def _record(
     at_work.magnitude = torch.where(running, magnitude, at_work.magnitude)
 
     gap = at_work.upper - at_work.lower
-    scale = torch.maximum(at_work.lower.abs(), at_work.upper.abs())
-    closed = gap <= torch.maximum(tolerance * scale, ROUNDING * magnitude)
+    closed = gap_closed(at_work.lower, at_work.upper, tolerance, ROUNDING * magnitude)
     at_work.last_progress = torch.where(gap < 0.9 * before, iteration, at_work.last_progress)
     stalled = iteration - at_work.last_progress > PATIENCE
     at_work.status = torch.where(running & closed, int(Status.OPTIMAL), at_work.status)
@@ -231,44 +228,35 @@ def _running_places(running: Tensor) -> tuple[Tensor, Tensor] | None:
     return images, rows
 
 
-def _direction(
-    simplices: Simplices,
-    V: Covariances,
-    system: NewtonSystem,
-    residual: Tensor,
-    t: Tensor,
-    y: Tensor,
-    D: Tensor,
-    target: Tensor | float,
-    *,
-    refine: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The Newton step (dν, dt, dy) for t ∘ y = target, the definitions, and weights that sum to 1.
+@dataclass(frozen=True, eq=False)
+class Newton:
+    """The Newton equations at one iterate (t, y, ν), for any target of t ∘ y."""
 
-    With r = target / y − t the third block row reads dt = r − D ∘ dy, and dy is the change of the
-    vertex costs less that of the simplex's own multiplier, which makes the dt of each simplex sum
-    to what its weights miss of 1.
-    """
-    lp = simplices.lp
-    r = target / y - t
-    _, r_b, r_1, _, r_3 = simplices.blocks(r)
-    of_b, of_z = simplices.sums(r)
-    missing_b, missing_z = (1 - total for total in simplices.sums(t))
-    # What the point would move by if the prices stayed.
-    move_b = r_b + V.mean_b * (missing_b - of_b)
-    move_post = r_3 * simplices.upper + V.mean_post * (missing_z - of_z)
-    move_pre = r_1 * simplices.lower + r_3 * simplices.upper + V.mean_pre * (missing_z - of_z)
-    rhs = residual - move_pre + move_b @ lp.A.mT + move_post @ lp.L.mT
-    dnu = system.solve(rhs, refine=refine)
-    dcosts = simplices.costs(*simplices.price(dnu), dnu)
-    priced_b, priced_z = simplices.sums(D * dcosts)
-    dy = dcosts - simplices.repeat(
-        (missing_b - of_b + priced_b) / V.total_b, (missing_z - of_z + priced_z) / V.total_z
-    )
-    return dnu, r - D * dy, dy
+    simplices: Simplices
+    metric: Metric
+    system: NewtonSystem
+    residual: Tensor
+    t: Tensor
+    y: Tensor
+
+    def step(self, target: Tensor, *, refine: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """(dν, dt, dy) for t ∘ y = target, the definitions, and weights that sum to 1.
+
+        With r = target / y − t the complementarity reads dt = r − D ∘ dy. Eliminating dy and the
+        simplices' own multipliers leaves dt = rebalance(r) + respond(dν), and the definitions then
+        give T dν.
+        """
+        lp = self.simplices.lp
+        r = target / self.y - self.t
+        dt = self.simplices.rebalance(self.metric, r, self.t)
+        b, pre, post = self.simplices.point(dt)
+        missing = self.residual - pre + b @ lp.A.mT + post @ lp.L.mT
+        dnu = self.system.solve(missing, refine=refine)
+        dt = dt + self.simplices.respond(self.metric, dnu)
+        return dnu, dt, (r - dt) / self.metric.D
 
 
-def _step(v: Tensor, dv: Tensor, shortened: float = 1.0) -> Tensor:
+def _length(v: Tensor, dv: Tensor, shortened: float = 1.0) -> Tensor:
     """The largest step of at most 1 / shortened for which v + step · dv ≥ 0, a number a row."""
     return 1 / (-dv / v).amax(-1, keepdim=True).clamp(min=shortened)
 
@@ -328,8 +316,7 @@ def _solve_part(
     point = push_forward(part, lp.point(part, ended.best_b), lambda k, low, high: suggested[k])
     certificate = Certificate(lp.scatter(part, ended.best_nu), point.x, point.z)
     lower, upper = certificate.lower(part), point.value
-    scale = torch.maximum(lower.abs(), upper.abs())
-    closed = upper - lower <= torch.maximum(tolerance * scale, 4 * ROUNDING * ended.magnitude)
+    closed = gap_closed(lower, upper, tolerance, 4 * ROUNDING * ended.magnitude)
     failed = (ended.status == Status.OPTIMAL) & ~closed | ~torch.isfinite(lower)
     status = torch.where(failed, int(Status.NUMERICAL_ERROR), ended.status)
     return Solution(lower, upper, status, ended.iterations, certificate, "interior_point")

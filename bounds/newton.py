@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bounds.condense import CondensedLP
-from bounds.simplices import Covariances
+from bounds.simplices import Metric
 
 #: Rows of T computed by one product: few enough to leave out most of the upper triangle, enough for
 #: fast products.
@@ -32,7 +32,7 @@ class NewtonSystem:
     """
 
     def __init__(
-        self, lp: CondensedLP, panels: Panels, V: Covariances, live: tuple[Tensor, Tensor]
+        self, lp: CondensedLP, panels: Panels, V: Metric, live: tuple[Tensor, Tensor]
     ) -> None:
         self.lp, self.panels, self.V, self.live = lp, panels, V, live
         T = self._assemble()

@@ -1,4 +1,4 @@
-"""The condensed LP on a product of simplices: vertices, prices, slacks and (co)variances.
+"""The condensed LP on a product of simplices: vertices, prices, exchanges and covariances.
 
 Every variable is written by the weights of its vertices: b_j by those of {0, 1}, and (ẑ_i, z_i) by
 those of (l, 0), (0, 0), (u, u). A vector over all vertices has length 2 d + 3 n, laid out as [b = 0
@@ -16,23 +16,26 @@ from bounds.condense import CondensedLP
 
 
 @dataclass(frozen=True, eq=False)
-class Covariances:
-    """Of b (V_b) and of (ẑ, z) (V₁₁, V₁₃, V₃₃) under vertex weights D, not normalised: sums of
-    positive terms.
+class Metric:
+    """How weights move under vertex weights D: each pair of vertices exchanges D_v D_w / ΣD.
 
-    mean_b, mean_pre and mean_post are the D-weighted means of b, ẑ and z; total_b and total_z the
-    sums of D.
+    share: D_v / ΣD, a number a vertex. b, z12, z13, z23: the pairs of each simplex. The covariances
+    of b (V_b) and of (ẑ, z) (V_11, V_13, V_33) are sums of pairs: positive terms, no cancellation.
     """
 
-    V_b: Tensor
+    D: Tensor
+    share: Tensor
+    b: Tensor
+    z12: Tensor
+    z13: Tensor
+    z23: Tensor
     V_11: Tensor
     V_13: Tensor
     V_33: Tensor
-    mean_b: Tensor
-    mean_pre: Tensor
-    mean_post: Tensor
-    total_b: Tensor
-    total_z: Tensor
+
+    @property
+    def V_b(self) -> Tensor:
+        return self.b
 
 
 class Simplices:
@@ -91,24 +94,53 @@ class Simplices:
         """e + A b + L z − ẑ, which feasibility makes 0."""
         return self.e + b @ self.lp.A.mT + post @ self.lp.L.mT - pre
 
-    def covariances(self, D: Tensor) -> Covariances:
-        D0, Db, D1, D2, D3 = self.blocks(D)
-        total_b, total_z = D0 + Db, D1 + D2 + D3
-        share1, share3, mean_b = D1 / total_z, D3 / total_z, Db / total_b
-        D12, D13, D23 = share1 * D2, share1 * D3, share3 * D2
+    def metric(self, D: Tensor) -> Metric:
+        _, D_b, D_1, _, D_3 = self.blocks(D)
+        share = D / self.repeat(*self.sums(D))
+        share_0, _, _, share_2, share_3 = self.blocks(share)
+        z12, z13, z23 = D_1 * share_2, D_1 * share_3, D_3 * share_2
         lower, upper = self.lower, self.upper
         width = upper - lower
-        return Covariances(
-            V_b=D0 * mean_b,
-            V_11=D12 * lower**2 + D13 * width**2 + D23 * upper**2,
-            V_13=D23 * upper**2 + D13 * (upper * width),
-            V_33=(D23 + D13) * upper**2,
-            mean_b=mean_b,
-            mean_pre=share1 * lower + share3 * upper,
-            mean_post=share3 * upper,
-            total_b=total_b,
-            total_z=total_z,
+        return Metric(
+            D=D,
+            share=share,
+            b=D_b * share_0,
+            z12=z12,
+            z13=z13,
+            z23=z23,
+            V_11=z12 * lower**2 + z13 * width**2 + z23 * upper**2,
+            V_13=z23 * upper**2 + z13 * (upper * width),
+            V_33=(z23 + z13) * upper**2,
         )
+
+    def rebalance(self, metric: Metric, r: Tensor, t: Tensor) -> Tensor:
+        """The change of t that r asks for, less what would change each simplex's sum from 1.
+
+        It is written as what each pair of vertices exchanges: were the mean subtracted instead, a
+        heavy vertex would lose to rounding all that it gives its light neighbours.
+        """
+        s0, s_b, s1, s2, s3 = self.blocks(metric.share)
+        r0, r_b, r1, r2, r3 = self.blocks(r)
+        exchange = self._exchange(
+            s0 * r_b - s_b * r0, s2 * r1 - s1 * r2, s3 * r1 - s1 * r3, s3 * r2 - s2 * r3
+        )
+        missing_b, missing_z = (1 - total for total in self.sums(t))
+        return exchange + metric.share * self.repeat(missing_b, missing_z)
+
+    def respond(self, metric: Metric, nu: Tensor) -> Tensor:
+        """The change of t when the multipliers rise by ν: away from the vertices that cost more."""
+        price_b, price_z = self.price(nu)
+        cost_1, cost_3 = -nu * self.lower, (price_z - nu) * self.upper
+        return self._exchange(
+            -metric.b * price_b,
+            -metric.z12 * cost_1,
+            metric.z13 * (cost_3 - cost_1),
+            metric.z23 * cost_3,
+        )
+
+    def _exchange(self, b: Tensor, z12: Tensor, z13: Tensor, z23: Tensor) -> Tensor:
+        """Weight given to b = 1 by b = 0, and to the first of each pair by the second."""
+        return torch.cat((-b, b, z12 + z13, z23 - z12, -z13 - z23), -1)
 
     def dual_value(self, costs: Tensor, nu: Tensor) -> tuple[Tensor, Tensor]:
         """d(ν) from the vertex costs, and the sum of the magnitudes of its terms; both (B, S)."""

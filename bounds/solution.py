@@ -63,11 +63,21 @@ class Solution:
 
 
 def relative_gap(lower: Tensor, upper: Tensor) -> Tensor:
-    """(upper − lower) / max(|lower|, |upper|); negative gaps, which only rounding can make, count
-    as 0."""
-    scale = torch.maximum(lower.abs(), upper.abs())
+    """(upper − lower) / max(|lower|, |upper|); infinite where a bound is missing or NaN.
+
+    A negative gap, which only rounding can make, counts as 0.
+    """
     gap = (upper - lower).clamp(min=0)
-    return torch.where(gap == 0, 0.0, gap / scale)
+    relative = torch.where(gap == 0, 0.0, gap / torch.maximum(lower.abs(), upper.abs()))
+    return torch.where(torch.isfinite(gap), relative, torch.inf)
+
+
+def gap_closed(lower: Tensor, upper: Tensor, tolerance: float, rounding: Tensor) -> Tensor:
+    """Whether lower is the optimum: up to the relative tolerance, or up to rounding (absolute)."""
+    gap = upper - lower
+    # No NaN or infinity passes, and bounds that contradict each other beyond rounding do not.
+    within = (relative_gap(lower, upper) <= tolerance) | (gap <= rounding)
+    return torch.isfinite(gap) & within & (gap >= -rounding)
 
 
 def merge(parts: Sequence[tuple[tuple[Tensor, Tensor], Solution]]) -> Solution:

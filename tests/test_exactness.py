@@ -1,0 +1,134 @@
+"""The property that names the project: the dual bound equals the LP optimum, asserted both ways.
+
+`pytest -k dual_equals_lp`. The referee is `lp_reference`: the same relaxation, other code, another
+solver.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from torch import Tensor, nn
+
+import bounds
+import lp_reference
+from bounds import Relaxation, Solution, Status
+from tests.problems import Problem, problems
+from tests.published import FOLDER, load_model, ten_images
+
+#: How far rounding may put a bound on the wrong side of the optimum, in units of max(1, |LP|).
+ROUNDING = 1e-9
+#: How far below the LP optimum an exact bound may be, in the same units.
+EXACTNESS = 1e-6
+
+
+def assert_dual_equals_lp(relaxation: Relaxation) -> Solution:
+    """Compare every method with the referee; returns the exact solution."""
+    referee = lp_reference.solve(relaxation)
+    assert (referee.status == "optimal").all(), referee.status
+    lp = torch.from_numpy(referee.value)
+    unit = lp.abs().clamp(min=1)
+
+    exact = bounds.solve(relaxation, method="interior_point")
+    assert (exact.status == Status.OPTIMAL).all(), (exact.status, exact.gap)
+    assert (exact.lower <= lp + ROUNDING * unit).all(), exact.lower - lp
+    assert (lp - exact.lower <= EXACTNESS * unit).all(), lp - exact.lower
+    assert (lp <= exact.upper + ROUNDING * unit).all(), lp - exact.upper
+    assert (exact.gap <= 1e-9 * unit).all(), exact.gap
+    for method in ("fixed_slope", "adaptive_slope"):
+        loose = bounds.solve(relaxation.double(), method=method)
+        assert (loose.lower <= exact.lower + ROUNDING * unit).all(), loose.lower - exact.lower
+        assert (lp <= loose.upper + ROUNDING * unit).all(), lp - loose.upper
+    return exact
+
+
+@pytest.mark.parametrize("intermediate", ["interval", "backward"])
+@given(problem=problems())
+def test_dual_equals_lp_on_drawn_networks(problem: Problem, intermediate: str) -> None:
+    assert_dual_equals_lp(problem.relax(intermediate=intermediate))
+
+
+@given(problem=problems())
+def test_dual_equals_lp_with_adaptive_intermediate_bounds(problem: Problem) -> None:
+    assert_dual_equals_lp(problem.relax(slope="adaptive"))
+
+
+@given(problem=problems())
+def test_dual_equals_lp_in_float32(problem: Problem) -> None:
+    """A relaxation in float32 is data like any other: its LP is solved in float64."""
+    network = problem.network.to(torch.float32)
+    ball = dataclasses.replace(problem.ball, x=problem.ball.x.float())
+    assert_dual_equals_lp(bounds.relax(network, ball, problem.specification))
+
+
+def published(data: Path, name: str, radius: float, images: slice) -> tuple[nn.Module, Relaxation]:
+    model = load_model(data / FOLDER / name)
+    x = ten_images(data)[images]
+    network = bounds.Network.from_torch(model, (1, 28, 28))
+    ball = bounds.Ball(x, radius=radius, lower=0.0, upper=1.0)
+    return model, bounds.relax(network, ball, bounds.margins(label(model, x), 10))
+
+
+def label(model: nn.Module, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        return model(x).argmax(1)
+
+
+PUBLISHED_MLPS = [
+    ("experiment_1/ADV_MLP_A_0.1_npy", 0.05),
+    ("experiment_1/ADV_MLP_B_0.03.pth", 0.03),
+    ("experiment_1/ADV_MLP_B_0.05.pth", 0.05),
+    ("experiment_1/ADV_MLP_B_0.1.pth", 0.1),
+    ("experiment_1/LPD_MLP_B_0.1.pth", 0.1),
+    ("experiment_1/LPD_MLP_B_0.2.pth", 0.2),
+    ("experiment_1/LPD_MLP_B_0.3.pth", 0.3),
+    ("experiment_1/LPD_MLP_B_0.4.pth", 0.4),
+    ("experiment_1/NOR_MLP_B.pth", 0.02),
+    ("experiment_2/mnist_MLP_2_100_NOR.pth", 0.02),
+    ("experiment_2/mnist_MLP_2_100_LPD.pth", 0.1),
+    ("experiment_2/mnist_MLP_9_100_LPD.pth", 0.05),
+]
+
+
+@pytest.mark.parametrize(("name", "radius"), PUBLISHED_MLPS)
+def test_dual_equals_lp_on_published_mlps(shared_data: Path, name: str, radius: float) -> None:
+    _, relaxation = published(shared_data, name, radius, slice(0, 2))
+    assert_dual_equals_lp(relaxation)
+
+
+@pytest.mark.parametrize(
+    ("name", "radius"),
+    [
+        ("experiment_2/mnist_cnn_small_LPD.pth", 0.1),
+        ("experiment_2/mnist_cnn_small_ADV.pth", 0.005),
+        ("experiment_2/mnist_cnn_small_NOR.pth", 0.005),
+        ("experiment_2/mnist_cnn_wide_1_LPD.pth", 0.1),
+        ("experiment_2/mnist_cnn_wide_1_ADV.pth", 0.01),
+        ("experiment_2/mnist_cnn_wide_1_NOR.pth", 0.005),
+    ],
+)
+def test_dual_equals_lp_on_published_conv_nets(shared_data: Path, name: str, radius: float) -> None:
+    _, relaxation = published(shared_data, name, radius, slice(1, 2))
+    assert_dual_equals_lp(relaxation)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "radius"),
+    [
+        ("experiment_2/mnist_MLP_9_100_NOR.pth", 0.02),
+        ("experiment_2/mnist_MLP_9_100_ADV.pth", 0.05),
+        ("experiment_2/mnist_cnn_small_NOR.pth", 0.02),
+        ("experiment_2/mnist_cnn_wide_1_ADV.pth", 0.1),
+    ],
+)
+def test_dual_equals_lp_on_hard_published_networks(
+    shared_data: Path, name: str, radius: float
+) -> None:
+    _, relaxation = published(shared_data, name, radius, slice(0, 1))
+    rows = torch.arange(3)
+    assert_dual_equals_lp(relaxation.take(torch.arange(1), rows))

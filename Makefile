@@ -1,0 +1,44 @@
+# `make compare` and `make test` need Python >= 3.11 and make, and nothing else: they install into .venv.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+# One stamp an installed set of dependencies, so that a second `make` installs nothing.
+INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable
+DECLARED := setup.cfg pyproject.toml constraints.txt
+
+.PHONY: compare test lint format clean
+
+compare: $(VENV)/.installed
+	$(BIN)/bounds compare
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(DECLARED) | $(BIN)/python
+	$(INSTALL) .
+	touch $@
+
+$(VENV)/.installed-test: $(DECLARED) | $(BIN)/python
+	$(INSTALL) ".[test]"
+	touch $@
+
+$(VENV)/.installed-dev: $(DECLARED) | $(BIN)/python
+	$(INSTALL) ".[dev]"
+	touch $@

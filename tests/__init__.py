@@ -1,0 +1,1 @@
+"""The tests; `networks.py` draws what most of them run on."""

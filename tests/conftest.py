@@ -1,0 +1,36 @@
+"""Hypothesis profiles, and where the real models and data are."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+ON_CI = bool(os.environ.get("CI"))
+
+settings.register_profile(
+    "dev",
+    deadline=None,
+    print_blob=True,
+    max_examples=30,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile("ci", settings.get_profile("dev"), derandomize=True)
+settings.register_profile("thorough", settings.get_profile("dev"), max_examples=1000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if ON_CI else "dev"))
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real models and data: $BOUNDS_DATA, or ../shared/data beside the checkout."""
+    named = os.environ.get("BOUNDS_DATA")
+    beside = CHECKOUT.parent / "shared"
+    folder = Path(named) if named else beside / "data"
+    if not folder.is_dir():
+        if named or (ON_CI and beside.is_dir()):
+            pytest.fail(f"{folder} is not a folder, and these tests have to run here")
+        pytest.skip(f"no real models: {folder} is missing; set BOUNDS_DATA to where they are")
+    return folder

@@ -1,0 +1,140 @@
+"""Hypothesis strategies for problems on drawn networks, and points to judge bounds by.
+
+What is drawn prints as a reproducer: paste the `Problem(...)` and call its `relax()`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from bounds.input_sets import Ball, Box
+from bounds.network import Network
+from bounds.relaxation import Relaxation, relax
+from bounds.specification import Specification, margins
+from tests.networks import Architecture, Dice, architectures, seeds
+
+Spread = Literal["number", "input", "coordinate"]
+Rows = Literal["margins", "random", "zero", "duplicate", "own"]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A network, a batch of balls and a specification.
+
+    spread: one radius, one an input, or one a coordinate (some of them 0).
+    clip: intersect with the box [−0.5, 0.8], on whose faces some centres lie.
+    rows: margins of random labels; random rows; a zero row among them; one row twice; rows of each
+        input's own.
+    """
+
+    architecture: Architecture
+    batch: int
+    radius: float
+    spread: Spread
+    clip: bool
+    rows: Rows
+    seed: int
+
+    @cached_property
+    def model(self) -> nn.Sequential:
+        return self.architecture.build()
+
+    @cached_property
+    def network(self) -> Network:
+        return Network.from_torch(self.model, self.architecture.input_shape)
+
+    @cached_property
+    def centre(self) -> Tensor:
+        x = Dice(self.seed).normal(self.batch, *self.architecture.input_shape) / 2
+        return x.clamp(-0.5, 0.8) if self.clip else x
+
+    @property
+    def ball(self) -> Ball:
+        dice, shape = Dice(self.seed + 1), self.architecture.input_shape
+        radius: Tensor | float = self.radius
+        if self.spread == "input":
+            radius = self.radius * dice.uniform(self.batch, *[1] * len(shape))
+        elif self.spread == "coordinate":
+            radius = self.radius * dice.uniform(1, *shape) * dice.below(4, 1, *shape).clamp(max=1)
+        if self.clip:
+            return Ball(self.centre, radius=radius, lower=-0.5, upper=0.8)
+        return Ball(self.centre, radius=radius)
+
+    @property
+    def box(self) -> Box:
+        return self.ball.resolve(self.architecture.input_shape)
+
+    @property
+    def specification(self) -> Specification:
+        dice, outputs = Dice(self.seed + 2), math.prod(self.network.output_shape)
+        if self.rows == "margins":
+            return margins(label=dice.below(outputs, self.batch), classes=outputs)
+        count = 1 + int(dice.below(4))
+        if self.rows == "own":
+            return Specification(
+                dice.normal(self.batch, count, outputs), dice.normal(self.batch, count)
+            )
+        C = dice.normal(count, outputs)
+        if self.rows == "zero":
+            C[int(dice.below(count))] = 0.0
+        elif self.rows == "duplicate":
+            C = torch.cat((C, C[:1]))
+        return Specification(C, dice.normal(len(C)))
+
+    def relax(self, **options: Any) -> Relaxation:
+        return relax(self.network, self.ball, self.specification, **options)
+
+
+@st.composite
+def problems(
+    draw: st.DrawFn,
+    *,
+    networks: st.SearchStrategy[Architecture] | None = None,
+    batch: st.SearchStrategy[int] | None = None,
+) -> Problem:
+    """Problems on drawn networks: batches of one to three, radii from 0 to 1."""
+    return Problem(
+        architecture=draw(architectures() if networks is None else networks),
+        batch=draw(st.integers(1, 3) if batch is None else batch),
+        radius=draw(st.sampled_from([0.3, 0.0, 1e-3, 0.1, 0.3, 1.0, 1.0])),
+        spread=draw(st.sampled_from(["number", "input", "coordinate"])),
+        clip=draw(st.booleans()),
+        rows=draw(st.sampled_from(["margins", "random", "zero", "duplicate", "own"])),
+        seed=draw(seeds),
+    )
+
+
+def points(box: Box, count: int, seed: int = 0) -> Tensor:
+    """Points of each box, half of them corners; shape (batch, count, *input_shape)."""
+    dice, batch, shape = Dice(seed), len(box), box.lower.shape[1:]
+    share = dice.uniform(batch, count, *shape)
+    share[:, ::2] = share[:, ::2].round()
+    share = share.to(box.lower)
+    lower, upper = box.lower.unsqueeze(1), box.upper.unsqueeze(1)
+    inside = lower + share * (upper - lower)
+    # Rounding may take the sum out of the box by a bit.
+    return torch.where(share == 1, upper, torch.maximum(torch.minimum(inside, upper), lower))
+
+
+def pre_activations(model: nn.Module, x: Tensor) -> list[Tensor]:
+    """What each nn.ReLU of the module gets, in the order in which they run."""
+    found: list[Tensor] = []
+    handles = [
+        module.register_forward_pre_hook(lambda _, args: found.append(args[0].clone()))
+        for module in model.modules()
+        if isinstance(module, nn.ReLU)
+    ]
+    try:
+        with torch.no_grad():
+            model(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found

@@ -101,7 +101,10 @@ class ExportArchive:
         }
         major = self.program["schema_version"]["major"]
         if major != SCHEMA:
-            raise self.refuse(f"its schema has version {short(major)}, expected {SCHEMA}")
+            raise self.refuse(
+                f"its schema has version {short(major)}, expected {SCHEMA}",
+                f"save it with one of torch 2.9 to 2.13: {EXPORT}",
+            )
 
     def refuse(self, found: str, remedy: str = SAVE_AGAIN) -> ModelFileError:
         """The error for this file; raise what it returns."""
@@ -149,7 +152,7 @@ class ExportArchive:
                 f"make it contiguous with .contiguous() and {SAVE_AGAIN}",
             )
         storage = torch.frombuffer(bytearray(stored), dtype=dtype, count=available)
-        return storage.as_strided(sizes, strides, offset).clone()
+        return storage.as_strided(sizes, strides, offset)
 
     # -- the zip file ------------------------------------------------------------------------------
 

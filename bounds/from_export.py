@@ -43,7 +43,8 @@ def from_export(path: str | os.PathLike[str], *, dtype: torch.dtype | None = Non
     """Read a model that `torch.export.save` wrote (torch 2.9 or later) into a `Network` on the CPU.
 
     Args:
-        path: the .pt2 file. The input's first axis is the batch, be it dynamic or the example's.
+        path: the .pt2 file of a model that was exported with a batch axis, dynamic or not: the
+            first axis of its input is always taken as the batch.
         dtype: torch.float32 or torch.float64; default: that of the model's input.
 
     Raises:
@@ -139,7 +140,7 @@ class _Reader:
                     name = entry["tensor_constant_name"]
                     self.stored[entry["arg"]["name"]] = ("constants", name)
                 case "constant_input":
-                    self.values[entry["name"]] = next(iter(entry["value"].values()))
+                    pass  # a flag, whose value is already written into the graph
                 case _:
                     raise self._unsupported(
                         f"the model takes a {short(kind)}", "export a model of one input tensor"
@@ -298,7 +299,7 @@ class _Reader:
     def _require_sane(self, numbers: int) -> None:
         if numbers > MAX_NUMBERS:
             raise self.archive.refuse(
-                f"it has a tensor of {numbers} numbers a sample, expected at most {MAX_NUMBERS}",
+                f"it has a tensor of {numbers} numbers, expected at most {MAX_NUMBERS}",
                 "export a smaller model",
             )
 

@@ -39,7 +39,7 @@ class Dice:
         return torch.randint(limit, shape, generator=self.generator)
 
 
-# -- layers ----------------------------------------------------------------------------------------
+# -- layers
 
 
 @dataclass(frozen=True)
@@ -212,7 +212,7 @@ class Architecture:
         return Network.from_torch(self.build(), self.input_shape)
 
 
-# -- strategies for networks -----------------------------------------------------------------------
+# -- strategies for networks
 
 seeds = st.integers(0, 2**16)
 scales = st.sampled_from([1.0, 1e-3, 1e-1, 10.0, 1e3])

@@ -12,13 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import given
-from torch import Tensor, nn
 
 import bounds
 import lp_reference
+from benchmarks import instances
 from bounds import Relaxation, Solution, Status
 from tests.problems import Problem, problems
-from tests.published import FOLDER, load_model, ten_images
 
 #: How far rounding may put a bound on the wrong side of the optimum, in units of max(1, |LP|).
 ROUNDING = 1e-9
@@ -65,19 +64,6 @@ def test_dual_equals_lp_in_float32(problem: Problem) -> None:
     assert_dual_equals_lp(bounds.relax(network, ball, problem.specification))
 
 
-def published(data: Path, name: str, radius: float, images: slice) -> tuple[nn.Module, Relaxation]:
-    model = load_model(data / FOLDER / name)
-    x = ten_images(data)[images]
-    network = bounds.Network.from_torch(model, (1, 28, 28))
-    ball = bounds.Ball(x, radius=radius, lower=0.0, upper=1.0)
-    return model, bounds.relax(network, ball, bounds.margins(label(model, x), 10))
-
-
-def label(model: nn.Module, x: Tensor) -> Tensor:
-    with torch.no_grad():
-        return model(x).argmax(1)
-
-
 PUBLISHED_MLPS = [
     ("experiment_1/ADV_MLP_A_0.1_npy", 0.05),
     ("experiment_1/ADV_MLP_B_0.03.pth", 0.03),
@@ -96,7 +82,7 @@ PUBLISHED_MLPS = [
 
 @pytest.mark.parametrize(("name", "radius"), PUBLISHED_MLPS)
 def test_dual_equals_lp_on_published_mlps(shared_data: Path, name: str, radius: float) -> None:
-    _, relaxation = published(shared_data, name, radius, slice(0, 2))
+    _, relaxation = instances.relaxation(shared_data, name, radius, slice(0, 2))
     assert_dual_equals_lp(relaxation)
 
 
@@ -112,7 +98,7 @@ def test_dual_equals_lp_on_published_mlps(shared_data: Path, name: str, radius: 
     ],
 )
 def test_dual_equals_lp_on_published_conv_nets(shared_data: Path, name: str, radius: float) -> None:
-    _, relaxation = published(shared_data, name, radius, slice(1, 2))
+    _, relaxation = instances.relaxation(shared_data, name, radius, slice(1, 2))
     assert_dual_equals_lp(relaxation)
 
 
@@ -129,6 +115,6 @@ def test_dual_equals_lp_on_published_conv_nets(shared_data: Path, name: str, rad
 def test_dual_equals_lp_on_hard_published_networks(
     shared_data: Path, name: str, radius: float
 ) -> None:
-    _, relaxation = published(shared_data, name, radius, slice(0, 1))
+    _, relaxation = instances.relaxation(shared_data, name, radius, slice(0, 1))
     rows = torch.arange(3)
     assert_dual_equals_lp(relaxation.take(torch.arange(1), rows))

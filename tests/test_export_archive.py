@@ -173,6 +173,17 @@ def test_compressed_or_repeated_members_are_refused(archive: Path, tmp_path: Pat
     refused(path, "twice")
 
 
+def test_checksums_are_compared(archive: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(archive) as file:
+        name = next(name for name in file.namelist() if name.endswith("weights/weight_6"))
+        numbers = file.read(name)
+    content = archive.read_bytes()
+    assert content.count(numbers) == 1
+    path = tmp_path / "m.pt2"
+    path.write_bytes(content.replace(numbers, numbers[::-1]))
+    refused(path, "weight_6' is damaged (Bad CRC-32")
+
+
 def test_sizes_are_limited(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export_archive, "MAX_JSON_BYTES", 1000)
     refused(archive, "expected at most 1000")

@@ -66,6 +66,18 @@ def test_half_precision_needs_a_dtype(tmp_path: Path) -> None:
     assert torch.equal(Network.from_export(path, dtype=torch.float32)(x), expected)
 
 
+class Flagged(nn.Module):
+    def forward(self, x: Tensor, double: bool, scale: float) -> Tensor:
+        return scale * x if double else x
+
+
+def test_arguments_that_are_no_tensors_keep_their_exported_values(tmp_path: Path) -> None:
+    x = torch.randn(2, 3)
+    program = torch.export.export(Flagged(), (x, True, 2.5))
+    torch.export.save(program, tmp_path / "m.pt2")
+    assert torch.equal(Network.from_export(tmp_path / "m.pt2")(x), 2.5 * x)
+
+
 # -- what is refused in a model --------------------------------------------------------------------
 
 
@@ -95,6 +107,7 @@ REFUSED: dict[str, tuple[Callable[..., Any], str]] = {
     "product": (lambda h, x, m: h * h, "depends on the input"),
     "in place": (lambda h, x, m: F.relu_(h + 1).sub(h) + h.relu_(), "in place"),
     "in place, of a view": (lambda h, x, m: h.view(-1, 2, 2).relu_().flatten(1) + h, "in place"),
+    "in place, of the output": (lambda h, x, m: (h.view(-1, 2, 2).relu_(), h)[1], "in place"),
     "buffer": (_keeps_counting, "changes a parameter or buffer in place"),
     "batch mixed": (lambda h, x, m: h.reshape(8).reshape(2, 4), "does not keep one row a sample"),
     "two outputs": (lambda h, x, m: (h, x), "returns 2 values"),

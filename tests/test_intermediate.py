@@ -167,8 +167,8 @@ def test_one_layer_is_the_closed_form(
 ) -> None:
     """W x₀ + b ± r ‖W‖₁ by rows, before the first ReLU."""
     dice = Dice(seed)
-    model = nn.Sequential(nn.Linear(n, m), nn.ReLU(), nn.Linear(m, 2)).double()
-    model.requires_grad_(False)
+    first = nn.Linear(n, m)
+    model = nn.Sequential(first, nn.ReLU(), nn.Linear(m, 2)).double().requires_grad_(False)
     x = dice.normal(2, n)
     relaxation = bounds.relax(
         Network.from_torch(model, (n,)),
@@ -177,19 +177,20 @@ def test_one_layer_is_the_closed_form(
         **METHODS[method],
     )
     (neurons,) = relaxation.relu_bounds
-    spread = radius * model[0].weight.abs().sum(1)
-    torch.testing.assert_close(neurons.lower, model[0](x) - spread, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(neurons.upper, model[0](x) + spread, rtol=1e-12, atol=1e-12)
+    spread = radius * first.weight.abs().sum(1)
+    torch.testing.assert_close(neurons.lower, first(x) - spread, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(neurons.upper, first(x) + spread, rtol=1e-12, atol=1e-12)
 
 
 def test_backward_is_tighter_where_it_can_be() -> None:
     """ẑ₂ = relu(x) − relu(x) is 0; interval arithmetic cannot see that, the backward bound can."""
-    model = nn.Sequential(nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 1), nn.ReLU()).double()
+    first, second = nn.Linear(1, 2), nn.Linear(2, 1)
+    model = nn.Sequential(first, nn.ReLU(), second, nn.ReLU()).double()
     with torch.no_grad():
-        model[0].weight.fill_(1.0)
-        model[0].bias.fill_(2.0)
-        model[2].weight.copy_(torch.tensor([[1.0, -1.0]]))
-        model[2].bias.zero_()
+        first.weight.fill_(1.0)
+        first.bias.fill_(2.0)
+        second.weight.copy_(torch.tensor([[1.0, -1.0]]))
+        second.bias.zero_()
     network = Network.from_torch(model.requires_grad_(False), (1,))
     ball = Ball(torch.zeros(1, dtype=torch.float64), radius=1.0)
     row = Specification(torch.ones(1, 1))

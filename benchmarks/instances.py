@@ -1,14 +1,27 @@
-"""The published MNIST networks of `../shared/data`, for tests and benchmarks that want real ones."""
+"""Published MNIST networks and images, read from a data folder that is not part of the project.
+
+The folder is $BOUNDS_DATA, or `../shared/data` beside the checkout; its `models` are the state dicts
+of Salman et al. 2019 (github.com/Hadisalman/robust-verify-benchmark, MIT).
+"""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+import bounds
+
 FOLDER = Path("models/robust-verify-benchmark")
+
+
+def data_folder() -> Path:
+    """Where the data should be, whether it is there or not."""
+    beside = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
+    return Path(os.environ.get("BOUNDS_DATA", beside))
 
 
 def load_model(path: Path) -> nn.Sequential:
@@ -47,3 +60,16 @@ def ten_images(data: Path) -> Tensor:
     return torch.from_numpy(
         np.load(data / FOLDER / "experiment_2" / "ten_test_images.npy")
     ).double()
+
+
+def relaxation(
+    data: Path, name: str, radius: float, images: slice
+) -> tuple[nn.Sequential, bounds.Relaxation]:
+    """The nine margins of some of the ten images, pixels clipped to [0, 1], float64."""
+    model = load_model(data / FOLDER / name)
+    x = ten_images(data)[images]
+    with torch.no_grad():
+        labels = model(x).argmax(1)
+    network = bounds.Network.from_torch(model, (1, 28, 28))
+    ball = bounds.Ball(x, radius=radius, lower=0.0, upper=1.0)
+    return model, bounds.relax(network, ball, bounds.margins(labels, 10)).double()

@@ -1,6 +1,8 @@
 # `make compare` and `make test` need Python >= 3.11 and make, and nothing else: they install into .venv.
 
 PYTHON ?= python3
+# Threads that wait should sleep: spinning ones slow a busy machine down tenfold.
+export OMP_WAIT_POLICY ?= PASSIVE
 VENV   := .venv
 BIN    := $(VENV)/bin
 

@@ -1,16 +1,21 @@
-"""ATen operators, by name and overload: the tables through which `from_export` reads a graph.
+"""The nodes of a torch.export graph: how they are written down, and what each ATen operator means.
 
-Arguments go by the names of the operator's schema, which `ARGUMENT_NAMES` makes those of torch.
+Operators go by name and overload, arguments by the names of the operator's schema, which
+`ARGUMENT_NAMES` makes those of the torch functions.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
 
 from bounds import operations as ops
 from bounds.builder import NetworkBuilder, Symbol
+from bounds.export_archive import short
+
+Json = dict[str, Any]
 
 
 def _reshape(build: NetworkBuilder, input: Symbol, shape: list[Any]) -> Symbol:
@@ -64,3 +69,26 @@ SKIPPED = {"_assert_tensor_metadata.default"}
 SHAPE_ONLY = {"sym_size.int", *SKIPPED}
 #: Schema names that differ from those of the torch functions.
 ARGUMENT_NAMES = {"self": "input", "size": "shape"}
+
+
+def target_name(node: Json) -> str:
+    """The operator's name and overload, such as "conv2d.default"."""
+    target = node["target"]
+    if not re.fullmatch(r"[\w.:<>]{1,200}", target):
+        raise ValueError(f"an operator is called {short(target)}")
+    return target.removeprefix("torch.ops.aten.")
+
+
+def tensor_names(argument: Json) -> list[str]:
+    """The tensor that an argument names, if it does; arguments of several tensors are refused."""
+    tensor = argument.get("as_optional_tensor", argument).get("as_tensor")
+    return [] if tensor is None else [tensor["name"]]
+
+
+def layer_name(node: Json) -> str:
+    """The layer's path in the model, with the node's own name where a function computes it."""
+    innermost = node.get("metadata", {}).get("nn_module_stack", "").split(";")[-1]
+    _, path, kind = (*innermost.split(",", 2), "", "", "")[:3]
+    if not path or not kind.startswith("torch.nn.modules."):
+        path = f"{path}.{node['name']}" if path else node["name"]
+    return path[:200]

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -19,7 +17,18 @@ from torch import Tensor
 
 from bounds import operations as ops
 from bounds.affine import Shape
-from bounds.aten import ARGUMENT_NAMES, CONSTANT_FUNCTIONS, HANDLERS, SHAPE_ONLY, SKIPPED, VIEWS
+from bounds.aten import (
+    ARGUMENT_NAMES,
+    CONSTANT_FUNCTIONS,
+    HANDLERS,
+    SHAPE_ONLY,
+    SKIPPED,
+    VIEWS,
+    Json,
+    layer_name,
+    target_name,
+    tensor_names,
+)
 from bounds.builder import NetworkBuilder, Symbol
 from bounds.errors import BoundsError, InvalidInputError, UnsupportedLayerError
 from bounds.export_archive import (
@@ -32,8 +41,6 @@ from bounds.export_archive import (
     short,
 )
 from bounds.network import Network
-
-Json = dict[str, Any]
 
 #: A sample with more numbers than this is taken for a damaged file rather than for a network.
 MAX_NUMBERS = 2**28
@@ -92,8 +99,8 @@ class _Reader:
         self.readers = Counter(
             name
             for node in self.nodes
-            if _target(node) not in SHAPE_ONLY
-            for name in {name for entry in node["inputs"] for name in _tensor_names(entry["arg"])}
+            if target_name(node) not in SHAPE_ONLY
+            for name in {name for entry in node["inputs"] for name in tensor_names(entry["arg"])}
         )
 
     def read(self) -> Network:
@@ -105,7 +112,7 @@ class _Reader:
                 f"the model returns {len(specs)} values ({short(kinds)})",
                 "wrap it so that it returns its logits alone and changes no state",
             )
-        (name,) = _tensor_names(specs[0]["user_output"]["arg"])
+        (name,) = tensor_names(specs[0]["user_output"]["arg"])
         self.readers[name] += 1
         for node in self.nodes:
             self._read_node(node)
@@ -130,7 +137,7 @@ class _Reader:
             ((kind, entry),) = spec.items()
             match kind:
                 case "user_input":
-                    inputs.extend(_tensor_names(entry["arg"]))
+                    inputs.extend(tensor_names(entry["arg"]))
                 case "parameter":
                     self.stored[entry["arg"]["name"]] = ("weights", entry["parameter_name"])
                 case "buffer":
@@ -154,8 +161,8 @@ class _Reader:
     # -- nodes -----------------------------------------------------------------------------------
 
     def _read_node(self, node: Json) -> None:
-        target = _target(node)
-        self.build.at = _layer_name(node)
+        target = target_name(node)
+        self.build.at = layer_name(node)
         if target in SKIPPED:
             return
         if target not in HANDLERS and target not in CONSTANT_FUNCTIONS:
@@ -167,7 +174,8 @@ class _Reader:
         self._check_in_place(node, target)
         (output,) = node["outputs"]
         try:
-            if any(isinstance(a, Symbol) or a is ops.BATCH for a in _flat(arguments)):
+            flat = [v for a in arguments.values() for v in (a if isinstance(a, list) else [a])]
+            if any(isinstance(v, Symbol) or v is ops.BATCH for v in flat):
                 result = self._translate(target, arguments)
             else:
                 result = self._compute(target, arguments)
@@ -207,7 +215,7 @@ class _Reader:
         """A change in place is the plain operation only where nothing else reads that memory."""
         if not target.split(".")[0].endswith("_") or HANDLERS[target] in VIEWS:
             return
-        (name,) = _tensor_names(node["inputs"][0]["arg"])
+        (name,) = tensor_names(node["inputs"][0]["arg"])
         if not isinstance(self._lookup(name), Symbol):
             raise self.build.refuse(
                 "it changes a parameter or buffer in place, so the output depends on earlier calls",
@@ -220,9 +228,9 @@ class _Reader:
                     "use the variant that is not in place",
                 )
             producer = self.producers.get(name)
-            if producer is None or HANDLERS.get(_target(producer)) not in VIEWS:
+            if producer is None or HANDLERS.get(target_name(producer)) not in VIEWS:
                 return
-            (name,) = _tensor_names(producer["inputs"][0]["arg"])
+            (name,) = tensor_names(producer["inputs"][0]["arg"])
 
     # -- values ----------------------------------------------------------------------------------
 
@@ -305,31 +313,3 @@ class _Reader:
 
     def _unsupported(self, what: str, remedy: str) -> UnsupportedLayerError:
         return UnsupportedLayerError(f"from_export({self.archive.path!r}): {what}; {remedy}.")
-
-
-def _target(node: Json) -> str:
-    """The operator's name and overload, such as "conv2d.default"."""
-    target = node["target"]
-    if not re.fullmatch(r"[\w.:<>]{1,200}", target):
-        raise ValueError(f"an operator is called {short(target)}")
-    return target.removeprefix("torch.ops.aten.")
-
-
-def _tensor_names(argument: Json) -> list[str]:
-    """The tensor that an argument names, if it does; arguments of several tensors are refused."""
-    tensor = argument.get("as_optional_tensor", argument).get("as_tensor")
-    return [] if tensor is None else [tensor["name"]]
-
-
-def _flat(arguments: dict[str, Any]) -> Iterator[Any]:
-    for value in arguments.values():
-        yield from value if isinstance(value, list) else [value]
-
-
-def _layer_name(node: Json) -> str:
-    """The layer's path in the model, with the node's own name where a function computes it."""
-    innermost = node.get("metadata", {}).get("nn_module_stack", "").split(";")[-1]
-    _, path, kind = (*innermost.split(",", 2), "", "", "")[:3]
-    if not path or not kind.startswith("torch.nn.modules."):
-        path = f"{path}.{node['name']}" if path else node["name"]
-    return path[:200]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -17,19 +18,21 @@ def print_report(comparison: Comparison, console: Console) -> None:
     unstable = ", ".join(map(str, comparison.relaxation.unstable))
     table = Table(
         title=f"{comparison.model}: {len(comparison.relaxation.box)} inputs × "
-        f"{comparison.relaxation.C.shape[1]} rows, unstable neurons {unstable}"
+        f"{comparison.relaxation.C.shape[1]} rows, unstable neurons {unstable}",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
     )
-    for name in ("input", "row", "fixed slope", "exact", "cvxpy", "difference", "gap", "status"):
-        table.add_column(name, justify="left" if name == "status" else "right")
+    for name in ("input", "row", "fixed slope", "exact", "cvxpy", "differs by", "gap", "status"):
+        table.add_column(name, justify="left" if name == "status" else "right", no_wrap=True)
     for record in rows:
         table.add_row(
             str(record["input"]),
             str(record["row"]),
-            _number(record["fixed_slope"], "+.6f"),
-            _number(record["exact_lower"], "+.9f"),
-            _number(record["lp"], "+.9f"),
-            _number(record["difference"], "+.1e"),
-            _number(record["gap"], ".1e"),
+            _number(record["fixed_slope"], "+.4f"),
+            _number(record["exact_lower"], "+.6f"),
+            _number(record["lp"], "+.6f"),
+            _number(record["difference"], "+.0e"),
+            _number(record["gap"], ".0e"),
             _status(comparison, record),
             end_section=record["row"] == comparison.relaxation.C.shape[1] - 1,
         )
@@ -39,7 +42,7 @@ def print_report(comparison: Comparison, console: Console) -> None:
         f"seconds: relax {seconds['relax']:.3f}, fixed slope {seconds['fixed_slope']:.3f}, "
         f"exact {seconds['exact']:.3f}, cvxpy {seconds['lp']:.3f}"
     )
-    console.print(verdict(comparison), style="bold")
+    console.print(verdict(comparison), style="bold", highlight=False)
 
 
 def verdict(comparison: Comparison) -> str:
@@ -57,10 +60,11 @@ def verdict(comparison: Comparison) -> str:
             f"cvxpy; {proved}."
         )
     largest = max(abs(record["difference"]) for record in rows)
-    speedup = comparison.seconds["lp"] / comparison.seconds["exact"]
+    ratio = comparison.seconds["lp"] / comparison.seconds["exact"]
+    speed = f"{ratio:.3g} times faster" if ratio >= 1 else f"{1 / ratio:.3g} times slower"
     return (
         f"All {len(rows)} exact bounds equal the LP optimum of cvxpy to {largest:.1e}, "
-        f"{speedup:.0f} times faster; {proved}."
+        f"{speed}; {proved}."
     )
 
 

@@ -154,8 +154,10 @@ def test_matrix_is_the_operation(operation: Affine) -> None:
 
 
 def test_matrix_keeps_tiny_coefficients() -> None:
-    weight = torch.tensor([[1.0, 1e-30]], dtype=torch.float64)
-    assert affine_matrix(Linear((2,), (1,), weight))[0].toarray().tolist() == [[1.0, 1e-30]]
+    weight = torch.tensor([[1.0, 2.0**-100]], dtype=torch.float32)
+    matrix, bias = affine_matrix(Linear((2,), (1,), weight))
+    assert matrix.toarray().tolist() == [[1.0, 2.0**-100]]
+    assert matrix.dtype == bias.dtype == np.float64
 
 
 # -- rows and names --------------------------------------------------------------------------------

@@ -79,6 +79,12 @@ class NetworkBuilder:
     # -- layers
 
     def linear(self, x: Symbol, weight: Tensor, bias: Tensor | None) -> Symbol:
+        if weight.dim() != 2 or (bias is not None and bias.shape != weight.shape[:1]):
+            raise self.refuse(
+                f"its weight has shape {tuple(weight.shape)} and its bias another than one number "
+                "an output",
+                "use a weight of shape (out, in) and a bias of shape (out,)",
+            )
         if x.shape[-1] != weight.shape[1]:
             raise self._misfit(x, f"{weight.shape[1]} features along the last axis")
         shape = (*x.shape[:-1], weight.shape[0])
@@ -108,6 +114,12 @@ class NetworkBuilder:
         if isinstance(padding, str):
             padding = self._named_padding(padding, weight.shape[2:], dilation)
         padding = self._per_axis(padding, axes)
+        if min(stride) < 1 or min(dilation) < 1 or min(padding) < 0:
+            raise self.refuse(
+                f"stride {stride}, dilation {dilation} and padding {padding} describe no "
+                "convolution",
+                "use positive strides and dilations and padding of at least 0",
+            )
         shape = convolution_output_shape(x.shape, weight, stride, padding, dilation)
         if min(shape) < 1:
             raise self._misfit(x, f"at least the kernel's extent {tuple(weight.shape[2:])}")
@@ -143,12 +155,13 @@ class NetworkBuilder:
             )
         if x.shape[0] != mean.shape[0]:
             raise self._misfit(x, f"{mean.shape[0]} channels")
-        scale = torch.rsqrt(self.tensor(variance) + eps)
+        # Folded in float64, so that the numbers are off by no more than their own rounding.
+        scale = torch.rsqrt(variance.double() + eps)
         if weight is not None:
-            scale = scale * self.tensor(weight)
-        shift = -self.tensor(mean) * scale
+            scale = scale * weight.double()
+        shift = -mean.double() * scale
         if bias is not None:
-            shift = shift + self.tensor(bias)
+            shift = shift + bias.double()
         per_channel = (-1, *[1] * (len(x.shape) - 1))
         # Finite statistics can still give NaN or infinity: a negative variance, or one near 0.
         scale, shift = (self.tensor(t.reshape(per_channel)) for t in (scale, shift))
@@ -180,6 +193,8 @@ class NetworkBuilder:
                 "count_include_pad=False with padding is not modelled",
                 "use count_include_pad=True or padding=0",
             )
+        if any(k > size + 2 * p for k, size, p in zip(kernel, x.shape[1:], padding, strict=True)):
+            raise self._misfit(x, f"at least the kernel's extent {kernel}")
         channels, share = x.shape[0], 1 / (divisor or math.prod(kernel))
         weight = torch.full((channels, 1, *kernel), share, dtype=self.dtype, device=self.device)
         return self.convolution(x, weight, None, stride=stride, padding=padding, groups=channels)
@@ -202,6 +217,8 @@ class NetworkBuilder:
     def flatten(self, x: Symbol, start: int, end: int) -> Symbol:
         """torch.flatten, whose axis 0 is the batch."""
         rank = len(x.shape) + 1
+        if not (-rank <= start < rank and -rank <= end < rank):
+            raise self._misfit(x, f"axes {start} to {end}, the batch axis counted")
         start, end = start % rank, end % rank
         if start == 0:
             raise self.refuse(

@@ -97,6 +97,10 @@ def _compare(options: argparse.Namespace) -> int:
     network, inputs = network.to(device), inputs.to(device, dtype)
     if labels is None:
         labels = network(inputs).flatten(1).argmax(1)
+    elif len(labels) not in (1, len(inputs)):
+        raise InvalidInputError(
+            f"--label got {len(labels)} labels for {len(inputs)} inputs: give one, or one an input."
+        )
     low, high = options.clip or (None, None)
     ball = Ball(inputs, radius=options.radius, norm=options.norm, lower=low, upper=high)
     specification = margins(labels, int(np.prod(network.output_shape)))

@@ -128,7 +128,7 @@ class Ball(_BallOptions):
         tensor = torch.as_tensor(value, dtype=x.dtype, device=x.device)
         per_input = tensor.dim() == 1 and len(tensor) == len(x)
         per_coordinate = _broadcasts(tensor, x)
-        if per_input and per_coordinate and 1 < len(x):
+        if per_input and per_coordinate and len(x) > 1:
             raise InvalidInputError(
                 f"Ball({name}) of shape {tuple(tensor.shape)} could be one number an input or one "
                 "a coordinate: "

@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from hypothesis import given
 from torch import Tensor, nn
 
+from benchmarks.instances import FOLDER, load_model, ten_images
 from bounds import Network
 from bounds.network import ReluNode
 from tests.networks import Architecture, Dice, architectures, seeds
-from tests.published import FOLDER, load_model, ten_images
 
 
 def agree(module: nn.Module, network: Network, x: Tensor) -> None:

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import bounds
+from benchmarks.instances import FOLDER, load_model, ten_images
 from bounds import Ball, Box, Network, Relaxation, ReluBounds, Specification
 from tests.networks import Architecture, Dense, Dice, Relu, seeds
 from tests.problems import Problem, points, pre_activations, problems
-from tests.published import FOLDER, load_model, ten_images
 
 METHODS: dict[str, dict[str, Any]] = {
     "interval": {"intermediate": "interval"},

@@ -162,6 +162,11 @@ def _load_input(path: str, network: Network) -> torch.Tensor:
             f"--input {path!r} has shape {tuple(tensor.shape)}, expected {shape} or (batch, "
             f"{', '.join(map(str, shape))}): reshape it to the network's input."
         )
+    if tensor.numel() == 0:
+        raise InvalidInputError(
+            f"--input {path!r} has shape {tuple(tensor.shape)}, an empty batch: give at least one "
+            "input."
+        )
     return tensor.reshape(-1, *shape)
 
 

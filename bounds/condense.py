@@ -74,11 +74,19 @@ class CondensedLP:
             chosen=tuple((pick(index), pick(real)) for index, real in self.chosen),
         )
 
-    def panels(self, size: int) -> list[tuple[slice, tuple[slice, ...]]]:
-        """[A | L] in panels of so many rows, each with the columns that it does not leave 0."""
+    def panels(self, size: int) -> list[list[tuple[slice, tuple[slice, ...]]]]:
+        """For each input, [A | L] in panels of so many rows and the columns that each leaves not 0.
+
+        Neurons of a convolution stand by position, so that a panel of them sees a strip of the
+        input and of the layers below.
+        """
         d, n = self.c_b.shape[2], self.e.shape[1]
         rows = [slice(first, min(n, first + size)) for first in range(0, n, size)]
-        return [(panel, _spans(self.AL[:, panel], d)) for panel in rows]
+        used = torch.stack([(self.AL[:, panel] != 0).any(1) for panel in rows], 1) if rows else None
+        return [
+            [(panel, _spans(used[image, k], d)) for k, panel in enumerate(rows)]  # type: ignore[index]
+            for image in range(len(self.e))
+        ]
 
     def gather(self, values: Sequence[Tensor]) -> Tensor:
         """The unstable neurons' entries of one (B, S, *shape) tensor a ReLU, as (B, S, n)."""
@@ -120,13 +128,12 @@ def _by_position(shape: Sequence[int], device: torch.device) -> Tensor:
     return torch.arange(math.prod(shape), device=device).reshape(shape[0], -1).mT.flatten()
 
 
-def _spans(rows: Tensor, d: int) -> tuple[slice, ...]:
-    """The columns of A and of L outside which these rows (B, R, d + n) are 0."""
-    used = (rows != 0).any(1).any(0)
+def _spans(used: Tensor, d: int) -> tuple[slice, ...]:
+    """The ranges of columns of A and of L outside which nothing is used; used: (d + n,)."""
     spans = []
     for start, part in ((0, used[:d]), (d, used[d:])):
-        if bool(part.any()):
-            where = part.nonzero()
+        where = part.nonzero()
+        if len(where):
             spans.append(slice(start + int(where[0]), start + int(where[-1]) + 1))
     return tuple(spans)
 

@@ -103,6 +103,7 @@ def solve_condensed(
         kept = _running_places(at_work.running)
         if kept is not None:
             at_work, left = at_work.take(*kept), left.take(*kept)
+            panels = [panels[image] for image in kept[0].tolist()]
             simplices = Simplices(left)
             b, pre, post = simplices.point(at_work.t)
 

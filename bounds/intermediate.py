@@ -81,6 +81,8 @@ def relu_bounds(
                 found.append(neurons)
                 after = neurons.convert(lambda bound: bound.clamp(min=0))
                 ranges.append(_Range(after.lower, after.upper, after.upper, box=False, exact=False))
+            case _:
+                raise TypeError(f"relu_bounds does not know {type(node).__name__}.")
     return tuple(found)
 
 

@@ -152,6 +152,8 @@ class Network:
                     position += 1
                 case SumNode(parents=parents):
                     values[index] = sum(values[p] for p in parents[1:]) + values[parents[0]]
+                case _:
+                    raise TypeError(f"Network.evaluate does not know {type(node).__name__}.")
         return values[len(self.nodes) - 1]
 
     def backward(
@@ -185,6 +187,8 @@ class Network:
                 case SumNode(parents=parents):
                     for parent in parents:
                         send(parent, arriving)
+                case _:
+                    raise TypeError(f"Network.backward does not know {self.nodes[index]!r}.")
         at_input = pending.get(0)
         if at_input is None:
             at_input = coefficients.new_zeros(*coefficients.shape[:2], *self.input_shape)

@@ -14,13 +14,11 @@ from bounds.simplices import Metric
 #: Rows of T computed by one product: few enough to leave out most of the upper triangle, enough for
 #: fast products.
 PANEL = 64
-#: Numbers of [A | L] scaled at a time: what stays in the cache.
-CACHE = 2**21
 #: What is added to the unit diagonal, in turn, when the factorisation breaks down; refinement makes
 #: up for it.
 JITTERS = (0.0, 1e-14, 1e-11, 1e-8)
 
-#: Rows of [A | L] and, of each set, the columns that are not 0 there.
+#: Of one input, sets of rows of [A | L] and, of each set, the columns that are not 0 there.
 Panels = list[tuple[slice, tuple[slice, ...]]]
 
 
@@ -32,7 +30,7 @@ class NewtonSystem:
     """
 
     def __init__(
-        self, lp: CondensedLP, panels: Panels, V: Metric, live: tuple[Tensor, Tensor]
+        self, lp: CondensedLP, panels: list[Panels], V: Metric, live: tuple[Tensor, Tensor]
     ) -> None:
         self.lp, self.panels, self.V, self.live = lp, panels, V, live
         T = self._assemble()
@@ -42,21 +40,25 @@ class NewtonSystem:
 
     def _assemble(self) -> Tensor:
         """The lower triangles of T for the live LPs; what stands above them is not meant."""
-        lp, V, (image, row) = self.lp, self.V, self.live
-        AL, n = lp.AL, lp.e.shape[1]
-        root = torch.cat((V.V_b, V.V_33), -1).sqrt()
-        T = AL.new_zeros(len(image), n, n)
-        step = max(1, CACHE // max(1, n * AL.shape[2]))
-        for part in range(0, len(image), step):
-            some = slice(part, part + step)
-            R = AL[image[some]] * root[image[some], row[some]].unsqueeze(1)
-            for rows, spans in self.panels:
+        lp, V = self.lp, self.V
+        n, d = lp.e.shape[1], lp.c_b.shape[2]
+        weights = torch.cat((V.V_b, V.V_33), -1)
+        T = weights.new_zeros(*weights.shape[:2], n, n)
+        for AL, panels, weight, V_13, into in zip(
+            lp.AL, self.panels, weights, V.V_13, T, strict=True
+        ):
+            for rows, spans in panels:
                 for span in spans:
-                    T[some, rows, : rows.stop] += R[:, rows, span] @ R[:, : rows.stop, span].mT
-            # L is strictly lower triangular, so its transpose does not reach the lower triangle.
-            T[some] -= lp.L[image[some]] * V.V_13[image[some], row[some]].unsqueeze(1)
-        T.diagonal(dim1=1, dim2=2).add_(V.V_11[image, row])
-        return T
+                    # All rows of an input share A and L: one product serves them all.
+                    panel = AL[rows, span]
+                    product = (panel * weight[:, None, span]) @ AL[: rows.stop, span].mT
+                    into[:, rows, : rows.stop] += product
+                    if span.start >= d:
+                        # L is strictly lower triangular: its transpose stays above the diagonal.
+                        on_z = slice(span.start - d, span.stop - d)
+                        into[:, rows, on_z] -= panel * V_13[:, None, on_z]
+        T.diagonal(dim1=2, dim2=3).add_(V.V_11)
+        return T[self.live]
 
     def solve(self, r: Tensor, *, refine: bool) -> Tensor:
         """T⁻¹ r for r (B, S, n), with one step of iterative refinement on request."""

@@ -65,6 +65,10 @@ class Relaxation:
                     "inputs overflow "
                     f"{neurons.lower.dtype}, or bounds were given the wrong way round."
                 )
+        if bool((self.box.lower > self.box.upper).any()):
+            raise InvalidInputError(
+                "Relaxation got a box whose lower end lies above its upper end: swap them."
+            )
         for name, tensor, shape in expected:
             if tensor.shape != shape:
                 raise InvalidInputError(

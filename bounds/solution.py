@@ -58,8 +58,12 @@ class Solution:
 
     @property
     def verified(self) -> Tensor:
-        """For each input, whether every row is proved positive; a NaN never is. Shape (batch,)."""
-        return (self.lower > 0).all(1)
+        """For each input, whether every row is proved positive; shape (batch,).
+
+        A NaN never is, and neither is a row without a feasible point: there, the bounds l, u that
+        the relaxation was given contradict its input set, and would prove anything.
+        """
+        return ((self.lower > 0) & torch.isfinite(self.upper)).all(1)
 
 
 def relative_gap(lower: Tensor, upper: Tensor) -> Tensor:

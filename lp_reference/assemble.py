@@ -21,7 +21,7 @@ def assemble(relaxation: Relaxation, index: int = 0) -> SparseLP:
     """The LPs of input `index` of the batch.
 
     Raises:
-        InvalidInputError: not a Relaxation, or no such input.
+        InvalidInputError: not a Relaxation, no such input, or an empty box.
         UnsupportedLayerError: an operation or a node whose rows are not known here.
     """
     if not isinstance(relaxation, Relaxation):
@@ -33,6 +33,11 @@ def assemble(relaxation: Relaxation, index: int = 0) -> SparseLP:
     network = relaxation.network
     starts = np.cumsum([0, *(math.prod(node.shape) for node in network.nodes)])
     lower, upper = (float64(b[index]).ravel() for b in (relaxation.box.lower, relaxation.box.upper))
+    if (lower > upper).any():
+        raise InvalidInputError(
+            f"assemble got a box with lower > upper at coordinate {np.argmax(lower > upper)} of "
+            f"input {index}, expected lower <= upper: the input set must not be empty."
+        )
     rows = _Rows(int(starts[-1]))
     relu_bounds = iter(relaxation.relu_bounds)
     for number, node in enumerate(network.nodes):

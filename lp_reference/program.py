@@ -58,8 +58,8 @@ class Program:
         self.problem = cp.Problem(objective, self.constraints())
 
     def constraints(self) -> list[cp.Constraint]:
-        """All rows but the box; cvxpy refuses empty ones."""
-        return [rows for rows in (self.equality, self.inequality) if rows.size]
+        """All rows but the box."""
+        return [self.equality, self.inequality]
 
     def minimise(self, row: int, *, solver: str, seconds: float) -> Outcome:
         """Solve for objective `row`, in at most that many seconds of the solver."""
@@ -104,8 +104,6 @@ class Program:
 
     def _multipliers(self, rows: cp.Constraint, row: int) -> np.ndarray:
         """λ and μ of the rows as the solver sees them; a solver without duals gives NaN."""
-        if not rows.size:
-            return np.zeros(0)
         value = rows.dual_value
         scale = self.lp.objective_scale(row)
         return np.full(rows.size, np.nan) if value is None else np.ravel(value) * scale

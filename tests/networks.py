@@ -137,7 +137,7 @@ class _ScaleShift(nn.Module):
 
 @dataclass(frozen=True)
 class Residual:
-    """x + body(x), or skip(x) + body(x)."""
+    """x + body(x), or skip(x) + body(x), where an empty part is the identity: x + x among them."""
 
     body: tuple[Layer, ...]
     skip: tuple[Layer, ...] = ()
@@ -276,7 +276,10 @@ def residuals(draw: st.DrawFn, shape: Shape) -> Residual:
     if draw(st.booleans()):
         outer = draw(st.integers(1, max(1, min(4, NEURONS // spatial))))
         skip = (same_size(shape, outer),)
-    return Residual((same_size(shape, inner), Relu(), same_size(shape, outer)), skip)
+    body: tuple[Layer, ...] = (same_size(shape, inner), Relu(), same_size(shape, outer))
+    if not skip and draw(st.sampled_from([False] * 4 + [True])):
+        body = ()
+    return Residual(body, skip)
 
 
 @st.composite

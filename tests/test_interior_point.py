@@ -142,6 +142,8 @@ def test_bounds_that_cut_off_every_point_are_never_optimal() -> None:
     solution = bounds.solve(relaxation)
     assert (solution.status != Status.OPTIMAL).all()
     assert torch.isinf(solution.upper).all()
+    assert (solution.lower > 0).all()
+    assert not solution.verified.any()
 
 
 # -- batches ---------------------------------------------------------------------------------------
@@ -163,7 +165,7 @@ def test_parts_do_not_change_the_answer(
 ) -> None:
     whole = bounds.solve(digits)
     monkeypatch.setattr(interior_point, "BATCH", 4 * max(digits.unstable) ** 2)
-    monkeypatch.setattr(newton, "CACHE", 1)
+    monkeypatch.setattr(interior_point, "PANEL", 5)
     parts = list(interior_point._parts(digits))
     assert len(parts) > 4
     covered = torch.zeros(digits.d.shape, dtype=torch.long)

@@ -153,10 +153,11 @@ def test_matrix_is_the_operation(operation: Affine) -> None:
     np.testing.assert_allclose(got, operation.forward(x).flatten(1).numpy(), rtol=0, atol=1e-13)
 
 
-def test_matrix_keeps_tiny_coefficients() -> None:
-    weight = torch.tensor([[1.0, 2.0**-100]], dtype=torch.float32)
-    matrix, bias = affine_matrix(Linear((2,), (1,), weight))
-    assert matrix.toarray().tolist() == [[1.0, 2.0**-100]]
+def test_matrix_is_float64_and_keeps_tiny_coefficients() -> None:
+    numbers = torch.tensor([1.0, 2.0**-100], dtype=torch.float32)
+    matrix, bias = affine_matrix(Scale((2,), (2,), numbers, numbers))
+    assert matrix.toarray().tolist() == [[1.0, 0.0], [0.0, 2.0**-100]]
+    assert bias.tolist() == [1.0, 2.0**-100]
     assert matrix.dtype == bias.dtype == np.float64
 
 
@@ -304,6 +305,9 @@ def test_hand_computed_optima(hand_made: bounds.Relaxation, solver: str) -> None
     assert (solution.status == "optimal").all()
     np.testing.assert_allclose(solution.value, expected, rtol=0, atol=1e-9)
     np.testing.assert_allclose(solution.dual_value, expected, rtol=0, atol=1e-9)
+    gaps = [[residuals.absolute.gap for residuals in solution.residuals[0]]]
+    np.testing.assert_array_equal(solution.value - solution.dual_value, gaps)
+    assert np.any(gaps) or solver == "HIGHS"
     assert solution.x.shape == (1, len(HAND_MADE), 1)
     np.testing.assert_allclose(solution.x[0, [1, 3, 4, 5], 0], [1, 1, -1, -1], atol=1e-9)
     lp = lp_reference.assemble(hand_made)
@@ -373,21 +377,23 @@ def test_each_input_has_its_own_rows_and_bounds() -> None:
     np.testing.assert_array_equal(together.x[0], x[[0, 0]])
 
 
-@pytest.mark.parametrize("milp", [False, True])
-def test_networks_without_unstable_neurons_or_rows(milp: bool) -> None:
+@pytest.mark.parametrize("options", [{}, {"solver": "CLARABEL"}, {"milp": True}])
+def test_networks_without_unstable_neurons_or_rows(options: dict[str, Any]) -> None:
     x = torch.tensor([1.0, -2.0], dtype=torch.float64)
     ball = bounds.Ball(x, radius=1.0)
     identity = Network((InputNode("input", (2,), ()),))
     relaxation = bounds.relax(identity, ball, bounds.margins(0, 2))
-    assert lp_reference.solve(relaxation, milp=milp).value.tolist() == [[1.0]]
+    solution = lp_reference.solve(relaxation, **options)
+    np.testing.assert_allclose(solution.value, [[1.0]], rtol=1e-9)
+    np.testing.assert_allclose(solution.dual_value, [[1.0]], rtol=1e-9)
     affine = Network.from_torch(nn.Linear(2, 2).double(), (2,))
     relaxation = bounds.relax(affine, bounds.Ball(x, radius=0.0), bounds.margins(0, 2))
     y = affine(x.unsqueeze(0))[0].detach()
     np.testing.assert_allclose(
-        lp_reference.solve(relaxation, milp=milp).value, [[y[0] - y[1]]], rtol=1e-12
+        lp_reference.solve(relaxation, **options).value, [[y[0] - y[1]]], rtol=1e-9
     )
     none = replace(relaxation, C=relaxation.C[:, :0], d=relaxation.d[:, :0])
-    solution = lp_reference.solve(none, milp=milp)
+    solution = lp_reference.solve(none, **options)
     assert solution.value.shape == solution.status.shape == (1, 0)
 
 
@@ -497,6 +503,14 @@ def test_a_limit_is_no_success(monkeypatch: pytest.MonkeyPatch, milp: bool) -> N
     assert_no_number(lp_reference.solve(relaxation, milp=milp), "user_limit")
 
 
+def test_an_infeasible_lp_is_no_success(hand_made: bounds.Relaxation) -> None:
+    """Claimed bounds -2 <= x <= 2 of an unstable neuron that no x in [5, 6] meets."""
+    five = torch.full((1, 1), 5.0, dtype=torch.float64)
+    elsewhere = replace(hand_made, box=bounds.Box(five, five + 1))
+    for solver in ("HIGHS", "CLARABEL"):
+        assert_no_number(lp_reference.solve(elsewhere, solver=solver), "infeasible")
+
+
 @pytest.mark.parametrize(
     "error",
     [cp.error.SolverError("failed"), ValueError("Cannot unpack invalid solution: kUnknown")],
@@ -536,7 +550,9 @@ def test_the_time_limit_reaches_the_solver(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_refusals(hand_made: bounds.Relaxation) -> None:
     solve: Any = lp_reference.solve
+    empty = bounds.Box(hand_made.box.upper, hand_made.box.lower)
     for message, call in {
+        r"lower > upper at coordinate 0 of input 0": lambda: solve(replace(hand_made, box=empty)),
         r"solver='SIMPLEX'.*no solver of that name.*'CLARABEL'.*'HIGHS'": lambda: solve(
             hand_made, solver="SIMPLEX"
         ),

@@ -75,18 +75,22 @@ class CondensedLP:
         )
 
     def panels(self, size: int) -> list[list[tuple[slice, tuple[slice, ...]]]]:
-        """For each input, [A | L] in panels of so many rows and the columns that each leaves not 0.
+        """For each input, the rows of [A | L] in panels, with the columns that each leaves not 0.
 
-        Neurons of a convolution stand by position, so that a panel of them sees a strip of the
-        input and of the layers below.
+        Neurons of a convolution stand by position, so that a panel of at most `size` of them sees a
+        strip of the input and of the layers below. Idle neurons, whose rows are 0, are in no panel.
         """
-        d, n = self.c_b.shape[2], self.e.shape[1]
-        rows = [slice(first, min(n, first + size)) for first in range(0, n, size)]
-        used = torch.stack([(self.AL[:, panel] != 0).any(1) for panel in rows], 1) if rows else None
-        return [
-            [(panel, _spans(used[image, k], d)) for k, panel in enumerate(rows)]  # type: ignore[index]
-            for image in range(len(self.e))
-        ]
+        d = self.c_b.shape[2]
+        counts = [real.sum(1).tolist() for _, real in self.chosen]
+        found = []
+        for image, AL in enumerate(self.AL):
+            rows = [
+                slice(first, min(first + size, start + count[image]))
+                for start, count in zip(self.layers, counts, strict=False)
+                for first in range(start, start + count[image], size)
+            ]
+            found.append([(panel, _spans((AL[panel] != 0).any(0), d)) for panel in rows])
+        return found
 
     def gather(self, values: Sequence[Tensor]) -> Tensor:
         """The unstable neurons' entries of one (B, S, *shape) tensor a ReLU, as (B, S, n)."""

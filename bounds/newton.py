@@ -13,7 +13,7 @@ from bounds.simplices import Metric
 
 #: Rows of T computed by one product: few enough to leave out most of the upper triangle, enough for
 #: fast products.
-PANEL = 64
+PANEL = 32
 #: What is added to the unit diagonal, in turn, when the factorisation breaks down; refinement makes
 #: up for it.
 JITTERS = (0.0, 1e-14, 1e-11, 1e-8)

@@ -33,11 +33,6 @@ def assemble(relaxation: Relaxation, index: int = 0) -> SparseLP:
     network = relaxation.network
     starts = np.cumsum([0, *(math.prod(node.shape) for node in network.nodes)])
     lower, upper = (float64(b[index]).ravel() for b in (relaxation.box.lower, relaxation.box.upper))
-    if (lower > upper).any():
-        raise InvalidInputError(
-            f"assemble got a box with lower > upper at coordinate {np.argmax(lower > upper)} of "
-            f"input {index}, expected lower <= upper: the input set must not be empty."
-        )
     rows = _Rows(int(starts[-1]))
     relu_bounds = iter(relaxation.relu_bounds)
     for number, node in enumerate(network.nodes):

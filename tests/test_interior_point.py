@@ -101,9 +101,7 @@ def test_breakdown_is_a_numerical_error_with_valid_bounds(
 def test_useless_steps_end_as_numerical_error(
     digits: Relaxation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        NewtonSystem, "solve", lambda self, r, *, refine: torch.zeros_like(r)
-    )
+    monkeypatch.setattr(NewtonSystem, "solve", lambda self, r, *, refine: torch.zeros_like(r))
     solution = bounds.solve(digits)
     monkeypatch.undo()
     assert (solution.status == Status.NUMERICAL_ERROR).any()
@@ -240,9 +238,7 @@ def dense(lp: CondensedLP, system: NewtonSystem, image: int, row: int) -> Tensor
     )
 
 
-def test_newton_system_is_the_formula(
-    digits: Relaxation, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_newton_system_is_the_formula(digits: Relaxation, monkeypatch: pytest.MonkeyPatch) -> None:
     factored: list[Tensor] = []
 
     def cholesky(T: Tensor) -> Tensor:
@@ -278,9 +274,7 @@ def test_metric_is_the_covariance_of_the_vertices(digits: Relaxation) -> None:
     post = torch.stack((simplices.zero[:, :1], simplices.zero[:, :1], simplices.upper))
     mean_pre, mean_post = ((w * v).sum(0) / w.sum(0) for v in (pre, post))
     torch.testing.assert_close(metric.V_11, (w * (pre - mean_pre) ** 2).sum(0))
-    torch.testing.assert_close(
-        metric.V_13, (w * (pre - mean_pre) * (post - mean_post)).sum(0)
-    )
+    torch.testing.assert_close(metric.V_13, (w * (pre - mean_pre) * (post - mean_post)).sum(0))
     torch.testing.assert_close(metric.V_33, (w * (post - mean_post) ** 2).sum(0))
 
 

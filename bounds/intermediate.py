@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from bounds.dual import backward_pass
+from bounds.dual import DualPoint, backward_pass
 from bounds.fixed_slope import RULES
 from bounds.input_sets import Box
 from bounds.network import AffineNode, InputNode, Network, ReluNode, SumNode
@@ -54,6 +54,7 @@ def relu_bounds(
     """The bounds of each ReLU's input, in the order of `network.relus`."""
     ranges: list[_Range] = []
     found: list[ReluBounds] = []
+    magnitudes: list[Tensor] = []
     for node in network.nodes:
         match node:
             case InputNode():
@@ -74,10 +75,12 @@ def relu_bounds(
                 )
             case ReluNode(parents=(parent,)):
                 before = ranges[parent]
-                margin = MARGIN * torch.finfo(before.lower.dtype).eps * before.magnitude.detach()
+                magnitude = before.magnitude.detach()
+                margin = MARGIN * torch.finfo(magnitude.dtype).eps * magnitude
                 neurons = ReluBounds(before.lower - margin, before.upper + margin)
+                magnitudes.append(magnitude)
                 if method == "backward" and not before.exact:
-                    neurons = _tighten(network, box, found, parent, neurons, margin, slope)
+                    neurons = _tighten(network, box, found, magnitudes, parent, neurons, slope)
                 found.append(neurons)
                 after = neurons.convert(lambda bound: bound.clamp(min=0))
                 ranges.append(_Range(after.lower, after.upper, after.upper, box=False, exact=False))
@@ -107,40 +110,54 @@ def _tighten(
     network: Network,
     box: Box,
     below: list[ReluBounds],
+    magnitudes: list[Tensor],
     start: int,
     neurons: ReluBounds,
-    margin: Tensor,
     slope: Slope,
 ) -> ReluBounds:
-    """Intersect the bounds of node `start` with its backward bounds, for the unstable neurons of
-    each input."""
+    """Improve on the bounds of node `start` by backward bounds, for each input's unstable neurons."""
     unstable = neurons.unstable.flatten(1)
     batch, count = len(unstable), int(unstable.sum(1).max())
-    # Each input's unstable neurons first; inputs with fewer fill up with stable ones, whose bounds
-    # hold as well.
+    # Each input's unstable neurons first; inputs with fewer fill up with stable ones.
     chosen = torch.argsort(unstable, dim=1, descending=True, stable=True)[:, :count]
     size = sum(math.prod(node.shape) for node in network.nodes[: start + 1])
+    own = MARGIN * torch.finfo(neurons.lower.dtype).eps * magnitudes[-1].flatten(1)
     lowers, uppers = [], []
     for part in chosen.split(max(1, CHUNK // (size * batch)), dim=1):
-        rows = torch.zeros(*part.shape, unstable.shape[1], dtype=margin.dtype, device=margin.device)
+        rows = torch.zeros(*part.shape, unstable.shape[1], dtype=own.dtype, device=own.device)
         rows.scatter_(2, part.unsqueeze(2), 1.0)
         rows = rows.unflatten(2, neurons.lower.shape[1:])
         point = backward_pass(network, below, start, rows, RULES[slope])
-        lowers.append(point.value(box, below))
+        slack = own.gather(1, part) + _rounding(point, below, magnitudes)
+        lowers.append(point.value(box, below) - slack)
         if slope == "fixed":
             point = point.negated()
         else:
             point = backward_pass(network, below, start, -rows, RULES[slope])
-        uppers.append(-point.value(box, below))
+            slack = own.gather(1, part) + _rounding(point, below, magnitudes)
+        uppers.append(slack - point.value(box, below))
 
-    def merge(old: Tensor, new: list[Tensor], better: Callable[..., Tensor], sign: int) -> Tensor:
-        if not new:
-            return old
-        flat, slack = old.flatten(1), sign * margin.flatten(1).gather(1, chosen)
-        improved = better(flat.gather(1, chosen), torch.cat(new, 1) + slack)
-        return flat.scatter(1, chosen, improved).reshape(old.shape)
+    def merge(old: Tensor, new: list[Tensor], better: Callable[..., Tensor]) -> Tensor:
+        flat = old.flatten(1)
+        held = flat.gather(1, chosen)
+        # Stable neurons keep the bounds of their box: an input's LP is not its batch's business.
+        found = torch.where(unstable.gather(1, chosen), better(held, torch.cat(new, 1)), held)
+        return flat.scatter(1, chosen, found).reshape(old.shape)
 
     return ReluBounds(
-        merge(neurons.lower, lowers, torch.maximum, -1),
-        merge(neurons.upper, uppers, torch.minimum, +1),
+        merge(neurons.lower, lowers, torch.maximum), merge(neurons.upper, uppers, torch.minimum)
     )
+
+
+def _rounding(point: DualPoint, below: list[ReluBounds], magnitudes: list[Tensor]) -> Tensor:
+    """What the rounding of a backward pass can add to its value, to first order; (batch, rows).
+
+    A pass that rounds its coefficients on a layer by δ gives a valid bound of a form that is off
+    by ⟨δ, z⟩, and |δ| ≤ γ |Wᵀ| |c| for the coefficients c on the pre-activations above: in all,
+    γ times the sum of |c| against the magnitudes of the pre-activations.
+    """
+    total = torch.zeros_like(point.constant)
+    for position, nu in point.multipliers.items():
+        c = nu + point.arriving[position] * below[position].active.unsqueeze(1)
+        total = total + (c.detach().abs() * magnitudes[position].unsqueeze(1)).flatten(2).sum(2)
+    return MARGIN * torch.finfo(total.dtype).eps * total

@@ -113,7 +113,8 @@ class _Rows:
             self._define(
                 kind, own[chosen], rows, pre[chosen], np.full(len(rows), slope), np.zeros(len(rows))
             )
-        self.magnitude[own[unstable]] = upper[unstable]
+        # That of ẑ, not u: where u is tiny, z in its units would have coefficients of 1 / u.
+        self.magnitude[own[unstable]] = self.magnitude[pre[unstable]]
         self.unstable.append(
             Triangles(own[unstable], pre[unstable], lower[unstable], upper[unstable])
         )

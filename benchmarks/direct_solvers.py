@@ -19,7 +19,7 @@ from lp_reference import SparseLP
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """minimise costs[j] · v + constants[j] subject to row_lower ≤ matrix v ≤ row_upper and bounds."""
+    """min costs[j] · v + constants[j], row_lower ≤ matrix v ≤ row_upper, lower ≤ v ≤ upper."""
 
     matrix: sp.csr_array
     row_lower: np.ndarray

@@ -1,7 +1,7 @@
 """Published MNIST networks and images, read from a data folder that is not part of the project.
 
-The folder is $BOUNDS_DATA, or `../shared/data` beside the checkout; its `models` are the state dicts
-of Salman et al. 2019 (github.com/Hadisalman/robust-verify-benchmark, MIT).
+The folder is $BOUNDS_DATA, or `../shared/data` beside the checkout; its `models` are the state
+dicts of Salman et al. 2019 (github.com/Hadisalman/robust-verify-benchmark, MIT).
 """
 
 from __future__ import annotations

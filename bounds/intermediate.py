@@ -115,7 +115,7 @@ def _tighten(
     neurons: ReluBounds,
     slope: Slope,
 ) -> ReluBounds:
-    """Improve on the bounds of node `start` by backward bounds, for each input's unstable neurons."""
+    """Improve the bounds of node `start` by backward bounds, for each input's unstable neurons."""
     unstable = neurons.unstable.flatten(1)
     batch, count = len(unstable), int(unstable.sum(1).max())
     # Each input's unstable neurons first; inputs with fewer fill up with stable ones.

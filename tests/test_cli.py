@@ -96,7 +96,7 @@ def test_the_numbers_are_those_of_the_library(run: Run, tmp_path: Path) -> None:
 
 def test_a_users_model(run: Run, model: Path, inputs: Path, tmp_path: Path) -> None:
     path = tmp_path / "out.json"
-    status, out, err = run(
+    status, _out, err = run(
         "compare", model, "--input", inputs, "--label", 1, 2, "--radius", 0.1, "--clip", -1, 1,
         "--json", path,
     )  # fmt: skip
@@ -151,7 +151,7 @@ def test_a_missing_lp_is_exit_status_1(
         return solution
 
     monkeypatch.setattr(lp_reference, "solve", failing)
-    status, out, _ = run("compare", "--json", tmp_path / "out.json")
+    status, _out, _ = run("compare", "--json", tmp_path / "out.json")
     assert status == 1
     record = json.loads((tmp_path / "out.json").read_text())
     assert record["rows"][0]["lp"] is None
@@ -236,7 +236,7 @@ def test_ctrl_c_leaves_nothing_behind(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(lp_reference, "solve", interrupted)
-    status, out, err = run("compare", "--json", tmp_path / "out.json")
+    status, _out, err = run("compare", "--json", tmp_path / "out.json")
     assert status == 130
     assert "interrupted" in err
     assert not (tmp_path / "out.json").exists()

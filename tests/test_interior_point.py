@@ -1,4 +1,4 @@
-"""The interior point beyond exactness: limits, breakdown, batching, certificates, linear algebra."""
+"""The interior point beyond exactness: how it ends, batches, certificates, linear algebra."""
 
 from __future__ import annotations
 

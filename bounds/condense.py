@@ -61,7 +61,10 @@ class CondensedLP:
         """The LPs of these inputs (B',) and, of each, these rows (B', S')."""
         at = images.unsqueeze(1)
         whole = len(images) == len(self.e)
-        pick = (lambda tensor: tensor) if whole else (lambda tensor: tensor[images])
+
+        def pick(tensor: Tensor) -> Tensor:
+            return tensor if whole else tensor[images]
+
         return replace(
             self,
             AL=pick(self.AL),
@@ -153,9 +156,9 @@ def condense(relaxation: Relaxation) -> CondensedLP:
         order = _by_position(neurons.lower.shape[1:], width.device)
         unstable = neurons.unstable.flatten(1)[:, order]
         counts = unstable.sum(1)
-        first = torch.argsort(unstable, dim=1, descending=True, stable=True)[:, : int(counts.max())]
-        real = torch.arange(first.shape[1], device=counts.device) < counts.unsqueeze(1)
-        chosen.append((order[first], real))
+        ranks = torch.argsort(unstable, dim=1, descending=True, stable=True)[:, : int(counts.max())]
+        real = torch.arange(ranks.shape[1], device=counts.device) < counts.unsqueeze(1)
+        chosen.append((order[ranks], real))
     sizes = [index.shape[1] for index, _ in chosen]
     layers = (0, *torch.tensor(sizes).cumsum(0).tolist())
     n = layers[-1]

@@ -7,8 +7,8 @@ Newton system then reduces to one n × n positive definite matrix an LP (`bounds
 cancels as the iterates approach a vertex. The textbook form, with slacks such as z − ẑ, breaks down
 there.
 
-Notation: t the vertex weights, y their dual slacks, ν the multipliers of the definitions, μ = ⟨t,
-y⟩ / vertices. The dual equations hold at every iterate, so each ν gives a valid bound. Mehrotra
+Notation: t the vertex weights, y their dual slacks, ν the multipliers of the definitions, μ the
+mean of t ∘ y. The dual equations hold at every iterate, so each ν gives a valid bound. Mehrotra
 1992, doi 10.1137/0802028.
 """
 
@@ -25,10 +25,10 @@ from bounds.certificate import Certificate
 from bounds.condense import CondensedLP, condense
 from bounds.dual import backward_pass
 from bounds.fixed_slope import fixed
-from bounds.newton import PANEL, NewtonSystem
+from bounds.newton import PANEL, Direction, NewtonSystem
 from bounds.primal import push_forward
 from bounds.relaxation import Relaxation
-from bounds.simplices import Metric, Simplices
+from bounds.simplices import Simplices
 from bounds.solution import Solution, Status, gap_closed, merge
 
 #: The fraction of the way to the boundary that a step goes.
@@ -39,6 +39,8 @@ PATIENCE = 10
 ROUNDING = 64 * torch.finfo(torch.float64).eps
 #: Numbers in all the matrices T of the LPs that are solved together.
 BATCH = 2**27
+#: What an LP keeps when it has ended.
+RESULTS = ("lower", "upper", "best_nu", "best_b", "best_z", "iterations", "magnitude", "status")
 
 
 @dataclass(eq=False)
@@ -79,8 +81,7 @@ class _Iterates:
 def solve_condensed(
     lp: CondensedLP, nu: Tensor, *, tolerance: float, iteration_limit: int, deadline: float
 ) -> _Iterates:
-    """The best multipliers and feasible points of every LP, starting from the multipliers ν (B, S,
-    n)."""
+    """The best multipliers and feasible points of every LP, from multipliers ν (B, S, n) on."""
     everything, left, simplices = _start(lp, nu), lp, Simplices(lp)
     at_work, panels = everything, lp.panels(PANEL)
     # The point that the first ν suggests: each variable at the end that its cost pulls it to.
@@ -110,16 +111,16 @@ def solve_condensed(
         t, y = at_work.t, at_work.y
         mu = (t * y).mean(-1, keepdim=True)
         metric = simplices.metric(t / y)
-        system = NewtonSystem(left, panels, metric, at_work.running.nonzero(as_tuple=True))
-        newton = Newton(simplices, metric, system, simplices.residual(b, pre, post), t, y)
+        system = NewtonSystem(left, panels, metric, at_work.running)
+        direction = Direction(simplices, metric, system, simplices.residual(b, pre, post), t, y)
 
         # Predictor: towards μ = 0.
-        _, dt, dy = newton.step(torch.zeros_like(t), refine=False)
+        _, dt, dy = direction.towards(torch.zeros_like(t), refine=False)
         predicted = ((t + _length(t, dt) * dt) * (y + _length(y, dy) * dy)).mean(-1, keepdim=True)
         sigma = (predicted / mu) ** 3
 
         # Corrector: towards σμ, with the predictor's second-order term.
-        dnu, dt, dy = newton.step(sigma * mu - dt * dy, refine=True)
+        dnu, dt, dy = direction.towards(sigma * mu - dt * dy, refine=True)
         running = at_work.running.unsqueeze(-1)
         primal = torch.where(running, STEP * _length(t, dt, STEP), 0.0)
         dual = torch.where(running, STEP * _length(y, dy, STEP), 0.0)
@@ -204,22 +205,15 @@ def _put_back(everything: _Iterates, at_work: _Iterates) -> None:
     if at_work is everything:
         return
     at = at_work.images.unsqueeze(1), at_work.rows
-    for name in (
-        "lower",
-        "upper",
-        "best_nu",
-        "best_b",
-        "best_z",
-        "iterations",
-        "magnitude",
-        "status",
-    ):
+    for name in RESULTS:
         getattr(everything, name)[at] = getattr(at_work, name)
 
 
 def _running_places(running: Tensor) -> tuple[Tensor, Tensor] | None:
-    """The inputs with running rows, and as many places of each as the busiest of them needs; None
-    if that is all."""
+    """The inputs with running rows and, of each, the places that the busiest of them needs.
+
+    None if that is all of them.
+    """
     counts = running.sum(1)
     images = counts.nonzero().squeeze(1)
     places = int(counts.max())
@@ -227,34 +221,6 @@ def _running_places(running: Tensor) -> tuple[Tensor, Tensor] | None:
         return None
     rows = torch.argsort(running[images], dim=1, descending=True, stable=True)[:, :places]
     return images, rows
-
-
-@dataclass(frozen=True, eq=False)
-class Newton:
-    """The Newton equations at one iterate (t, y, ν), for any target of t ∘ y."""
-
-    simplices: Simplices
-    metric: Metric
-    system: NewtonSystem
-    residual: Tensor
-    t: Tensor
-    y: Tensor
-
-    def step(self, target: Tensor, *, refine: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """(dν, dt, dy) for t ∘ y = target, the definitions, and weights that sum to 1.
-
-        With r = target / y − t the complementarity reads dt = r − D ∘ dy. Eliminating dy and the
-        simplices' own multipliers leaves dt = rebalance(r) + respond(dν), and the definitions then
-        give T dν.
-        """
-        lp = self.simplices.lp
-        r = target / self.y - self.t
-        dt = self.simplices.rebalance(self.metric, r, self.t)
-        b, pre, post = self.simplices.point(dt)
-        missing = self.residual - pre + b @ lp.A.mT + post @ lp.L.mT
-        dnu = self.system.solve(missing, refine=refine)
-        dt = dt + self.simplices.respond(self.metric, dnu)
-        return dnu, dt, (r - dt) / self.metric.D
 
 
 def _length(v: Tensor, dv: Tensor, shortened: float = 1.0) -> Tensor:
@@ -280,8 +246,7 @@ def interior_point(
 
 
 def _parts(relaxation: Relaxation) -> Iterator[tuple[Tensor, Tensor]]:
-    """The LPs to solve together: inputs of alike size, so that little is padded, and rows that fit
-    in memory."""
+    """The (inputs, rows) to solve together: inputs of alike size, which need little padding."""
     sizes = torch.tensor(relaxation.unstable)
     rows = torch.arange(relaxation.C.shape[1], device=relaxation.C.device)
     order = torch.argsort(sizes)

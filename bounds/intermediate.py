@@ -34,11 +34,10 @@ CHUNK = 2**24
 
 @dataclass(frozen=True, eq=False)
 class _Range:
-    """What interval arithmetic knows of one node: its bounds and a magnitude that no term of its
-    sums exceeds.
+    """What interval arithmetic knows of one node.
 
-    `box` says that every point of [lower, upper] is attained, `exact` that each bound is attained
-    by itself.
+    magnitude: of the terms that the node's values are sums of. box: every point of [lower, upper]
+    is attained. exact: each bound is attained by itself.
     """
 
     lower: Tensor

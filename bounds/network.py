@@ -21,8 +21,7 @@ from bounds.errors import InvalidInputError
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """One tensor of the network: its per-sample shape, the nodes it is computed from, and its name
-    in the model."""
+    """One tensor: its name in the model, its per-sample shape, and the nodes it comes from."""
 
     name: str
     shape: Shape

@@ -5,11 +5,13 @@ T = A V_b Aᵀ + V₁₁ − L V₁₃ − (L V₁₃)ᵀ + L V₃₃ Lᵀ
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from bounds.condense import CondensedLP
-from bounds.simplices import Metric
+from bounds.simplices import Metric, Simplices
 
 #: Rows of T computed by one product: few enough to leave out most of the upper triangle, enough for
 #: fast products.
@@ -25,13 +27,11 @@ Panels = list[tuple[slice, tuple[slice, ...]]]
 class NewtonSystem:
     """T of every live LP, scaled to unit diagonal and factored.
 
-    live: the (input, row) indices of the LPs to factor; the solution of the others is 0. panels:
-    those of the LP.
+    live: which of the (B, S) LPs to factor; the solution of the others is 0. panels: those of each
+    input.
     """
 
-    def __init__(
-        self, lp: CondensedLP, panels: list[Panels], V: Metric, live: tuple[Tensor, Tensor]
-    ) -> None:
+    def __init__(self, lp: CondensedLP, panels: list[Panels], V: Metric, live: Tensor) -> None:
         self.lp, self.panels, self.V, self.live = lp, panels, V, live
         T = self._assemble()
         self.scale = T.diagonal(dim1=1, dim2=2).rsqrt()
@@ -81,6 +81,34 @@ class NewtonSystem:
             - V.V_13 * on_z
             + (V.V_33 * on_z - V.V_13 * v) @ lp.L.mT
         )
+
+
+@dataclass(frozen=True, eq=False)
+class Direction:
+    """The Newton step at one iterate (t, y, ν), for any target of t ∘ y."""
+
+    simplices: Simplices
+    metric: Metric
+    system: NewtonSystem
+    residual: Tensor
+    t: Tensor
+    y: Tensor
+
+    def towards(self, target: Tensor, *, refine: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """(dν, dt, dy) for t ∘ y = target, the definitions, and weights that sum to 1.
+
+        With r = target / y − t the complementarity reads dt = r − D ∘ dy. Eliminating dy and the
+        simplices' own multipliers leaves dt = rebalance(r) + respond(dν), and the definitions then
+        give T dν.
+        """
+        lp = self.simplices.lp
+        r = target / self.y - self.t
+        dt = self.simplices.rebalance(self.metric, r, self.t)
+        b, pre, post = self.simplices.point(dt)
+        missing = self.residual - pre + b @ lp.A.mT + post @ lp.L.mT
+        dnu = self.system.solve(missing, refine=refine)
+        dt = dt + self.simplices.respond(self.metric, dnu)
+        return dnu, dt, (r - dt) / self.metric.D
 
 
 def _cholesky(T: Tensor) -> Tensor:

@@ -67,8 +67,7 @@ class Simplices:
         return torch.minimum(b0, b1), torch.minimum(torch.minimum(z1, z2), z3)
 
     def price(self, nu: Tensor) -> tuple[Tensor, Tensor]:
-        """Aᵀν and Lᵀν: what the multipliers ν of the definitions add to the prices of b and of
-        z."""
+        """Aᵀν and Lᵀν: what the definitions' multipliers ν add to the prices of b and of z."""
         return nu @ self.lp.A, nu @ self.lp.L
 
     def costs(self, price_b: Tensor, price_z: Tensor, nu: Tensor) -> Tensor:
@@ -152,8 +151,7 @@ class Simplices:
         return value, lp.c_0.abs() + terms.abs().sum(-1) - of_b.sum(-1) - of_z.sum(-1)
 
     def push_forward(self, b: Tensor, post: Tensor) -> tuple[Tensor, Tensor]:
-        """z clamped layer by layer into its triangle above b, and the objective (B, S) of that
-        feasible point."""
+        """Each z clamped into its triangle, layer by layer above b; and the objective (B, S)."""
         lp = self.lp
         base = self.e + b @ lp.A.mT
         z = torch.zeros_like(post)

@@ -16,8 +16,7 @@ class Status(IntEnum):
     """How the solve of one LP ended. Whatever the status, `lower` is a valid bound or NaN."""
 
     OPTIMAL = 0
-    """The gap is within the tolerance: lower is the LP optimum to that accuracy, proved by
-    upper."""
+    """The gap is within the tolerance: lower is the LP optimum, proved by upper."""
     BOUND = 1
     """A one-pass method ran as intended; it does not aim at the optimum."""
     ITERATION_LIMIT = 2
@@ -28,15 +27,14 @@ class Status(IntEnum):
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """Bounds lower ≤ LP optimum ≤ upper of each LP, in the units of the specification's rows; all
-    (batch, rows).
+    """Bounds lower ≤ LP optimum ≤ upper of each LP, in the units of the specification's rows.
 
-    lower: the dual function at the certificate's multipliers; also a lower bound of the network
-    itself.
-    upper: the objective of a feasible point of the LP; infinite where none was found. It is no
-    bound of the network.
-    status: integers that compare with `Status`. iterations: of the method's main loop. method: its
-    name.
+    lower: (batch, rows), the dual function at the certificate's multipliers; also a lower bound of
+        the network itself.
+    upper: (batch, rows), the objective of a feasible point of the LP; infinite where none was
+        found. It is no bound of the network.
+    status: (batch, rows), integers that compare with `Status`.
+    iterations: (batch, rows), of the method's main loop. method: its name.
     """
 
     lower: Tensor
@@ -85,8 +83,7 @@ def gap_closed(lower: Tensor, upper: Tensor, tolerance: float, rounding: Tensor)
 
 
 def merge(parts: Sequence[tuple[tuple[Tensor, Tensor], Solution]]) -> Solution:
-    """One solution from those of its parts, each given with the indices of its inputs and of its
-    rows."""
+    """One solution from its parts, each given with the indices of its inputs and of its rows."""
     batch = 1 + max(int(images.max()) for (images, _), _ in parts)
     rows = 1 + max(int(chosen.max()) for (_, chosen), _ in parts)
 
@@ -97,11 +94,17 @@ def merge(parts: Sequence[tuple[tuple[Tensor, Tensor], Solution]]) -> Solution:
             tensor[images.unsqueeze(1), chosen] = field(part)
         return tensor
 
+    def multipliers(position: int) -> Tensor:
+        return whole(lambda part: part.certificate.multipliers[position])
+
+    def z(position: int) -> Tensor:
+        return whole(lambda part: part.certificate.z[position])
+
     relus = range(len(parts[0][1].certificate.multipliers))
     certificate = Certificate(
-        tuple(whole(lambda part, k=k: part.certificate.multipliers[k]) for k in relus),
+        tuple(multipliers(position) for position in relus),
         whole(lambda part: part.certificate.x),
-        tuple(whole(lambda part, k=k: part.certificate.z[k]) for k in relus),
+        tuple(z(position) for position in relus),
     )
     return Solution(
         whole(lambda part: part.lower),

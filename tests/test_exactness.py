@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 
 import bounds
 import lp_reference
@@ -46,6 +46,7 @@ def assert_dual_equals_lp(relaxation: Relaxation) -> Solution:
 
 
 @pytest.mark.parametrize("intermediate", ["interval", "backward"])
+@settings(max_examples=max(150, settings().max_examples))
 @given(problem=problems())
 def test_dual_equals_lp_on_drawn_networks(problem: Problem, intermediate: str) -> None:
     assert_dual_equals_lp(problem.relax(intermediate=intermediate))

@@ -250,11 +250,11 @@ def test_newton_system_is_the_formula(digits: Relaxation, monkeypatch: pytest.Mo
     lp = condense(digits)
     simplices = Simplices(lp)
     weights = Dice(0).uniform(*lp.c_0.shape, simplices.vertices) + 0.01
-    live = torch.ones_like(lp.c_0, dtype=torch.bool).nonzero(as_tuple=True)
+    live = torch.ones_like(lp.c_0, dtype=torch.bool)
     system = NewtonSystem(lp, lp.panels(7), simplices.metric(weights), live)
     r = Dice(1).normal(*lp.c_z.shape)
     solved = system.solve(r, refine=True)
-    for place, (image, row) in enumerate(zip(*live, strict=True)):
+    for place, (image, row) in enumerate(live.nonzero()):
         T = dense(lp, system, int(image), int(row))
         unit = T.diagonal().rsqrt()
         scaled = unit.unsqueeze(1) * T * unit

@@ -50,13 +50,16 @@ class Cell:
     """One solver on one network: seconds for all LPs, and its largest error relative to ours.
 
     solved: the LPs that the time is measured on; where fewer than all, seconds is extrapolated.
-    error: |value − ours| / max(1, |ours|); above: how far a value lies above our upper bound.
+    error: |value − ours| / max(1, |ours|) at most; above: how far a value lies above our upper
+    bound at most, in the same unit. failed: LPs that the solver does not call optimal, which count
+    in neither.
     """
 
     seconds: float
     solved: int
     error: float
     above: float
+    failed: int = 0
     note: str = ""
 
 
@@ -127,7 +130,7 @@ def measure_peer(
     """All LPs in order, until the budget is spent; after the last row of an input on request."""
     images, rows = ours.lower.shape
     lower, upper = ours.lower.numpy(), ours.upper.numpy()
-    seconds, solved, error, above = 0.0, 0, 0.0, 0.0
+    seconds, solved, failed, error, above = 0.0, 0, 0, 0.0, 0.0
     for image, row in np.ndindex(images, rows):
         if seconds > budget and (row == 0 or not whole_inputs):
             break
@@ -137,12 +140,16 @@ def measure_peer(
             value = work()
             seconds += time.perf_counter() - start
         except Exception as refusal:  # a licence, or a package that is not installed
-            return Cell(float("nan"), 0, float("nan"), float("nan"), str(refusal).split(";")[0])
+            note = str(refusal).split(";")[0]
+            return Cell(float("nan"), 0, float("nan"), float("nan"), note=note)
         solved += 1
+        if not np.isfinite(value):
+            failed += 1
+            continue
         unit = max(1.0, abs(lower[image, row]))
         error = max(error, abs(value - lower[image, row]) / unit)
         above = max(above, (value - upper[image, row]) / unit)
-    return Cell(seconds * images * rows / solved, solved, error, above)
+    return Cell(seconds * images * rows / solved, solved, error, above, failed)
 
 
 def measure_ours(
@@ -267,6 +274,8 @@ def table(record: dict[str, Any]) -> Table:
                 if solver == OURS
                 else f"× {cell['seconds'] / mine:.1f}, {cell['error']:.0e}"
             )
+            if cell["failed"]:
+                accuracy += f", {cell['failed']} failed"
             row.append(f"{mark}{cell['seconds']:.3f}\n({accuracy})")
         shown.add_row(solver, *row)
     return shown

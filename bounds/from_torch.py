@@ -91,22 +91,19 @@ def from_torch(
     except Exception as error:  # whatever the model's own forward raises under tracing
         raise UnsupportedLayerError(
             f"torch.fx cannot trace {type(model).__name__} ({error}): give it one input tensor, "
-            "and "
-            "remove control flow that depends on it."
+            "and remove control flow that depends on it."
         ) from error
     output = _Reader(graph, build).run(build.input)
     if not isinstance(output, Symbol):
         raise UnsupportedLayerError(
             f"{type(model).__name__} returns {type(output).__name__}, expected one tensor that "
-            "depends on its input: "
-            "wrap the model so that it returns its logits."
+            "depends on its input: wrap the model so that it returns its logits."
         )
     return build.finish(output)
 
 
 class _Proxy(fx.Proxy):
-    """Records `x += y` as such. fx records `x = x + y`, after which other names of x keep the old
-    value."""
+    """Records `x += y` as such; fx records `x = x + y`, and other names of x keep the old value."""
 
     def __iadd__(self, other: Any) -> fx.Proxy:
         return self.tracer.create_proxy("call_function", operator.iadd, (self, other), {})
@@ -129,8 +126,7 @@ class _Tracer(fx.Tracer):
 
 
 class _Reader(fx.Interpreter):
-    """Runs the traced graph on a `Symbol`; what does not depend on the input runs as itself and
-    stays a constant."""
+    """Runs the traced graph on a `Symbol`; what does not depend on the input stays a constant."""
 
     def __init__(self, graph: fx.GraphModule, build: NetworkBuilder) -> None:
         super().__init__(graph, garbage_collect_values=False)

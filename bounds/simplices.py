@@ -1,8 +1,8 @@
 """The condensed LP on a product of simplices: vertices, prices, exchanges and covariances.
 
 Every variable is written by the weights of its vertices: b_j by those of {0, 1}, and (ẑ_i, z_i) by
-those of (l, 0), (0, 0), (u, u). A vector over all vertices has length 2 d + 3 n, laid out as [b = 0
-| b = 1 | (l,0) | (0,0) | (u,u)].
+those of (l, 0), (0, 0), (u, u). A vector over all vertices has length 2 d + 3 n: first those of
+b = 0, then of b = 1, of (l, 0), of (0, 0), and of (u, u).
 """
 
 from __future__ import annotations
@@ -19,23 +19,20 @@ from bounds.condense import CondensedLP
 class Metric:
     """How weights move under vertex weights D: each pair of vertices exchanges D_v D_w / ΣD.
 
-    share: D_v / ΣD, a number a vertex. b, z12, z13, z23: the pairs of each simplex. The covariances
-    of b (V_b) and of (ẑ, z) (V_11, V_13, V_33) are sums of pairs: positive terms, no cancellation.
+    share: D_v / ΣD, a number a vertex. z12, z13, z23: the pairs of a triangle. V_b: the only pair
+    of an interval, and so the covariance of b. Those of (ẑ, z), V_11, V_13 and V_33, are sums of
+    pairs: positive terms, no cancellation.
     """
 
     D: Tensor
     share: Tensor
-    b: Tensor
+    V_b: Tensor
     z12: Tensor
     z13: Tensor
     z23: Tensor
     V_11: Tensor
     V_13: Tensor
     V_33: Tensor
-
-    @property
-    def V_b(self) -> Tensor:
-        return self.b
 
 
 class Simplices:
@@ -103,7 +100,7 @@ class Simplices:
         return Metric(
             D=D,
             share=share,
-            b=D_b * share_0,
+            V_b=D_b * share_0,
             z12=z12,
             z13=z13,
             z23=z23,
@@ -131,7 +128,7 @@ class Simplices:
         price_b, price_z = self.price(nu)
         cost_1, cost_3 = -nu * self.lower, (price_z - nu) * self.upper
         return self._exchange(
-            -metric.b * price_b,
+            -metric.V_b * price_b,
             -metric.z12 * cost_1,
             metric.z13 * (cost_3 - cost_1),
             metric.z23 * cost_3,

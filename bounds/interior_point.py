@@ -25,7 +25,7 @@ from bounds.certificate import Certificate
 from bounds.condense import CondensedLP, condense
 from bounds.dual import backward_pass
 from bounds.fixed_slope import fixed
-from bounds.newton import PANEL, Direction, NewtonSystem
+from bounds.newton import PANEL, Direction, NewtonSystem, Panels
 from bounds.primal import push_forward
 from bounds.relaxation import Relaxation
 from bounds.simplices import Simplices
@@ -37,8 +37,9 @@ STEP = 0.995
 PATIENCE = 10
 #: A gap below this part of the sum of the magnitudes that make up the bound is rounding.
 ROUNDING = 64 * torch.finfo(torch.float64).eps
-#: Numbers in all the matrices T of the LPs that are solved together.
-BATCH = 2**27
+#: Numbers in all the matrices T of the LPs that are solved together: what stays in a processor's
+#: cache, or what fills a GPU.
+BATCH = {"cpu": 2**22, "cuda": 2**27}
 #: What an LP keeps when it has ended.
 RESULTS = ("lower", "upper", "best_nu", "best_b", "best_z", "iterations", "magnitude", "status")
 
@@ -79,11 +80,17 @@ class _Iterates:
 
 
 def solve_condensed(
-    lp: CondensedLP, nu: Tensor, *, tolerance: float, iteration_limit: int, deadline: float
+    lp: CondensedLP,
+    panels: list[Panels],
+    nu: Tensor,
+    *,
+    tolerance: float,
+    iteration_limit: int,
+    deadline: float,
 ) -> _Iterates:
     """The best multipliers and feasible points of every LP, from multipliers ν (B, S, n) on."""
     everything, left, simplices = _start(lp, nu), lp, Simplices(lp)
-    at_work, panels = everything, lp.panels(PANEL)
+    at_work = everything
     # The point that the first ν suggests: each variable at the end that its cost pulls it to.
     costs = _costs(simplices, nu)
     _, cost_b, *_, cost_face = simplices.blocks(costs)
@@ -231,58 +238,69 @@ def _length(v: Tensor, dv: Tensor, shortened: float = 1.0) -> Tensor:
 def interior_point(
     relaxation: Relaxation, *, tolerance: float, iteration_limit: int, time_limit: float
 ) -> Solution:
-    """Solve every LP of the relaxation in float64; see `bounds.solve` for the options.
-
-    Inputs with alike numbers of unstable neurons are solved together, as many as memory allows.
-    """
-    deadline = time.monotonic() + time_limit
+    """Solve every LP of the relaxation in float64; see `bounds.solve` for the options."""
+    limits = tolerance, iteration_limit, time.monotonic() + time_limit
     relaxation = relaxation.double()
+    rows = torch.arange(relaxation.C.shape[1], device=relaxation.C.device)
     with torch.no_grad():
         parts = [
-            (part, _solve_part(relaxation.take(*part), tolerance, iteration_limit, deadline))
-            for part in _parts(relaxation)
+            ((images, rows), _solve_together(relaxation.take(images, rows), *limits))
+            for images in _alike(relaxation)
         ]
     return merge(parts)
 
 
-def _parts(relaxation: Relaxation) -> Iterator[tuple[Tensor, Tensor]]:
-    """The (inputs, rows) to solve together: inputs of alike size, which need little padding."""
+def _alike(relaxation: Relaxation) -> Iterator[Tensor]:
+    """The inputs to solve together: of alike numbers of unstable neurons, to pad little."""
     sizes = torch.tensor(relaxation.unstable)
-    rows = torch.arange(relaxation.C.shape[1], device=relaxation.C.device)
     order = torch.argsort(sizes)
     first = 0
     while first < len(order):
-        smallest = int(sizes[order[first]])
-        alike = sizes[order] <= 1.25 * smallest + 32
-        count = int(alike.sum()) - first
-        widest = int(sizes[order[first + count - 1]])
-        inputs = max(1, min(count, BATCH // (max(1, widest) ** 2 * len(rows))))
-        images = order[first : first + inputs].sort().values.to(rows.device)
-        for some in rows.split(max(1, BATCH // (max(1, widest) ** 2 * inputs))):
-            yield images, some
-        first += inputs
+        alike = int((sizes[order] <= 1.25 * int(sizes[order[first]]) + 32).sum()) - first
+        widest = int(sizes[order[first + alike - 1]])
+        count = min(alike, _places(relaxation, widest) // relaxation.C.shape[1])
+        images = order[first : first + max(1, count)]
+        yield images.sort().values.to(relaxation.C.device)
+        first += len(images)
 
 
-def _solve_part(
+def _places(relaxation: Relaxation, n: int) -> int:
+    """How many LPs of n unstable neurons to solve at a time."""
+    return max(1, BATCH[relaxation.C.device.type] // max(1, n) ** 2)
+
+
+def _solve_together(
     part: Relaxation, tolerance: float, iteration_limit: int, deadline: float
 ) -> Solution:
     lp = condense(part)
+    panels = lp.panels(PANEL)
     last = len(part.network.nodes) - 1
     start = backward_pass(part.network, part.relu_bounds, last, part.C, fixed)
-    multipliers = [start.multipliers[k] for k in range(len(part.relu_bounds))]
-    ended = solve_condensed(
-        lp,
-        lp.gather(multipliers),
-        tolerance=tolerance / 2,
-        iteration_limit=iteration_limit,
-        deadline=deadline,
-    )
+    nu = lp.gather([start.multipliers[k] for k in range(len(part.relu_bounds))])
+    images = torch.arange(len(nu), device=nu.device)
+    rows = torch.arange(nu.shape[1], device=nu.device)
+    ended = [
+        solve_condensed(
+            lp.take(images, some.expand(len(nu), -1)),
+            panels,
+            nu[:, some],
+            tolerance=tolerance / 2,
+            iteration_limit=iteration_limit,
+            deadline=deadline,
+        )
+        for some in rows.split(max(1, _places(part, nu.shape[2]) // len(nu)))
+    ]
+
+    def found(name: str) -> Tensor:
+        return torch.cat([getattr(iterates, name) for iterates in ended], 1)
+
     # The bounds that count are those of the whole network, not of the condensed LP.
-    suggested = lp.scatter(part, ended.best_z)
-    point = push_forward(part, lp.point(part, ended.best_b), lambda k, low, high: suggested[k])
-    certificate = Certificate(lp.scatter(part, ended.best_nu), point.x, point.z)
-    lower, upper = certificate.lower(part), point.value
-    closed = gap_closed(lower, upper, tolerance, 4 * ROUNDING * ended.magnitude)
-    failed = (ended.status == Status.OPTIMAL) & ~closed | ~torch.isfinite(lower)
-    status = torch.where(failed, int(Status.NUMERICAL_ERROR), ended.status)
-    return Solution(lower, upper, status, ended.iterations, certificate, "interior_point")
+    suggested = lp.scatter(part, found("best_z"))
+    x = lp.point(part, found("best_b"))
+    point = push_forward(part, x, lambda k, low, high: suggested[k])
+    certificate = Certificate(lp.scatter(part, found("best_nu")), point.x, point.z)
+    lower, upper, status = certificate.lower(part), point.value, found("status")
+    closed = gap_closed(lower, upper, tolerance, 4 * ROUNDING * found("magnitude"))
+    failed = (status == Status.OPTIMAL) & ~closed | ~torch.isfinite(lower)
+    status = torch.where(failed, int(Status.NUMERICAL_ERROR), status)
+    return Solution(lower, upper, status, found("iterations"), certificate, "interior_point")

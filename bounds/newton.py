@@ -58,7 +58,7 @@ class NewtonSystem:
                         on_z = slice(span.start - d, span.stop - d)
                         into[:, rows, on_z] -= panel * V_13[:, None, on_z]
         T.diagonal(dim1=2, dim2=3).add_(V.V_11)
-        return T[self.live]
+        return T.flatten(0, 1) if bool(self.live.all()) else T[self.live]
 
     def solve(self, r: Tensor, *, refine: bool) -> Tensor:
         """T⁻¹ r for r (B, S, n), with one step of iterative refinement on request."""
@@ -67,8 +67,11 @@ class NewtonSystem:
 
     def _back_substitute(self, r: Tensor) -> Tensor:
         scaled = (r[self.live] * self.scale).unsqueeze(-1)
+        # torch.cholesky_solve copies the factor at every call; two triangular solves do not.
+        half = torch.linalg.solve_triangular(self.factor, scaled, upper=False)
+        solved = torch.linalg.solve_triangular(self.factor.mT, half, upper=True)
         x = torch.zeros_like(r)
-        x[self.live] = torch.cholesky_solve(scaled, self.factor).squeeze(-1) * self.scale
+        x[self.live] = solved.squeeze(-1) * self.scale
         return x
 
     def _apply(self, v: Tensor) -> Tensor:

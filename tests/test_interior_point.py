@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
@@ -162,21 +164,27 @@ def test_parts_do_not_change_the_answer(
     digits: Relaxation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = bounds.solve(digits)
-    monkeypatch.setattr(interior_point, "BATCH", 4 * max(digits.unstable) ** 2)
+    calls: list[torch.Size] = []
+
+    def solve_condensed(lp: CondensedLP, *arguments: Any, **options: Any) -> Any:
+        calls.append(lp.c_0.shape)
+        return original(lp, *arguments, **options)
+
+    original = interior_point.solve_condensed
+    monkeypatch.setattr(interior_point, "BATCH", {"cpu": 4 * max(digits.unstable) ** 2})
     monkeypatch.setattr(interior_point, "PANEL", 5)
-    parts = list(interior_point._parts(digits))
-    assert len(parts) > 4
-    covered = torch.zeros(digits.d.shape, dtype=torch.long)
-    for images, rows in parts:
-        covered[images.unsqueeze(1), rows] += 1
-    assert (covered == 1).all()
+    monkeypatch.setattr(interior_point, "solve_condensed", solve_condensed)
+    images = torch.cat(list(interior_point._alike(digits)))
+    assert sorted(images.tolist()) == list(range(len(digits.box)))
     split = bounds.solve(digits)
+    assert len(calls) > len(digits.box)
+    assert sum(size.numel() for size in calls) == digits.d.numel()
     torch.testing.assert_close(split.lower, whole.lower, rtol=2 * RELATIVE, atol=2 * RELATIVE)
     torch.testing.assert_close(split.certificate.lower(digits), split.lower)
 
 
 def test_inputs_of_unlike_size_are_not_padded_to_the_largest(digits: Relaxation) -> None:
-    for images, _ in interior_point._parts(digits):
+    for images in interior_point._alike(digits):
         sizes = [digits.unstable[i] for i in images.tolist()]
         assert max(sizes) <= 1.25 * min(sizes) + 32
 

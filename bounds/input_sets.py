@@ -117,9 +117,8 @@ class Ball(_BallOptions):
         if bool(empty.any()):
             raise InvalidInputError(
                 f"the ball around input {int(empty.nonzero()[0])} and the box [lower, upper] have "
-                "no point in common: "
-                "check that x lies in the box (are the pixels scaled to it?) and that lower ≤ "
-                "upper."
+                "no point in common: check that x lies in the box (are the pixels scaled to it?) "
+                "and that lower ≤ upper."
             )
         return Box(lower, upper)
 
@@ -131,16 +130,15 @@ class Ball(_BallOptions):
         if per_input and per_coordinate and len(x) > 1:
             raise InvalidInputError(
                 f"Ball({name}) of shape {tuple(tensor.shape)} could be one number an input or one "
-                "a coordinate: "
-                f"reshape it to {(len(x), *[1] * (x.dim() - 1))} or expand it to {tuple(x.shape)}."
+                f"a coordinate: reshape it to {(len(x), *[1] * (x.dim() - 1))} or expand it to "
+                f"{tuple(x.shape)}."
             )
         if per_input:
             return tensor.reshape(-1, *[1] * (x.dim() - 1))
         if not per_coordinate:
             raise InvalidInputError(
                 f"Ball({name}) has shape {tuple(tensor.shape)}, expected a number, ({len(x)},) or "
-                "something that "
-                f"broadcasts to {tuple(x.shape)}."
+                f"something that broadcasts to {tuple(x.shape)}."
             )
         return tensor
 

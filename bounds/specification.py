@@ -39,19 +39,18 @@ class Specification:
         if self.C.dim() not in (2, 3) or 0 in self.C.shape:
             raise InvalidInputError(
                 f"Specification(C) has shape {tuple(self.C.shape)}, expected (rows, outputs) or "
-                "(batch, rows, outputs), "
-                "none of them 0."
+                "(batch, rows, outputs), none of them 0."
             )
-        if self.d is not None and self.d.shape not in (self.C.shape[:-1], self.C.shape[-2:-1]):
+        if self.d is not None and (
+            self.d.dim() not in (1, 2) or self.d.shape[-1] != self.C.shape[-2]
+        ):
             raise InvalidInputError(
-                f"Specification(d) has shape {tuple(self.d.shape)}, expected "
-                f"{tuple(self.C.shape[-2:-1])} or "
-                f"{tuple(self.C.shape[:-1])}: one number a row of C."
+                f"Specification(d) has shape {tuple(self.d.shape)}, expected ({self.C.shape[-2]},) "
+                f"or (batch, {self.C.shape[-2]}): one number a row of C."
             )
 
     def resolve(self, batch: int, output_shape: Shape, like: Tensor) -> tuple[Tensor, Tensor]:
-        """C of shape (batch, rows, *output_shape) and d of shape (batch, rows), in the dtype and on
-        the device of `like`."""
+        """C (batch, rows, *output_shape) and d (batch, rows), of the dtype and device of `like`."""
         outputs = torch.Size(output_shape).numel()
         if self.C.shape[-1] != outputs:
             raise InvalidInputError(
@@ -61,6 +60,11 @@ class Specification:
         if self.C.dim() == 3 and self.C.shape[0] not in (1, batch):
             raise InvalidInputError(
                 f"Specification(C) has rows for {self.C.shape[0]} inputs but the ball has {batch}."
+            )
+        if self.d is not None and self.d.dim() == 2 and self.d.shape[0] not in (1, batch):
+            raise InvalidInputError(
+                f"Specification(d) has offsets for {self.d.shape[0]} inputs but the ball has "
+                f"{batch}."
             )
         rows = self.C.shape[-2]
         C = self.C.to(like).expand(batch, rows, outputs).reshape(batch, rows, *output_shape)

@@ -1,6 +1,6 @@
 """Trains the two digits networks that the package ships, and measures what is proved of each.
 
-    pip install scikit-learn
+    pip install -e ".[examples]"
     python examples/train_digits.py
 
 Takes two minutes on one core. The standard network minimises the cross-entropy of its logits; the

@@ -59,7 +59,7 @@ def test_rows_for_all_inputs(
     dice = Dice(seed)
     z = dice.normal(batch, *shape)
     C = dice.normal(rows, z[0].numel())
-    d = None if offset == "-" else dice.normal(rows)
+    d = {"-": None, "r": dice.normal(rows), "b": dice.normal(batch, rows)}[offset]
     expected = z.flatten(1) @ C.mT + (0 if d is None else d)
     actual = evaluate(Specification(C, d), z)
     torch.testing.assert_close(actual, expected, rtol=1e-13, atol=1e-13)

@@ -98,7 +98,7 @@ class Direction:
     y: Tensor
 
     def towards(self, target: Tensor, *, refine: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """(dν, dt, dy) for t ∘ y = target, the definitions, and weights that sum to 1.
+        """(dν, dt, dy) for t ∘ y = target, the definitions, and weights that keep their sums.
 
         With r = target / y − t the complementarity reads dt = r − D ∘ dy. Eliminating dy and the
         simplices' own multipliers leaves dt = rebalance(r) + respond(dν), and the definitions then
@@ -106,7 +106,7 @@ class Direction:
         """
         lp = self.simplices.lp
         r = target / self.y - self.t
-        dt = self.simplices.rebalance(self.metric, r, self.t)
+        dt = self.simplices.rebalance(self.metric, r)
         b, pre, post = self.simplices.point(dt)
         missing = self.residual - pre + b @ lp.A.mT + post @ lp.L.mT
         dnu = self.system.solve(missing, refine=refine)

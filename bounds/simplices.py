@@ -109,19 +109,17 @@ class Simplices:
             V_33=(z23 + z13) * upper**2,
         )
 
-    def rebalance(self, metric: Metric, r: Tensor, t: Tensor) -> Tensor:
-        """The change of t that r asks for, less what would change each simplex's sum from 1.
+    def rebalance(self, metric: Metric, r: Tensor) -> Tensor:
+        """The change of t that r asks for, less what would change the sum of a simplex.
 
         It is written as what each pair of vertices exchanges: were the mean subtracted instead, a
         heavy vertex would lose to rounding all that it gives its light neighbours.
         """
         s0, s_b, s1, s2, s3 = self.blocks(metric.share)
         r0, r_b, r1, r2, r3 = self.blocks(r)
-        exchange = self._exchange(
+        return self._exchange(
             s0 * r_b - s_b * r0, s2 * r1 - s1 * r2, s3 * r1 - s1 * r3, s3 * r2 - s2 * r3
         )
-        missing_b, missing_z = (1 - total for total in self.sums(t))
-        return exchange + metric.share * self.repeat(missing_b, missing_z)
 
     def respond(self, metric: Metric, nu: Tensor) -> Tensor:
         """The change of t when the multipliers rise by ν: away from the vertices that cost more."""

@@ -124,6 +124,18 @@ def test_nan_weights_after_relaxing_are_never_verified(digits: Relaxation) -> No
         assert not solution.verified.any()
 
 
+@pytest.mark.parametrize("error", [1e-3, float("nan")])
+def test_the_last_word_is_the_whole_networks(
+    digits: Relaxation, monkeypatch: pytest.MonkeyPatch, error: float
+) -> None:
+    """Whatever the condensed LP says, a gap that the network does not confirm is not closed."""
+    original = bounds.Certificate.lower
+    monkeypatch.setattr(
+        bounds.Certificate, "lower", lambda self, relaxation: original(self, relaxation) - error
+    )
+    assert (bounds.solve(digits).status == Status.NUMERICAL_ERROR).all()
+
+
 def test_bounds_that_cut_off_every_point_are_never_optimal() -> None:
     """ẑ = x + 10 with −1 ≤ ẑ ≤ 1 leaves nothing: the LP is infeasible, its dual unbounded."""
     model = nn.Sequential(nn.Linear(1, 1), nn.ReLU(), nn.Linear(1, 1)).double()

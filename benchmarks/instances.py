@@ -31,7 +31,7 @@ def load_model(path: Path) -> nn.Sequential:
             linear(np.load(path / f"W{k}.npy").T, np.load(path / f"B{k}.npy")) for k in (1, 2)
         ]
         return nn.Sequential(nn.Flatten(), layers[0], nn.ReLU(), layers[1]).double()
-    state = torch.load(path, weights_only=True)
+    state = torch.load(path, map_location="cpu", weights_only=True)
     modules: list[nn.Module] = []
     names = [name.removesuffix(".weight") for name in state if name.endswith(".weight")]
     for name in names:

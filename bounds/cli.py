@@ -19,7 +19,7 @@ from bounds.compare import Comparison, compare
 from bounds.errors import BoundsError, InvalidInputError, ModelFileError
 from bounds.input_sets import Ball
 from bounds.network import Network
-from bounds.report import print_report, save_plot
+from bounds.report import print_report, require_plot, save_plot
 from bounds.shipped import load_digits_images, load_digits_model
 from bounds.specification import margins
 
@@ -34,6 +34,9 @@ def main(arguments: list[str] | None = None) -> int:
         return int(options.run(options))
     except BoundsError as error:
         errors.print(f"bounds {options.command}: {error}")
+        return 2
+    except OSError as error:
+        errors.print(f"bounds {options.command}: {error}: choose another file.")
         return 2
     except KeyboardInterrupt:
         errors.print(f"bounds {options.command}: interrupted, nothing was written.")
@@ -86,10 +89,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def _compare(options: argparse.Namespace) -> int:
     for path in (options.json, options.plot):
-        if path is not None and not Path(path).absolute().parent.is_dir():
+        if path is not None and (Path(path).is_dir() or not Path(path).absolute().parent.is_dir()):
             raise InvalidInputError(
-                f"cannot write {path!r}: its folder does not exist, make it or choose another."
+                f"cannot write {path!r}: it is a folder, or its folder does not exist; choose a "
+                "file in a folder that is there."
             )
+    if options.plot is not None:
+        require_plot(options.plot)
     dtype = getattr(torch, options.dtype)
     device = _device(options.device)
     console = Console()

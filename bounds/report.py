@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -9,7 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from bounds.compare import Comparison
-from bounds.errors import BoundsError
+from bounds.errors import BoundsError, InvalidInputError
+
+#: The endings of files that a plot is drawn into.
+PLOTS = (".png", ".svg", ".pdf")
 
 
 def print_report(comparison: Comparison, console: Console) -> None:
@@ -68,18 +73,22 @@ def verdict(comparison: Comparison) -> str:
     )
 
 
-def save_plot(comparison: Comparison, path: str) -> None:
-    """Dual against LP, and the gap to the LP that the fixed slope leaves; PNG, SVG or PDF by
-    suffix.
-
-    Raises BoundsError where matplotlib is missing.
-    """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
+def require_plot(path: str) -> None:
+    """Refuse a plot that could not be drawn, before anything is computed or written."""
+    if find_spec("matplotlib") is None:
         raise BoundsError(
             "--plot needs matplotlib, which is not installed: pip install 'relu-bounds[plot]'."
-        ) from error
+        )
+    if Path(path).suffix.lower() not in PLOTS:
+        raise InvalidInputError(
+            f"--plot got {path!r}, expected a file name that ends in {', '.join(PLOTS)}."
+        )
+
+
+def save_plot(comparison: Comparison, path: str) -> None:
+    """Dual against LP, and the gap to the LP that the fixed slope leaves."""
+    from matplotlib.figure import Figure
+
     rows = [r for r in comparison.rows() if None not in (r["fixed_slope"], r["lp"])]
     lp = [r["lp"] for r in rows]
     figure = Figure(figsize=(11, 4.8), layout="constrained")

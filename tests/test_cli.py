@@ -213,6 +213,11 @@ def test_bad_input_is_one_line_exit_status_2_and_nothing_written(
             [model, *own, "--json", tmp_path / "no" / "out.json"],
             ["no/out.json", "folder"],
         ),
+        "a folder for the JSON": ([model, *own, "--json", tmp_path], ["it is a folder"]),
+        "format of the plot": (
+            [model, *own, "--json", tmp_path / "out.json", "--plot", tmp_path / "out.xyz"],
+            ["out.xyz", ".png"],
+        ),
         "unknown option": ([model, *own, "--radios", 1], ["--radios"]),
         "unknown dtype": ([model, *own, "--dtype", "float16"], ["float16"]),
     }
@@ -227,6 +232,19 @@ def test_bad_input_is_one_line_exit_status_2_and_nothing_written(
         for words in quoted:
             assert words in err, (name, words, err)
     assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_a_file_that_cannot_be_written_is_one_line(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def full(self: Path, text: str) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    status, _, err = run("compare", "--json", tmp_path / "out.json")
+    assert status == 2
+    assert "No space left on device" in err
+    assert err.count("\n") == 1
 
 
 def test_ctrl_c_leaves_nothing_behind(

@@ -181,7 +181,7 @@ def measure_ours(
 def operations(relaxation: bounds.Relaxation, solution: bounds.Solution) -> float:
     """Float operations of the matrices T and their factors: what the time should go into."""
     total = 0.0
-    for image in range(len(relaxation.box)):
+    for image in range(len(relaxation.input_set)):
         rows = torch.arange(relaxation.C.shape[1], device=relaxation.C.device)
         lp = condense(relaxation.take(torch.tensor([image], device=rows.device), rows))
         n = lp.e.shape[1]

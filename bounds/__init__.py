@@ -1,8 +1,9 @@
 """LP-exact bounds for ReLU networks, each with a certificate and a proved gap."""
 
+from bounds.ball import Ball
 from bounds.certificate import Certificate
 from bounds.errors import BoundsError, InvalidInputError, ModelFileError, UnsupportedLayerError
-from bounds.input_sets import Ball, Box
+from bounds.input_sets import Box
 from bounds.network import Network
 from bounds.relaxation import Relaxation, relax
 from bounds.solution import Solution, Status

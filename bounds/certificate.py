@@ -33,7 +33,7 @@ class Certificate:
             relaxation.C,
             lambda position, arriving, neurons: self.multipliers[position],
         )
-        return dual_point.value(relaxation.box, relaxation.relu_bounds) + relaxation.d
+        return dual_point.value(relaxation.input_set, relaxation.relu_bounds) + relaxation.d
 
     def upper(self, relaxation: Relaxation) -> Tensor:
         """The objective at the feasible point; (batch, rows)."""

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from rich.console import Console
 
+from bounds.ball import Ball
 from bounds.compare import Comparison, compare
 from bounds.errors import BoundsError, InvalidInputError, ModelFileError
-from bounds.input_sets import Ball
 from bounds.network import Network
 from bounds.report import print_report, require_plot, save_plot
 from bounds.shipped import load_digits_images, load_digits_model

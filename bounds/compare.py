@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 
 import lp_reference
-from bounds.input_sets import Ball
+from bounds.ball import Ball
 from bounds.network import Network
 from bounds.relaxation import Relaxation, relax
 from bounds.solution import Solution, Status
@@ -73,7 +73,7 @@ class Comparison:
         return {
             "model": self.model,
             "relaxation": {
-                "inputs": len(self.relaxation.box),
+                "inputs": len(self.relaxation.input_set),
                 "rows": self.relaxation.C.shape[1],
                 "unstable": list(self.relaxation.unstable),
                 "intermediate": self.relaxation.intermediate,

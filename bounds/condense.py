@@ -119,11 +119,12 @@ class CondensedLP:
     def point(self, relaxation: Relaxation, b: Tensor) -> Tensor:
         """The inputs (B, S, *input_shape) that b (B, S, d) stands for, never outside the box."""
         lower, upper = (
-            t.flatten(1).unsqueeze(1) for t in (relaxation.box.lower, relaxation.box.upper)
+            t.flatten(1).unsqueeze(1)
+            for t in (relaxation.input_set.lower, relaxation.input_set.upper)
         )
         x = lower.expand(-1, b.shape[1], -1).clone()
         x[:, :, self.columns] += b * (upper - lower)[:, :, self.columns]
-        return torch.minimum(x, upper).unflatten(2, relaxation.box.lower.shape[1:])
+        return torch.minimum(x, upper).unflatten(2, relaxation.input_set.lower.shape[1:])
 
 
 def _by_position(shape: Sequence[int], device: torch.device) -> Tensor:
@@ -147,7 +148,7 @@ def _spans(used: Tensor, d: int) -> tuple[slice, ...]:
 
 def condense(relaxation: Relaxation) -> CondensedLP:
     """Eliminate the stable neurons and the inputs that cannot move; without gradients."""
-    network, box = relaxation.network, relaxation.box
+    network, box = relaxation.network, relaxation.input_set
     width = (box.upper - box.lower).flatten(1)
     order = _by_position(network.input_shape, width.device)
     columns = order[(width > 0).any(0)[order]]

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bounds.input_sets import Box
+from bounds.input_sets import InputSet
 from bounds.network import Network
 from bounds.triangle import ReluBounds
 
@@ -43,9 +43,9 @@ class DualPoint:
     multipliers: dict[int, Tensor]
     arriving: dict[int, Tensor]
 
-    def value(self, box: Box, relu_bounds: Sequence[ReluBounds]) -> Tensor:
+    def value(self, input_set: InputSet, relu_bounds: Sequence[ReluBounds]) -> Tensor:
         """d(ν), of shape (batch, rows)."""
-        value = self.constant + box.minimum(self.at_input)
+        value = self.constant + input_set.minimum(self.at_input)
         for position, nu in self.multipliers.items():
             neurons = relu_bounds[position]
             value = value + neurons.minimum(nu, self.arriving[position]).flatten(2).sum(2)

@@ -1,33 +1,62 @@
-"""The sets of inputs that a bound holds for.
+"""The sets of inputs that a bound holds for, as the relaxation keeps them: one an input.
 
-`Ball` is what the user writes; `Box` is what the relaxation keeps: one axis-aligned box an input,
-resolved against the network's input shape and checked.
+Every method needs of such a set its support function, a point where that is attained, and the
+nearest point of it.
 """
 
 from __future__ import annotations
 
-import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from bounds.affine import Shape
+from bounds.affine import Convert, Shape
 from bounds.errors import InvalidInputError
-
-Number = Tensor | float
 
 
 @dataclass(frozen=True, eq=False)
-class Box:
-    """{x : lower ≤ x ≤ upper}, one box an input; both tensors have shape (batch, *input_shape)."""
+class InputSet(ABC):
+    """A compact convex set for each input of a batch, within the box [lower, upper].
+
+    lower, upper: (batch, *input_shape). Coefficients and points, with rows of their own, have shape
+    (batch, rows, *input_shape).
+    """
 
     lower: Tensor
     upper: Tensor
 
+    @abstractmethod
     def minimum(self, coefficients: Tensor) -> Tensor:
-        """min ⟨c, x⟩ over the box, for c of shape (batch, rows, *input_shape); shape (batch,
-        rows)."""
+        """min ⟨c, x⟩ over the set, of shape (batch, rows); differentiable."""
+
+    @abstractmethod
+    def argmin(self, coefficients: Tensor) -> Tensor:
+        """A point of the set where ⟨c, x⟩ is smallest, for each row."""
+
+    @abstractmethod
+    def project(self, points: Tensor) -> Tensor:
+        """The nearest point of the set in the Euclidean norm, for each row."""
+
+    @abstractmethod
+    def contains(self, points: Tensor) -> Tensor:
+        """Whether each point lies in the set, of shape (batch, rows)."""
+
+    @abstractmethod
+    def convert(self, convert: Convert) -> InputSet:
+        """The same set with `convert` applied to every tensor, all of which start with the batch
+        axis."""
+
+    def __len__(self) -> int:
+        return self.lower.shape[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Box(InputSet):
+    """{x : lower ≤ x ≤ upper}, one box an input; both tensors have shape (batch, *input_shape)."""
+
+    def minimum(self, coefficients: Tensor) -> Tensor:
         lower, upper = self.lower.unsqueeze(1), self.upper.unsqueeze(1)
         return (
             torch.where(coefficients > 0, coefficients * lower, coefficients * upper)
@@ -36,139 +65,45 @@ class Box:
         )
 
     def argmin(self, coefficients: Tensor) -> Tensor:
-        """A point of the box where ⟨c, x⟩ is smallest, for each row."""
         return torch.where(coefficients > 0, self.lower.unsqueeze(1), self.upper.unsqueeze(1))
 
-    def __len__(self) -> int:
-        return self.lower.shape[0]
+    def project(self, points: Tensor) -> Tensor:
+        return torch.minimum(
+            torch.maximum(points, self.lower.unsqueeze(1)), self.upper.unsqueeze(1)
+        )
 
+    def contains(self, points: Tensor) -> Tensor:
+        inside = (points >= self.lower.unsqueeze(1)) & (points <= self.upper.unsqueeze(1))
+        return inside.flatten(2).all(2)
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class _BallOptions:
-    """The keyword-only part of `Ball`."""
-
-    radius: Number
-    norm: float = math.inf
-    lower: Number | None = None
-    upper: Number | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Ball(_BallOptions):
-    """All points within `radius` of x in the ℓ∞ norm, intersected with the box [lower, upper] where
-    one is given.
-
-    Args:
-        x: the centre or centres, of shape (*input_shape) or (batch, *input_shape), floating point.
-        radius: in the units of x; a number, a tensor that broadcasts to x (a radius a coordinate),
-            or one of shape (batch,) (a radius an input).
-        norm: float("inf").
-        lower, upper: the box, such as 0 and 1 for pixels; numbers or tensors that broadcast to x;
-            default: no box.
-
-    Raises:
-        InvalidInputError: NaN or infinite x, a negative or NaN radius, another norm, shapes that do
-            not broadcast, or a box that excludes the whole ball.
-    """
-
-    x: Tensor
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.x, Tensor) or not self.x.is_floating_point():
-            kind = self.x.dtype if isinstance(self.x, Tensor) else type(self.x).__name__
-            raise InvalidInputError(
-                f"Ball(x) got x of type {kind}, expected a floating-point tensor: convert it with "
-                "x.float() or x.double()."
-            )
-        if self.norm != math.inf:
-            raise InvalidInputError(
-                f"Ball(norm={self.norm!r}) is not modelled: use norm=float('inf'), whose ball "
-                "contains that one."
-            )
-        _require_finite("x", self.x)
-        for name, value in (("radius", self.radius), ("lower", self.lower), ("upper", self.upper)):
-            _require_number(name, value)
-        if bool((torch.as_tensor(self.radius) < 0).any()):
-            raise InvalidInputError(
-                f"Ball(radius) got {_smallest(self.radius)}, expected a radius of at least 0."
-            )
+    def convert(self, convert: Convert) -> Box:
+        return Box(convert(self.lower), convert(self.upper))
 
     def resolve(self, input_shape: Shape) -> Box:
-        """The box that this ball is, batched, for a network of this input shape."""
-        x = self.x
-        if x.shape == input_shape:
-            x = x.unsqueeze(0)
-        if x.shape[1:] != input_shape:
+        """This box, batched and checked, for a network of this input shape."""
+        ends = {"lower": self.lower, "upper": self.upper}
+        for name, end in ends.items():
+            if not isinstance(end, Tensor) or not end.is_floating_point():
+                kind = end.dtype if isinstance(end, Tensor) else type(end).__name__
+                raise InvalidInputError(
+                    f"Box({name}) got {kind}, expected a floating-point tensor."
+                )
+            if (end.shape != input_shape and end.shape[1:] != input_shape) or 0 in end.shape:
+                raise InvalidInputError(
+                    f"Box({name}) has shape {tuple(end.shape)}, expected {input_shape} or (batch, "
+                    f"{', '.join(map(str, input_shape))}): reshape it to the network's input."
+                )
+            if not bool(torch.isfinite(end).all()):
+                raise InvalidInputError(
+                    f"Box({name}) has NaN or infinite entries: bound every coordinate."
+                )
+        lower, upper = torch.broadcast_tensors(
+            *(end.reshape(-1, *input_shape) for end in ends.values())
+        )
+        crossed = (lower > upper).flatten(1).any(1)
+        if bool(crossed.any()):
             raise InvalidInputError(
-                f"Ball(x) has shape {tuple(self.x.shape)}, expected {input_shape} or (batch, "
-                f"{', '.join(map(str, input_shape))}): reshape x to the network's input."
-            )
-        if len(x) == 0:
-            raise InvalidInputError(
-                f"Ball(x) has shape {tuple(x.shape)}, an empty batch: give at least one input."
-            )
-        radius = self._spread("radius", self.radius, x)
-        lower, upper = x - radius, x + radius
-        if self.lower is not None:
-            lower = torch.maximum(lower, self._spread("lower", self.lower, x))
-        if self.upper is not None:
-            upper = torch.minimum(upper, self._spread("upper", self.upper, x))
-        empty = (lower > upper).flatten(1).any(1)
-        if bool(empty.any()):
-            raise InvalidInputError(
-                f"the ball around input {int(empty.nonzero()[0])} and the box [lower, upper] have "
-                "no point in common: check that x lies in the box (are the pixels scaled to it?) "
-                "and that lower ≤ upper."
+                f"the box of input {int(crossed.nonzero()[0])} is empty: its lower end lies above "
+                "its upper end somewhere, swap them."
             )
         return Box(lower, upper)
-
-    def _spread(self, name: str, value: Number, x: Tensor) -> Tensor:
-        """`value` as a tensor that broadcasts to x of shape (batch, *input_shape)."""
-        tensor = torch.as_tensor(value, dtype=x.dtype, device=x.device)
-        per_input = tensor.dim() == 1 and len(tensor) == len(x)
-        per_coordinate = _broadcasts(tensor, x)
-        if per_input and per_coordinate and len(x) > 1:
-            raise InvalidInputError(
-                f"Ball({name}) of shape {tuple(tensor.shape)} could be one number an input or one "
-                f"a coordinate: reshape it to {(len(x), *[1] * (x.dim() - 1))} or expand it to "
-                f"{tuple(x.shape)}."
-            )
-        if per_input:
-            return tensor.reshape(-1, *[1] * (x.dim() - 1))
-        if not per_coordinate:
-            raise InvalidInputError(
-                f"Ball({name}) has shape {tuple(tensor.shape)}, expected a number, ({len(x)},) or "
-                f"something that broadcasts to {tuple(x.shape)}."
-            )
-        return tensor
-
-
-def _broadcasts(tensor: Tensor, x: Tensor) -> bool:
-    try:
-        return torch.broadcast_shapes(tensor.shape, x.shape) == x.shape
-    except RuntimeError:
-        return False
-
-
-def _smallest(value: Number) -> float:
-    return float(torch.as_tensor(value).min())
-
-
-def _require_finite(name: str, tensor: Tensor) -> None:
-    if not bool(torch.isfinite(tensor).all()):
-        raise InvalidInputError(
-            f"Ball({name}) has NaN or infinite entries: remove them before asking for a bound."
-        )
-
-
-def _require_number(name: str, value: object) -> None:
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, (int, float, Tensor)):
-        raise InvalidInputError(
-            f"Ball({name}) got a {type(value).__name__}, expected a number or a tensor."
-        )
-    tensor = torch.as_tensor(value)
-    if tensor.numel() == 0 or tensor.is_complex():
-        raise InvalidInputError(f"Ball({name}) got {value!r}, expected real numbers.")
-    _require_finite(name, tensor)

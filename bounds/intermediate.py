@@ -18,7 +18,7 @@ from torch import Tensor
 
 from bounds.dual import DualPoint, backward_pass
 from bounds.fixed_slope import RULES
-from bounds.input_sets import Box
+from bounds.input_sets import Box, InputSet
 from bounds.network import AffineNode, InputNode, Network, ReluNode, SumNode
 from bounds.triangle import ReluBounds
 
@@ -48,7 +48,7 @@ class _Range:
 
 
 def relu_bounds(
-    network: Network, box: Box, *, method: Intermediate, slope: Slope
+    network: Network, input_set: InputSet, *, method: Intermediate, slope: Slope
 ) -> tuple[ReluBounds, ...]:
     """The bounds of each ReLU's input, in the order of `network.relus`."""
     ranges: list[_Range] = []
@@ -57,8 +57,11 @@ def relu_bounds(
     for node in network.nodes:
         match node:
             case InputNode():
-                magnitude = torch.maximum(box.lower.abs(), box.upper.abs())
-                ranges.append(_Range(box.lower, box.upper, magnitude, box=True, exact=True))
+                magnitude = torch.maximum(input_set.lower.abs(), input_set.upper.abs())
+                box = isinstance(input_set, Box)
+                ranges.append(
+                    _Range(input_set.lower, input_set.upper, magnitude, box=box, exact=box)
+                )
             case AffineNode(parents=(parent,)):
                 ranges.append(_affine_range(node, ranges[parent]))
             case SumNode(parents=parents):
@@ -79,7 +82,9 @@ def relu_bounds(
                 neurons = ReluBounds(before.lower - margin, before.upper + margin)
                 magnitudes.append(magnitude)
                 if method == "backward" and not before.exact:
-                    neurons = _tighten(network, box, found, magnitudes, parent, neurons, slope)
+                    neurons = _tighten(
+                        network, input_set, found, magnitudes, parent, neurons, slope
+                    )
                 found.append(neurons)
                 after = neurons.convert(lambda bound: bound.clamp(min=0))
                 ranges.append(_Range(after.lower, after.upper, after.upper, box=False, exact=False))
@@ -107,7 +112,7 @@ def _affine_range(node: AffineNode, before: _Range) -> _Range:
 
 def _tighten(
     network: Network,
-    box: Box,
+    input_set: InputSet,
     below: list[ReluBounds],
     magnitudes: list[Tensor],
     start: int,
@@ -128,13 +133,13 @@ def _tighten(
         rows = rows.unflatten(2, neurons.lower.shape[1:])
         point = backward_pass(network, below, start, rows, RULES[slope])
         slack = own.gather(1, part) + _rounding(point, below, magnitudes)
-        lowers.append(point.value(box, below) - slack)
+        lowers.append(point.value(input_set, below) - slack)
         if slope == "fixed":
             point = point.negated()
         else:
             point = backward_pass(network, below, start, -rows, RULES[slope])
             slack = own.gather(1, part) + _rounding(point, below, magnitudes)
-        uppers.append(slack - point.value(box, below))
+        uppers.append(slack - point.value(input_set, below))
 
     def merge(old: Tensor, new: list[Tensor], better: Callable[..., Tensor]) -> Tensor:
         flat = old.flatten(1)

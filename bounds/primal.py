@@ -28,8 +28,8 @@ class PrimalPoint:
     """x (batch, rows, *input_shape), z at each ReLU (batch, rows, *shape), and the objective there
     (batch, rows).
 
-    The value is infinite where the point is not feasible: where x lies outside the box, or where
-    bounds l, u that the relaxation was given cut it off.
+    The value is infinite where the point is not feasible: where x lies outside the input set, or
+    where bounds l, u that the relaxation was given cut it off.
     """
 
     x: Tensor
@@ -40,8 +40,7 @@ class PrimalPoint:
 def push_forward(relaxation: Relaxation, x: Tensor, choose: Choice) -> PrimalPoint:
     """The feasible point that x (batch, rows, *input_shape) and the choice of each z describe."""
     batch, rows = x.shape[:2]
-    box = relaxation.box
-    feasible = ((x >= box.lower.unsqueeze(1)) & (x <= box.upper.unsqueeze(1))).flatten(2).all(2)
+    feasible = relaxation.input_set.contains(x)
     chosen: list[Tensor] = []
 
     def relu(position: int, flat: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """The relaxation: one frozen object that every method, and the referee in `lp_reference`, consumes.
 
-It states the LP: minimise C · z_out + d over the input box and the affine equations of the network,
+It states the LP: minimise C · z_out + d over the input set and the affine equations of the network,
 with each ReLU replaced by the table in `bounds.triangle`. There are no other rows: a stable neuron
 gets no bounds of its own.
 """
@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from bounds.affine import Convert
+from bounds.ball import Ball
 from bounds.errors import InvalidInputError
-from bounds.input_sets import Ball, Box
+from bounds.input_sets import Box, InputSet
 from bounds.intermediate import Intermediate, Slope, relu_bounds
 from bounds.network import Network
 from bounds.specification import Specification
@@ -26,8 +27,8 @@ from bounds.triangle import ReluBounds
 class Relaxation:
     """One LP for each input of the batch and each row of the specification.
 
-    network: the network. box: its inputs. C: (batch, rows, *output_shape) and d: (batch, rows): the
-    rows.
+    network: the network. input_set: its inputs. C: (batch, rows, *output_shape) and d: (batch,
+    rows): the rows.
     relu_bounds: l and u of each ReLU, in the order of `network.relus`; they are data of the LP,
     valid or not for the network itself. intermediate: where they came from.
 
@@ -35,7 +36,7 @@ class Relaxation:
     """
 
     network: Network
-    box: Box
+    input_set: InputSet
     C: Tensor
     d: Tensor
     relu_bounds: tuple[ReluBounds, ...]
@@ -45,8 +46,8 @@ class Relaxation:
         batch, rows = self.C.shape[:2]
         network = self.network
         expected = [
-            ("box.lower", self.box.lower, (batch, *network.input_shape)),
-            ("box.upper", self.box.upper, (batch, *network.input_shape)),
+            ("input_set.lower", self.input_set.lower, (batch, *network.input_shape)),
+            ("input_set.upper", self.input_set.upper, (batch, *network.input_shape)),
             ("C", self.C, (batch, rows, *network.output_shape)),
             ("d", self.d, (batch, rows)),
         ]
@@ -65,9 +66,9 @@ class Relaxation:
                     "inputs overflow "
                     f"{neurons.lower.dtype}, or bounds were given the wrong way round."
                 )
-        if bool((self.box.lower > self.box.upper).any()):
+        if bool((self.input_set.lower > self.input_set.upper).any()):
             raise InvalidInputError(
-                "Relaxation got a box whose lower end lies above its upper end: swap them."
+                "Relaxation got an input set whose lower end lies above its upper end: swap them."
             )
         for name, tensor, shape in expected:
             if tensor.shape != shape:
@@ -84,7 +85,7 @@ class Relaxation:
     @property
     def unstable(self) -> tuple[int, ...]:
         """The number of unstable neurons of each input."""
-        counts = torch.zeros(len(self.box), dtype=torch.long, device=self.C.device)
+        counts = torch.zeros(len(self.input_set), dtype=torch.long, device=self.C.device)
         for neurons in self.relu_bounds:
             counts += neurons.unstable.flatten(1).sum(1)
         return tuple(counts.tolist())
@@ -93,7 +94,7 @@ class Relaxation:
         """The same relaxation with `convert` applied to every tensor."""
         return Relaxation(
             self.network.convert(convert),
-            Box(convert(self.box.lower), convert(self.box.upper)),
+            self.input_set.convert(convert),
             convert(self.C),
             convert(self.d),
             tuple(neurons.convert(convert) for neurons in self.relu_bounds),
@@ -104,7 +105,7 @@ class Relaxation:
         """The LPs of these inputs and rows, given by their indices."""
         return Relaxation(
             self.network,
-            Box(self.box.lower[images], self.box.upper[images]),
+            self.input_set.convert(lambda tensor: tensor[images]),
             self.C[images][:, rows],
             self.d[images][:, rows],
             tuple(neurons.convert(lambda bound: bound[images]) for neurons in self.relu_bounds),
@@ -118,13 +119,13 @@ class Relaxation:
 
 def relax(
     network: Network,
-    ball: Ball,
+    ball: Ball | Box,
     specification: Specification,
     *,
     intermediate: Intermediate = "backward",
     slope: Slope = "fixed",
 ) -> Relaxation:
-    """Relax every ReLU of `network` over `ball`, for the rows of `specification`.
+    """Relax every ReLU of `network` over `ball`, or over a box, for the rows of `specification`.
 
     Args:
         intermediate: how l and u are found: "interval" (boxes) or "backward" (the dual bound of the
@@ -143,15 +144,16 @@ def relax(
             raise InvalidInputError(
                 f"relax({name}={value!r}): expected one of {', '.join(map(repr, allowed))}."
             )
-    box = ball.resolve(network.input_shape)
+    input_set = ball.resolve(network.input_shape)
+    like = input_set.lower
     for parameter in network.parameters[:1]:
-        if parameter.dtype != box.lower.dtype or parameter.device != box.lower.device:
+        if parameter.dtype != like.dtype or parameter.device != like.device:
             raise InvalidInputError(
                 f"relax got a network in {parameter.dtype} on {parameter.device} and inputs in "
-                f"{box.lower.dtype} on "
-                f"{box.lower.device}: convert one with .to(...) or Network.from_torch(..., "
+                f"{like.dtype} on "
+                f"{like.device}: convert one with .to(...) or Network.from_torch(..., "
                 "dtype=...)."
             )
-    C, d = specification.resolve(len(box), network.output_shape, box.lower)
-    bounds = relu_bounds(network, box, method=intermediate, slope=slope)
-    return Relaxation(network, box, C, d, bounds, intermediate)
+    C, d = specification.resolve(len(input_set), network.output_shape, like)
+    bounds = relu_bounds(network, input_set, method=intermediate, slope=slope)
+    return Relaxation(network, input_set, C, d, bounds, intermediate)

@@ -22,7 +22,7 @@ def print_report(comparison: Comparison, console: Console) -> None:
     rows = comparison.rows()
     unstable = ", ".join(map(str, comparison.relaxation.unstable))
     table = Table(
-        title=f"{comparison.model}: {len(comparison.relaxation.box)} inputs × "
+        title=f"{comparison.model}: {len(comparison.relaxation.input_set)} inputs × "
         f"{comparison.relaxation.C.shape[1]} rows, unstable neurons {unstable}",
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
@@ -54,7 +54,7 @@ def verdict(comparison: Comparison) -> str:
     """One sentence: whether the two agree, at what speed, and what the exact bound gains."""
     rows = comparison.rows()
     agreeing = sum(comparison.agrees(record) for record in rows)
-    inputs = len(comparison.relaxation.box)
+    inputs = len(comparison.relaxation.input_set)
     proved = (
         f"{int(comparison.exact.verified.sum())} of {inputs} inputs are proved by the exact bound, "
         f"{int(comparison.fixed_slope.verified.sum())} by the fixed slope"

@@ -93,13 +93,13 @@ def _one_pass(relaxation: Relaxation, method: str) -> Solution:
         relaxation.C,
         RULES[method.removesuffix("_slope")],
     )
-    lower = dual_point.value(relaxation.box, relaxation.relu_bounds) + relaxation.d
+    lower = dual_point.value(relaxation.input_set, relaxation.relu_bounds) + relaxation.d
     with torch.no_grad():
         # The point that the bound itself suggests: each variable at the end its coefficient pulls
         # it to.
         primal_point = push_forward(
             relaxation,
-            relaxation.box.argmin(dual_point.at_input),
+            relaxation.input_set.argmin(dual_point.at_input),
             lambda position, low, high: torch.where(dual_point.arriving[position] < 0, high, low),
         )
     upper = primal_point.value

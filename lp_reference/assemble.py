@@ -29,10 +29,12 @@ def assemble(relaxation: Relaxation, index: int = 0) -> SparseLP:
             f"assemble got a {type(relaxation).__name__}, expected a Relaxation: "
             "make one with bounds.relax(net, ball, spec)."
         )
-    require_index("assemble(index)", index, len(relaxation.box))
+    require_index("assemble(index)", index, len(relaxation.input_set))
     network = relaxation.network
     starts = np.cumsum([0, *(math.prod(node.shape) for node in network.nodes)])
-    lower, upper = (float64(b[index]).ravel() for b in (relaxation.box.lower, relaxation.box.upper))
+    lower, upper = (
+        float64(b[index]).ravel() for b in (relaxation.input_set.lower, relaxation.input_set.upper)
+    )
     rows = _Rows(int(starts[-1]))
     relu_bounds = iter(relaxation.relu_bounds)
     for number, node in enumerate(network.nodes):

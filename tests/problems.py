@@ -14,7 +14,8 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from bounds.input_sets import Ball, Box
+from bounds.ball import Ball
+from bounds.input_sets import InputSet
 from bounds.network import Network
 from bounds.relaxation import Relaxation, relax
 from bounds.specification import Specification, margins
@@ -68,7 +69,7 @@ class Problem:
         return Ball(self.centre, radius=radius)
 
     @property
-    def box(self) -> Box:
+    def input_set(self) -> InputSet:
         return self.ball.resolve(self.architecture.input_shape)
 
     @property
@@ -111,7 +112,7 @@ def problems(
     )
 
 
-def points(box: Box, count: int, seed: int = 0) -> Tensor:
+def points(box: InputSet, count: int, seed: int = 0) -> Tensor:
     """Points of each box, half of them corners; shape (batch, count, *input_shape)."""
     dice, batch, shape = Dice(seed), len(box), box.lower.shape[1:]
     share = dice.uniform(batch, count, *shape)

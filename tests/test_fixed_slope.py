@@ -27,7 +27,7 @@ def propagate(relaxation: bounds.Relaxation, model: nn.Sequential, slope: Slope)
     batch, rows = relaxation.C.shape[:2]
     values = np.zeros((batch, rows))
     for image in range(batch):
-        box = [b[image].numpy() for b in (relaxation.box.lower, relaxation.box.upper)]
+        box = [b[image].numpy() for b in (relaxation.input_set.lower, relaxation.input_set.upper)]
         for row in range(rows):
             a, constant = relaxation.C[image, row].numpy(), float(relaxation.d[image, row])
             position = len(relaxation.relu_bounds)

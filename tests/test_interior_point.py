@@ -113,7 +113,7 @@ def test_useless_steps_end_as_numerical_error(
 def test_nan_weights_after_relaxing_are_never_verified(digits: Relaxation) -> None:
     broken = Relaxation(
         digits.network.convert(lambda tensor: tensor * torch.nan),
-        digits.box,
+        digits.input_set,
         digits.C,
         digits.d,
         digits.relu_bounds,
@@ -166,7 +166,7 @@ def test_a_batch_is_its_inputs_one_by_one(problem: Problem) -> None:
     relaxation = problem.relax()
     together = bounds.solve(relaxation)
     rows = torch.arange(relaxation.C.shape[1])
-    for image in range(len(relaxation.box)):
+    for image in range(len(relaxation.input_set)):
         alone = bounds.solve(relaxation.take(torch.tensor([image]), rows))
         slack = 2 * RELATIVE * alone.lower.abs().clamp(min=1)
         assert ((together.lower[image] - alone.lower[0]).abs() <= slack).all()
@@ -187,9 +187,9 @@ def test_parts_do_not_change_the_answer(
     monkeypatch.setattr(interior_point, "PANEL", 5)
     monkeypatch.setattr(interior_point, "solve_condensed", solve_condensed)
     images = torch.cat(list(interior_point._alike(digits)))
-    assert sorted(images.tolist()) == list(range(len(digits.box)))
+    assert sorted(images.tolist()) == list(range(len(digits.input_set)))
     split = bounds.solve(digits)
-    assert len(calls) > len(digits.box)
+    assert len(calls) > len(digits.input_set)
     assert sum(size.numel() for size in calls) == digits.d.numel()
     torch.testing.assert_close(split.lower, whole.lower, rtol=2 * RELATIVE, atol=2 * RELATIVE)
     torch.testing.assert_close(split.certificate.lower(digits), split.lower)
@@ -225,8 +225,8 @@ def test_any_multipliers_give_a_bound_and_any_point_one_from_above(problem: Prob
         tuple(nu + dice.normal(*nu.shape) for nu in certificate.multipliers),
         torch.where(
             dice.below(2, *certificate.x.shape) == 0,
-            relaxation.box.lower.unsqueeze(1),
-            relaxation.box.upper.unsqueeze(1),
+            relaxation.input_set.lower.unsqueeze(1),
+            relaxation.input_set.upper.unsqueeze(1),
         ),
         tuple(dice.normal(*z.shape) for z in certificate.z),
     )

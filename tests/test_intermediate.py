@@ -47,7 +47,7 @@ def leaves(relaxation: Relaxation, model: nn.Module, x: Tensor) -> Tensor:
 @given(problem=problems())
 def test_sound_for_the_original_module(method: str, problem: Problem) -> None:
     relaxation = problem.relax(**METHODS[method])
-    assert leaves(relaxation, problem.model, points(problem.box, 64)) <= 0
+    assert leaves(relaxation, problem.model, points(problem.input_set, 64)) <= 0
 
 
 @every_method
@@ -59,7 +59,7 @@ def test_sound_in_float32(method: str, problem: Problem) -> None:
     network = Network.from_torch(model, problem.architecture.input_shape)
     relaxation = bounds.relax(network, ball, problem.specification, **METHODS[method])
     assert {neurons.lower.dtype for neurons in relaxation.relu_bounds} <= {torch.float32}
-    assert leaves(relaxation, model.double(), points(relaxation.box, 64)) <= 0
+    assert leaves(relaxation, model.double(), points(relaxation.input_set, 64)) <= 0
 
 
 def cancelling(dtype: torch.dtype, seed: int) -> tuple[nn.Sequential, Tensor]:
@@ -92,7 +92,7 @@ def test_sound_where_terms_cancel(method: str, dtype: torch.dtype, seed: int) ->
         bounds.margins(label=0, classes=2),
         **METHODS[method],
     )
-    assert leaves(relaxation, model.double(), points(relaxation.box, 500)) <= 0
+    assert leaves(relaxation, model.double(), points(relaxation.input_set, 500)) <= 0
 
 
 @every_method
@@ -106,7 +106,7 @@ def test_sound_on_a_real_network(method: str, shared_data: Path) -> None:
         **METHODS[method],
     )
     assert min(relaxation.unstable) > 30
-    assert leaves(relaxation, model.double(), points(relaxation.box, 200)) <= 0
+    assert leaves(relaxation, model.double(), points(relaxation.input_set, 200)) <= 0
 
 
 @given(problem=problems())
@@ -131,7 +131,7 @@ def test_a_batch_is_its_inputs(problem: Problem) -> None:
         )
         for image in range(problem.batch):
             row = slice(image, image + 1)
-            box = Box(problem.box.lower[row], problem.box.upper[row])
+            box = Box(problem.input_set.lower[row], problem.input_set.upper[row])
             x = (box.lower + box.upper) / 2
             alone = bounds.relax(
                 problem.network,
@@ -140,7 +140,7 @@ def test_a_batch_is_its_inputs(problem: Problem) -> None:
                 Specification(C[row].flatten(2), d[row]),
                 **options,
             )
-            assert torch.equal(alone.box.lower, box.lower)
+            assert torch.equal(alone.input_set.lower, box.lower)
             assert alone.unstable == together.unstable[row]
             for one, all_ in zip(alone.relu_bounds, together.relu_bounds, strict=True):
                 scale = 1e-12 * (one.lower.abs() + one.upper.abs()).amax()
@@ -208,7 +208,7 @@ def test_leaves_sees_bounds_that_are_too_tight() -> None:
     """The judge of this file, on bounds that are cut by a fiftieth of their width."""
     architecture = Architecture((2,), (Dense(8), Relu(), Dense(2)), seed=1)
     problem = Problem(architecture, 1, 1.0, "number", clip=False, rows="random", seed=0)
-    relaxation, x = problem.relax(), points(problem.box, 64)
+    relaxation, x = problem.relax(), points(problem.input_set, 64)
     (neurons,) = relaxation.relu_bounds
     cut = (neurons.upper - neurons.lower) / 50
     assert leaves(relaxation, problem.model, x) <= 0

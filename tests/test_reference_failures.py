@@ -54,7 +54,7 @@ def test_a_limit_is_no_success(monkeypatch: pytest.MonkeyPatch, milp: bool) -> N
 def test_an_infeasible_lp_is_no_success(hand_made: bounds.Relaxation) -> None:
     """Claimed bounds -2 <= x <= 2 of an unstable neuron that no x in [5, 6] meets."""
     five = torch.full((1, 1), 5.0, dtype=torch.float64)
-    elsewhere = replace(hand_made, box=bounds.Box(five, five + 1))
+    elsewhere = replace(hand_made, input_set=bounds.Box(five, five + 1))
     for solver in ("HIGHS", "CLARABEL"):
         assert_no_number(lp_reference.solve(elsewhere, solver=solver), "infeasible")
 

@@ -192,7 +192,7 @@ def test_milp_lies_between_the_lp_and_samples(problem: Problem) -> None:
     assert (exact.status == "optimal").all()
     tiny = 1e-8 * np.maximum(1, np.abs(lp.value))
     assert (lp.value <= exact.value + tiny).all()
-    for index, inputs in enumerate(points(problem.box, 30)):
+    for index, inputs in enumerate(points(problem.input_set, 30)):
         outputs = relaxation.network(inputs).flatten(1)
         rows = outputs @ relaxation.C[index].flatten(1).T + relaxation.d[index]
         assert (exact.value[index] <= rows.detach().numpy().min(0) + tiny[index]).all()

@@ -102,7 +102,7 @@ def test_matrix_is_float64_and_keeps_tiny_coefficients() -> None:
 def test_the_network_itself_is_feasible(problem: Problem) -> None:
     """And there is one equation for every variable but the inputs and the unstable neurons."""
     relaxation = problem.relax(intermediate="interval")
-    for index, inputs in enumerate(points(problem.box, 4)):
+    for index, inputs in enumerate(points(problem.input_set, 4)):
         lp = lp_reference.assemble(relaxation, index)
         assert len(lp.equality_rhs) == lp.size - len(lp.lower) - relaxation.unstable[index]
         assert len(lp.inequality_rhs) == 3 * relaxation.unstable[index]

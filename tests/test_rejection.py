@@ -182,7 +182,9 @@ def relaxed(**options: Any) -> Relaxation:
 def given(**changes: Any) -> Thunk:
     """The relaxation with fields of its own in place of computed ones."""
     good = relaxed()
-    fields = {name: getattr(good, name) for name in ("network", "box", "C", "d", "relu_bounds")}
+    fields = {
+        name: getattr(good, name) for name in ("network", "input_set", "C", "d", "relu_bounds")
+    }
     return lambda: Relaxation(**{**fields, **changes})
 
 

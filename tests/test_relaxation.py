@@ -47,10 +47,13 @@ BROKEN: dict[str, tuple[Change, str]] = {
         "(2, 5), expected (2, 6)",
     ),
     "inverted box": (
-        lambda r: replace(r, box=Box(r.box.upper, r.box.lower)),
+        lambda r: replace(r, input_set=Box(r.input_set.upper, r.input_set.lower)),
         "lower end lies above",
     ),
-    "NaN box": (lambda r: replace(r, box=Box(r.box.lower * torch.nan, r.box.upper)), "box.lower"),
+    "NaN box": (
+        lambda r: replace(r, input_set=Box(r.input_set.lower * torch.nan, r.input_set.upper)),
+        "input_set.lower",
+    ),
     "rows of another network": (lambda r: replace(r, C=r.C[..., :1]), "expected (2, 1, 2)"),
     "offsets of other rows": (lambda r: replace(r, d=r.d[:1]), "d of shape (1, 1)"),
 }

@@ -29,7 +29,7 @@ def attained(model: nn.Module, relaxation: Relaxation, x: Tensor) -> Tensor:
 
 def attack(model: nn.Module, relaxation: Relaxation, *, steps: int = 20) -> Tensor:
     """Projected sign-gradient descent on every row, from the centre: points (batch, rows, …)."""
-    lower, upper = relaxation.box.lower.unsqueeze(1), relaxation.box.upper.unsqueeze(1)
+    lower, upper = relaxation.input_set.lower.unsqueeze(1), relaxation.input_set.upper.unsqueeze(1)
     batch, rows = relaxation.C.shape[:2]
     x = ((lower + upper) / 2).expand(-1, rows, *[-1] * (lower.dim() - 2)).clone()
     best, smallest = x.clone(), torch.full((batch, rows), torch.inf, dtype=x.dtype)
@@ -59,7 +59,7 @@ def assert_below(relaxation: Relaxation, values: Tensor) -> None:
 def test_bounds_are_below_samples_and_attacks(problem: Problem, intermediate: str) -> None:
     relaxation = problem.relax(intermediate=intermediate)
     model = problem.model
-    sampled = attained(model, relaxation, points(relaxation.box, 200))
+    sampled = attained(model, relaxation, points(relaxation.input_set, 200))
     attacked = attained(model, relaxation, attack(model, relaxation))
     assert_below(relaxation, torch.minimum(sampled, attacked))
 

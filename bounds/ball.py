@@ -1,0 +1,146 @@
+"""The input set as the user writes it: a ball around an input or a batch of them, within a box."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bounds.affine import Shape
+from bounds.errors import InvalidInputError
+from bounds.input_sets import Box, InputSet
+
+Number = Tensor | float
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _BallOptions:
+    """The keyword-only part of `Ball`."""
+
+    radius: Number
+    norm: float = math.inf
+    lower: Number | None = None
+    upper: Number | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Ball(_BallOptions):
+    """All points within `radius` of x in the ℓ∞ norm, intersected with the box [lower, upper] where
+    one is given.
+
+    Args:
+        x: the centre or centres, of shape (*input_shape) or (batch, *input_shape), floating point.
+        radius: in the units of x; a number, a tensor that broadcasts to x (a radius a coordinate),
+            or one of shape (batch,) (a radius an input).
+        norm: float("inf").
+        lower, upper: the box, such as 0 and 1 for pixels; numbers or tensors that broadcast to x;
+            default: no box.
+
+    Raises:
+        InvalidInputError: NaN or infinite x, a negative or NaN radius, another norm, shapes that do
+            not broadcast, or a box that excludes the whole ball.
+    """
+
+    x: Tensor
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.x, Tensor) or not self.x.is_floating_point():
+            kind = self.x.dtype if isinstance(self.x, Tensor) else type(self.x).__name__
+            raise InvalidInputError(
+                f"Ball(x) got x of type {kind}, expected a floating-point tensor: convert it with "
+                "x.float() or x.double()."
+            )
+        if self.norm != math.inf:
+            raise InvalidInputError(
+                f"Ball(norm={self.norm!r}) is not modelled: use norm=float('inf'), whose ball "
+                "contains that one."
+            )
+        _require_finite("x", self.x)
+        for name, value in (("radius", self.radius), ("lower", self.lower), ("upper", self.upper)):
+            _require_number(name, value)
+        if bool((torch.as_tensor(self.radius) < 0).any()):
+            raise InvalidInputError(
+                f"Ball(radius) got {_smallest(self.radius)}, expected a radius of at least 0."
+            )
+
+    def resolve(self, input_shape: Shape) -> InputSet:
+        """The box that this ball is, batched, for a network of this input shape."""
+        x = self.x
+        if x.shape == input_shape:
+            x = x.unsqueeze(0)
+        if x.shape[1:] != input_shape:
+            raise InvalidInputError(
+                f"Ball(x) has shape {tuple(self.x.shape)}, expected {input_shape} or (batch, "
+                f"{', '.join(map(str, input_shape))}): reshape x to the network's input."
+            )
+        if len(x) == 0:
+            raise InvalidInputError(
+                f"Ball(x) has shape {tuple(x.shape)}, an empty batch: give at least one input."
+            )
+        radius = self._spread("radius", self.radius, x)
+        lower, upper = x - radius, x + radius
+        if self.lower is not None:
+            lower = torch.maximum(lower, self._spread("lower", self.lower, x))
+        if self.upper is not None:
+            upper = torch.minimum(upper, self._spread("upper", self.upper, x))
+        empty = (lower > upper).flatten(1).any(1)
+        if bool(empty.any()):
+            raise InvalidInputError(
+                f"the ball around input {int(empty.nonzero()[0])} and the box [lower, upper] have "
+                "no point in common: check that x lies in the box (are the pixels scaled to it?) "
+                "and that lower ≤ upper."
+            )
+        return Box(lower, upper)
+
+    def _spread(self, name: str, value: Number, x: Tensor) -> Tensor:
+        """`value` as a tensor that broadcasts to x of shape (batch, *input_shape)."""
+        tensor = torch.as_tensor(value, dtype=x.dtype, device=x.device)
+        per_input = tensor.dim() == 1 and len(tensor) == len(x)
+        per_coordinate = _broadcasts(tensor, x)
+        if per_input and per_coordinate and len(x) > 1:
+            raise InvalidInputError(
+                f"Ball({name}) of shape {tuple(tensor.shape)} could be one number an input or one "
+                f"a coordinate: reshape it to {(len(x), *[1] * (x.dim() - 1))} or expand it to "
+                f"{tuple(x.shape)}."
+            )
+        if per_input:
+            return tensor.reshape(-1, *[1] * (x.dim() - 1))
+        if not per_coordinate:
+            raise InvalidInputError(
+                f"Ball({name}) has shape {tuple(tensor.shape)}, expected a number, ({len(x)},) or "
+                f"something that broadcasts to {tuple(x.shape)}."
+            )
+        return tensor
+
+
+def _broadcasts(tensor: Tensor, x: Tensor) -> bool:
+    try:
+        return torch.broadcast_shapes(tensor.shape, x.shape) == x.shape
+    except RuntimeError:
+        return False
+
+
+def _smallest(value: Number) -> float:
+    return float(torch.as_tensor(value).min())
+
+
+def _require_finite(name: str, tensor: Tensor) -> None:
+    if not bool(torch.isfinite(tensor).all()):
+        raise InvalidInputError(
+            f"Ball({name}) has NaN or infinite entries: remove them before asking for a bound."
+        )
+
+
+def _require_number(name: str, value: object) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float, Tensor)):
+        raise InvalidInputError(
+            f"Ball({name}) got a {type(value).__name__}, expected a number or a tensor."
+        )
+    tensor = torch.as_tensor(value)
+    if tensor.numel() == 0 or tensor.is_complex():
+        raise InvalidInputError(f"Ball({name}) got {value!r}, expected real numbers.")
+    _require_finite(name, tensor)

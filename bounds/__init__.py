@@ -2,6 +2,7 @@
 
 from bounds.ball import Ball
 from bounds.certificate import Certificate
+from bounds.certification import Certification, certify, certify_vnnlib
 from bounds.errors import BoundsError, InvalidInputError, ModelFileError, UnsupportedLayerError
 from bounds.input_sets import Box
 from bounds.network import Network
@@ -16,6 +17,7 @@ __all__ = [
     "BoundsError",
     "Box",
     "Certificate",
+    "Certification",
     "InvalidInputError",
     "ModelFileError",
     "Network",
@@ -25,6 +27,8 @@ __all__ = [
     "Specification",
     "Status",
     "UnsupportedLayerError",
+    "certify",
+    "certify_vnnlib",
     "margins",
     "relax",
     "solve",

@@ -28,8 +28,10 @@ class Affine(ABC):
     input_shape: Shape
     output_shape: Shape
 
-    #: Whether each output depends on one input alone, so that boxes map to boxes without loss.
-    elementwise = False
+    @property
+    def elementwise(self) -> bool:
+        """Whether W has at most one entry in each row and column: boxes map to boxes exactly."""
+        return False
 
     @abstractmethod
     def linear(self, x: Tensor) -> Tensor:
@@ -58,7 +60,8 @@ class Affine(ABC):
         return y if self.offset is None else y + self.offset
 
 
-def _optional(convert: Convert, tensor: Tensor | None) -> Tensor | None:
+def optional(convert: Convert, tensor: Tensor | None) -> Tensor | None:
+    """`tensor` converted, where there is one."""
     return None if tensor is None else convert(tensor)
 
 
@@ -83,69 +86,7 @@ class Linear(Affine):
         return self.bias
 
     def convert(self, convert: Convert) -> Linear:
-        return replace(self, weight=convert(self.weight), bias=_optional(convert, self.bias))
-
-
-@dataclass(frozen=True, eq=False)
-class Convolution(Affine):
-    """Cross-correlation in one or two dimensions with zero padding, as torch's conv1d and conv2d.
-
-    weight has shape (out_channels, in_channels / groups, *kernel); stride, padding and dilation
-    have one entry a spatial axis, and the same padding stands on both sides of it.
-    """
-
-    weight: Tensor
-    bias: Tensor | None
-    stride: Shape
-    padding: Shape
-    dilation: Shape
-    groups: int
-
-    def linear(self, x: Tensor) -> Tensor:
-        convolve = F.conv1d if self.weight.dim() == 3 else F.conv2d
-        return convolve(x, self.weight, None, self.stride, self.padding, self.dilation, self.groups)
-
-    def adjoint(self, y: Tensor) -> Tensor:
-        transpose = F.conv_transpose1d if self.weight.dim() == 3 else F.conv_transpose2d
-        # The rows and columns that the stride never reached: the adjoint has zeros there.
-        unreached = tuple(
-            size - ((out - 1) * stride - 2 * padding + dilation * (kernel - 1) + 1)
-            for size, out, stride, padding, dilation, kernel in zip(
-                self.input_shape[1:],
-                self.output_shape[1:],
-                self.stride,
-                self.padding,
-                self.dilation,
-                self.weight.shape[2:],
-                strict=True,
-            )
-        )
-        return transpose(
-            y, self.weight, None, self.stride, self.padding, unreached, self.groups, self.dilation
-        )
-
-    def absolute(self) -> Convolution:
-        return replace(self, weight=self.weight.abs(), bias=None)
-
-    @property
-    def offset(self) -> Tensor | None:
-        return None if self.bias is None else self.bias.reshape(-1, *[1] * len(self.stride))
-
-    def convert(self, convert: Convert) -> Convolution:
-        return replace(self, weight=convert(self.weight), bias=_optional(convert, self.bias))
-
-
-def convolution_output_shape(
-    input_shape: Shape, weight: Tensor, stride: Shape, padding: Shape, dilation: Shape
-) -> Shape:
-    """The shape (channels, *spatial) that a convolution of these parameters gives."""
-    spatial = tuple(
-        (size + 2 * p - d * (k - 1) - 1) // s + 1
-        for size, k, s, p, d in zip(
-            input_shape[1:], weight.shape[2:], stride, padding, dilation, strict=True
-        )
-    )
-    return (weight.shape[0], *spatial)
+        return replace(self, weight=convert(self.weight), bias=optional(convert, self.bias))
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,7 +112,7 @@ class Scale(Affine):
         return self.shift
 
     def convert(self, convert: Convert) -> Scale:
-        return replace(self, scale=convert(self.scale), shift=_optional(convert, self.shift))
+        return replace(self, scale=convert(self.scale), shift=optional(convert, self.shift))
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,6 +139,49 @@ class Reshape(Affine):
 
     def convert(self, convert: Convert) -> Reshape:
         return self
+
+
+@dataclass(frozen=True, eq=False)
+class Transposed(Affine):
+    """y = Wᵀ x + bias for the W of another operation, whose own bias plays no part.
+
+    A transposed convolution is that of a convolution; padding is that of the `Select` that would
+    take it off again. The bias broadcasts to output_shape.
+    """
+
+    operation: Affine
+    bias: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        assert self.input_shape == self.operation.output_shape
+        assert self.output_shape == self.operation.input_shape
+
+    @property
+    def elementwise(self) -> bool:
+        return self.operation.elementwise
+
+    def linear(self, x: Tensor) -> Tensor:
+        return self.operation.adjoint(x)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        return self.operation.linear(y)
+
+    def absolute(self) -> Transposed:
+        return replace(self, operation=self.operation.absolute(), bias=None)
+
+    @property
+    def offset(self) -> Tensor | None:
+        return self.bias
+
+    def convert(self, convert: Convert) -> Transposed:
+        return replace(
+            self, operation=self.operation.convert(convert), bias=optional(convert, self.bias)
+        )
+
+
+def transposed(operation: Affine, bias: Tensor | None = None) -> Transposed:
+    """y = Wᵀ x + bias for the W of `operation`."""
+    return Transposed(operation.output_shape, operation.input_shape, operation, bias)
 
 
 def per_row(operation: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:

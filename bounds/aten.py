@@ -11,40 +11,79 @@ from typing import Any
 
 import torch
 
-from bounds import operations as ops
-from bounds.builder import NetworkBuilder, Symbol
 from bounds.export_archive import short
+from bounds.operations import arithmetic, axes, layers, shapes
+from bounds.operations.common import Handler
 
 Json = dict[str, Any]
 
-
-def _reshape(build: NetworkBuilder, input: Symbol, shape: list[Any]) -> Symbol:
-    return ops.reshape(build, input, shape)
-
-
-#: Handlers whose output is their input's memory seen in another way, so that a change in place of
-#: one changes both.
-VIEWS = (_reshape, ops.flatten, ops.identity, ops.dropout)
-HANDLERS: dict[str, ops.Handler] = {
-    **dict.fromkeys(("relu.default", "relu_.default"), ops.relu),
-    **dict.fromkeys(("dropout.default", "dropout_.default"), ops.dropout),
-    **dict.fromkeys(("feature_dropout.default", "feature_dropout_.default"), ops.dropout),
-    **dict.fromkeys(("linear.default",), ops.linear),
-    **dict.fromkeys(("conv1d.default", "conv1d.padding"), ops.convolution),
-    **dict.fromkeys(("conv2d.default", "conv2d.padding"), ops.convolution),
-    **dict.fromkeys(("batch_norm.default",), ops.aten_batch_norm),
-    **dict.fromkeys(("avg_pool2d.default",), ops.average_pool),
-    **dict.fromkeys(("flatten.using_ints",), ops.flatten),
-    **dict.fromkeys(("view.default", "reshape.default"), _reshape),
-    **dict.fromkeys(("add.Tensor", "add.Scalar", "add_.Tensor", "add_.Scalar"), ops.add),
-    **dict.fromkeys(("sub.Tensor", "sub.Scalar", "sub_.Tensor", "sub_.Scalar"), ops.sub),
-    **dict.fromkeys(("mul.Tensor", "mul.Scalar", "mul_.Tensor", "mul_.Scalar"), ops.mul),
-    **dict.fromkeys(("div.Tensor", "div.Scalar", "div_.Tensor", "div_.Scalar"), ops.div),
-    **dict.fromkeys(("rsub.Tensor", "rsub.Scalar"), ops.rsub),
-    **dict.fromkeys(("neg.default", "neg_.default"), ops.neg),
-    **dict.fromkeys(("contiguous.default", "clone.default", "alias.default"), ops.identity),
-    **dict.fromkeys(("detach.default", "detach_.default", "to.dtype"), ops.identity),
-    "sym_size.int": ops.size,
+HANDLERS: dict[str, Handler] = {
+    # layers
+    **dict.fromkeys(("dropout.default", "dropout_.default"), layers.dropout),
+    **dict.fromkeys(("feature_dropout.default", "feature_dropout_.default"), layers.dropout),
+    "linear.default": layers.linear,
+    **dict.fromkeys(("conv1d.default", "conv1d.padding"), layers.convolution),
+    **dict.fromkeys(("conv2d.default", "conv2d.padding"), layers.convolution),
+    "conv_transpose1d.default": layers.convolution_transpose,
+    "conv_transpose2d.input": layers.convolution_transpose,
+    "batch_norm.default": layers.aten_batch_norm,
+    "max_pool1d.default": layers.max_pool(1),
+    "max_pool2d.default": layers.max_pool(2),
+    "avg_pool1d.default": layers.average_pool(1),
+    "avg_pool2d.default": layers.average_pool(2),
+    "adaptive_avg_pool1d.default": layers.adaptive_average_pool(1),
+    "adaptive_avg_pool2d.default": layers.adaptive_average_pool(2),
+    **dict.fromkeys(("contiguous.default", "clone.default", "alias.default"), layers.identity),
+    **dict.fromkeys(("detach.default", "detach_.default", "to.dtype"), layers.identity),
+    # arithmetic
+    **dict.fromkeys(("add.Tensor", "add.Scalar", "add_.Tensor", "add_.Scalar"), arithmetic.add),
+    **dict.fromkeys(("sub.Tensor", "sub.Scalar", "sub_.Tensor", "sub_.Scalar"), arithmetic.sub),
+    **dict.fromkeys(("mul.Tensor", "mul.Scalar", "mul_.Tensor", "mul_.Scalar"), arithmetic.mul),
+    **dict.fromkeys(("div.Tensor", "div.Scalar", "div_.Tensor", "div_.Scalar"), arithmetic.div),
+    **dict.fromkeys(("rsub.Tensor", "rsub.Scalar"), arithmetic.rsub),
+    **dict.fromkeys(("neg.default", "neg_.default"), arithmetic.neg),
+    **dict.fromkeys(("matmul.default", "mm.default"), arithmetic.matmul),
+    **dict.fromkeys(("relu.default", "relu_.default"), arithmetic.relu),
+    **dict.fromkeys(("leaky_relu.default", "leaky_relu_.default"), arithmetic.leaky_relu),
+    "prelu.default": arithmetic.prelu,
+    **dict.fromkeys(("relu6.default", "relu6_.default"), arithmetic.relu6),
+    **dict.fromkeys(("hardtanh.default", "hardtanh_.default"), arithmetic.hardtanh),
+    **dict.fromkeys(("clamp.default", "clamp_.default", "clamp.Tensor"), arithmetic.clamp),
+    **dict.fromkeys(("clip.default", "clip_.default", "clip.Tensor"), arithmetic.clamp),
+    **dict.fromkeys(("clamp_min.default", "clamp_min_.default"), arithmetic.clamp_min),
+    **dict.fromkeys(("clamp_max.default", "clamp_max_.default"), arithmetic.clamp_max),
+    **dict.fromkeys(("abs.default", "abs_.default"), arithmetic.absolute),
+    **dict.fromkeys(("maximum.default", "max.other"), arithmetic.maximum),
+    **dict.fromkeys(("minimum.default", "min.other"), arithmetic.minimum),
+    # axes
+    "sym_size.int": shapes.size,
+    "flatten.using_ints": shapes.flatten,
+    "unflatten.int": shapes.unflatten,
+    **dict.fromkeys(("view.default", "reshape.default"), shapes.reshape),
+    **dict.fromkeys(("squeeze.default", "squeeze.dim", "squeeze.dims"), shapes.squeeze),
+    "unsqueeze.default": shapes.unsqueeze,
+    "expand.default": shapes.expand,
+    "repeat.default": shapes.repeat,
+    "permute.default": shapes.permute,
+    "transpose.int": shapes.transpose,
+    "swapaxes.default": shapes.swapaxes,
+    "mT.default": shapes.matrix_transpose,
+    "flip.default": shapes.flip,
+    "slice.Tensor": axes.aten_slice,
+    "index.Tensor": axes.aten_index,
+    "index_select.default": axes.index_select,
+    "narrow.default": axes.narrow,
+    "select.int": axes.select,
+    "split.Tensor": axes.split,
+    "split_with_sizes.default": axes.split,
+    "chunk.default": axes.chunk,
+    "unbind.int": axes.unbind,
+    "cat.default": axes.cat,
+    "stack.default": axes.stack,
+    "pad.default": axes.pad,
+    **dict.fromkeys(("upsample_nearest1d.vec", "upsample_nearest2d.vec"), axes.aten_upsample),
+    "mean.dim": axes.mean,
+    "sum.dim_IntList": axes.total,
 }
 #: What parameters and constants may go through before they meet the input; none is in place.
 CONSTANT_FUNCTIONS: dict[str, Any] = {
@@ -54,9 +93,14 @@ CONSTANT_FUNCTIONS: dict[str, Any] = {
     "to.dtype": lambda input, dtype, **_: input.to(dtype),
     "flatten.using_ints": torch.flatten,
     "unsqueeze.default": torch.unsqueeze,
+    "squeeze.dim": torch.squeeze,
     "t.default": torch.t,
     "transpose.int": torch.transpose,
     "permute.default": torch.permute,
+    "select.int": torch.select,
+    "slice.Tensor": lambda input, **where: torch.ops.aten.slice(input, **where),
+    "expand.default": lambda input, shape, **_: input.expand(shape),
+    "repeat.default": lambda input, repeats: input.repeat(repeats),
     "add.Tensor": torch.add,
     "sub.Tensor": torch.sub,
     "mul.Tensor": torch.mul,
@@ -68,7 +112,13 @@ SKIPPED = {"_assert_tensor_metadata.default"}
 #: Targets that look at a tensor's shape, not at its numbers.
 SHAPE_ONLY = {"sym_size.int", *SKIPPED}
 #: Schema names that differ from those of the torch functions.
-ARGUMENT_NAMES = {"self": "input", "size": "shape"}
+ARGUMENT_NAMES = {
+    "self": "input",
+    "size": "shape",
+    "mat2": "other",
+    "split_size": "split_size_or_sections",
+    "split_sizes": "split_size_or_sections",
+}
 
 
 def target_name(node: Json) -> str:
@@ -80,9 +130,16 @@ def target_name(node: Json) -> str:
 
 
 def tensor_names(argument: Json) -> list[str]:
-    """The tensor that an argument names, if it does; arguments of several tensors are refused."""
-    tensor = argument.get("as_optional_tensor", argument).get("as_tensor")
-    return [] if tensor is None else [tensor["name"]]
+    """The tensors that an argument or an output names; those of an index are constants."""
+    ((kind, value),) = argument.items()
+    match kind:
+        case "as_tensor":
+            return [value["name"]]
+        case "as_tensors":
+            return [tensor["name"] for tensor in value]
+        case "as_optional_tensor":
+            return tensor_names(value)
+    return []
 
 
 def layer_name(node: Json) -> str:

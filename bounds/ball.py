@@ -11,8 +11,11 @@ from torch import Tensor
 from bounds.affine import Shape
 from bounds.errors import InvalidInputError
 from bounds.input_sets import Box, InputSet
+from bounds.norm_balls import L1Ball, L2Ball, NormBall
 
 Number = Tensor | float
+
+NORM_BALLS: dict[float, type[NormBall]] = {1: L1Ball, 2: L2Ball}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -27,20 +30,24 @@ class _BallOptions:
 
 @dataclass(frozen=True, eq=False)
 class Ball(_BallOptions):
-    """All points within `radius` of x in the ℓ∞ norm, intersected with the box [lower, upper] where
-    one is given.
+    """All points within `radius` of x in the ℓ1, ℓ2 or ℓ∞ norm, intersected with the box [lower,
+    upper] where one is given.
+
+    The intersection itself is what bounds hold for and are exact on, whatever the norm, and x may
+    lie outside the box.
 
     Args:
         x: the centre or centres, of shape (*input_shape) or (batch, *input_shape), floating point.
-        radius: in the units of x; a number, a tensor that broadcasts to x (a radius a coordinate),
-            or one of shape (batch,) (a radius an input).
-        norm: float("inf").
-        lower, upper: the box, such as 0 and 1 for pixels; numbers or tensors that broadcast to x;
-            default: no box.
+        radius: in the units of x; a number or a tensor of shape (batch,) (a radius an input); for
+            ℓ∞ also a tensor that broadcasts to x (a radius a coordinate).
+        norm: 1, 2 or float("inf").
+        lower, upper: the box, such as 0 and 1 for pixels; numbers, tensors of shape (batch,), or
+            tensors that broadcast to x; default: no box.
 
     Raises:
         InvalidInputError: NaN or infinite x, a negative or NaN radius, another norm, shapes that do
-            not broadcast, or a box that excludes the whole ball.
+            not broadcast, a radius a coordinate for ℓ1 or ℓ2, or a box that excludes the whole
+            ball.
     """
 
     x: Tensor
@@ -52,10 +59,11 @@ class Ball(_BallOptions):
                 f"Ball(x) got x of type {kind}, expected a floating-point tensor: convert it with "
                 "x.float() or x.double()."
             )
-        if self.norm != math.inf:
+        known = isinstance(self.norm, (int, float)) and not isinstance(self.norm, bool)
+        if not known or self.norm not in (1, 2, math.inf):
             raise InvalidInputError(
-                f"Ball(norm={self.norm!r}) is not modelled: use norm=float('inf'), whose ball "
-                "contains that one."
+                f"Ball(norm={self.norm!r}) is not modelled: use 1, 2 or norm=float('inf'), whose "
+                "ball contains that of any norm."
             )
         _require_finite("x", self.x)
         for name, value in (("radius", self.radius), ("lower", self.lower), ("upper", self.upper)):
@@ -66,7 +74,7 @@ class Ball(_BallOptions):
             )
 
     def resolve(self, input_shape: Shape) -> InputSet:
-        """The box that this ball is, batched, for a network of this input shape."""
+        """The set that this ball is, batched, for a network of this input shape."""
         x = self.x
         if x.shape == input_shape:
             x = x.unsqueeze(0)
@@ -79,20 +87,37 @@ class Ball(_BallOptions):
             raise InvalidInputError(
                 f"Ball(x) has shape {tuple(x.shape)}, an empty batch: give at least one input."
             )
-        radius = self._spread("radius", self.radius, x)
+        if self.norm == math.inf:
+            radius = self._spread("radius", self.radius, x)
+        else:
+            radius = self._one_an_input(x)
         lower, upper = x - radius, x + radius
         if self.lower is not None:
             lower = torch.maximum(lower, self._spread("lower", self.lower, x))
         if self.upper is not None:
             upper = torch.minimum(upper, self._spread("upper", self.upper, x))
         empty = (lower > upper).flatten(1).any(1)
+        resolved: InputSet = Box(lower, upper)
+        if self.norm != math.inf:
+            resolved = ball = NORM_BALLS[self.norm](lower, upper, x, radius.flatten())
+            empty |= ball.distance(ball.nearest.unsqueeze(1)).squeeze(1) > 1
         if bool(empty.any()):
             raise InvalidInputError(
                 f"the ball around input {int(empty.nonzero()[0])} and the box [lower, upper] have "
                 "no point in common: check that x lies in the box (are the pixels scaled to it?) "
                 "and that lower ≤ upper."
             )
-        return Box(lower, upper)
+        return resolved
+
+    def _one_an_input(self, x: Tensor) -> Tensor:
+        """The radius as a tensor of shape (batch, 1, …, 1)."""
+        radius = torch.as_tensor(self.radius, dtype=x.dtype, device=x.device)
+        if radius.numel() != 1 and radius.shape not in ((len(x),), (len(x), *[1] * (x.dim() - 1))):
+            raise InvalidInputError(
+                f"Ball(radius) has shape {tuple(radius.shape)}, expected a number or ({len(x)},) "
+                f"for norm={self.norm!r}: a radius a coordinate is for norm=float('inf')."
+            )
+        return radius.reshape(-1, *[1] * (x.dim() - 1)).expand(len(x), *[1] * (x.dim() - 1))
 
     def _spread(self, name: str, value: Number, x: Tensor) -> Tensor:
         """`value` as a tensor that broadcasts to x of shape (batch, *input_shape)."""

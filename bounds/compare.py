@@ -12,6 +12,7 @@ import torch
 
 import lp_reference
 from bounds.ball import Ball
+from bounds.input_sets import Box
 from bounds.network import Network
 from bounds.relaxation import Relaxation, relax
 from bounds.solution import Solution, Status
@@ -85,7 +86,9 @@ class Comparison:
         }
 
 
-def compare(model: str, network: Network, ball: Ball, specification: Specification) -> Comparison:
+def compare(
+    model: str, network: Network, ball: Ball | Box, specification: Specification
+) -> Comparison:
     """Relax once, then answer the same LPs by one backward pass, by the exact method and by cvxpy.
 
     model: a name for the report. Both of our methods run once beforehand, so that the times are

@@ -1,12 +1,20 @@
 """The LP without its stable neurons: what the interior point works on.
 
-Number the unstable neurons of an input 1 … n in layer order and write x = lower + width ∘ b, where
-0 ≤ b ≤ 1. Then
+Number the unstable neurons of an input 1 … n in layer order and write every input coordinate that
+can move as origin + width · b, where 0 ≤ b ≤ 1. Then
 
     ẑ = A b + L z + e,    objective = c_b · b + c_z · z + c_0,
 
 with L strictly lower block-triangular. One backward pass a layer, which stops at unstable neurons,
 gives the rows.
+
+A box is all 0 ≤ b ≤ 1, with its lower end for the origin. In an ℓ1 ball a coordinate has two
+entries, up and down from the ball's centre, and their sum has a budget:
+
+    x = origin + up ∘ p − down ∘ q,    Σ up p + Σ down q ≤ r.
+
+That is one more row of A, in front of all layers: a neuron ẑ = Σ |width| b − r with bounds −r and
+0, whose triangle leaves z = 0.
 
 Inputs of a batch differ in which neurons are unstable. Each layer's block is as wide as the widest
 input needs, and the others fill up with idle neurons: no coefficients, bounds −1 and 1, so that
@@ -22,7 +30,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from bounds.intermediate import CHUNK
+from bounds.errors import InvalidInputError
+from bounds.input_sets import Box, InputSet
+from bounds.memory import pass_numbers, rows_at_once
+from bounds.norm_balls import L1Ball
 from bounds.relaxation import Relaxation
 
 
@@ -31,9 +42,10 @@ class CondensedLP:
     """The LPs of B inputs with S rows each.
 
     AL: [A | L], (B, n, d + n). e, lower, upper: (B, n). c_b: (B, S, d). c_z: (B, S, n).
-    c_0: (B, S). layers: the start of each layer's block, and n. columns: the flat input coordinates
-    that b stands for. chosen: for each ReLU the flat indices (B, block) of its unstable neurons,
-    and which of them are real (the others are idle).
+    c_0: (B, S). layers: the start of each layer's block, and n; the first is 1 where the row of a
+    budget comes before, else 0. chosen: for each ReLU the flat indices (B, block) of its unstable
+    neurons, and which of them are real (the others are idle). origin: (B, inputs). columns: (d,),
+    the flat input coordinate that each b moves. width: (B, d), signed.
     """
 
     AL: Tensor
@@ -44,8 +56,10 @@ class CondensedLP:
     c_z: Tensor
     c_0: Tensor
     layers: tuple[int, ...]
-    columns: Tensor
     chosen: tuple[tuple[Tensor, Tensor], ...]
+    origin: Tensor
+    columns: Tensor
+    width: Tensor
 
     @property
     def A(self) -> Tensor:
@@ -75,6 +89,8 @@ class CondensedLP:
             c_z=self.c_z[at, rows],
             c_0=self.c_0[at, rows],
             chosen=tuple((pick(index), pick(real)) for index, real in self.chosen),
+            origin=pick(self.origin),
+            width=pick(self.width),
         )
 
     def panels(self, size: int) -> list[list[tuple[slice, tuple[slice, ...]]]]:
@@ -87,7 +103,8 @@ class CondensedLP:
         counts = [real.sum(1).tolist() for _, real in self.chosen]
         found = []
         for image, AL in enumerate(self.AL):
-            rows = [
+            rows = [slice(0, 1)] * self.layers[0]
+            rows += [
                 slice(first, min(first + size, start + count[image]))
                 for start, count in zip(self.layers, counts, strict=False)
                 for first in range(start, start + count[image], size)
@@ -96,12 +113,13 @@ class CondensedLP:
         return found
 
     def gather(self, values: Sequence[Tensor]) -> Tensor:
-        """The unstable neurons' entries of one (B, S, *shape) tensor a ReLU, as (B, S, n)."""
-        blocks = []
+        """The unstable neurons' entries of one (B, S, *shape) tensor a ReLU, as (B, S, n); 0 in a
+        budget's place."""
+        blocks = [torch.zeros_like(self.c_z[:, :, : self.layers[0]])]
         for tensor, (index, real) in zip(values, self.chosen, strict=True):
             at = index.unsqueeze(1).expand(-1, tensor.shape[1], -1)
             blocks.append(tensor.flatten(2).gather(2, at) * real.unsqueeze(1))
-        return torch.cat(blocks, -1) if blocks else self.c_z
+        return torch.cat(blocks, -1)
 
     def scatter(self, relaxation: Relaxation, values: Tensor) -> tuple[Tensor, ...]:
         """(B, S, n) values as one (B, S, *shape) tensor a ReLU, with 0 at stable neurons."""
@@ -116,15 +134,19 @@ class CondensedLP:
             found.append(flat.unflatten(2, neurons.lower.shape[1:]))
         return tuple(found)
 
+    def within_budget(self, b: Tensor) -> Tensor:
+        """b (B, S, d), shortened where it exceeds the budget."""
+        if self.layers[0] == 0:
+            return b
+        spent = (b @ self.A[:, :1].mT) / -self.lower[:, :1].unsqueeze(1)
+        return b / spent.clamp(min=1)
+
     def point(self, relaxation: Relaxation, b: Tensor) -> Tensor:
-        """The inputs (B, S, *input_shape) that b (B, S, d) stands for, never outside the box."""
-        lower, upper = (
-            t.flatten(1).unsqueeze(1)
-            for t in (relaxation.input_set.lower, relaxation.input_set.upper)
-        )
-        x = lower.expand(-1, b.shape[1], -1).clone()
-        x[:, :, self.columns] += b * (upper - lower)[:, :, self.columns]
-        return torch.minimum(x, upper).unflatten(2, relaxation.input_set.lower.shape[1:])
+        """The inputs (B, S, *input_shape) that b (B, S, d) stands for, never outside the set."""
+        x = self.origin.unsqueeze(1).repeat(1, b.shape[1], 1)
+        x.index_add_(2, self.columns, b * self.width.unsqueeze(1))
+        input_set = relaxation.input_set
+        return input_set.project(x.unflatten(2, input_set.lower.shape[1:]))
 
 
 def _by_position(shape: Sequence[int], device: torch.device) -> Tensor:
@@ -146,12 +168,13 @@ def _spans(used: Tensor, d: int) -> tuple[slice, ...]:
     return tuple(spans)
 
 
-def condense(relaxation: Relaxation) -> CondensedLP:
-    """Eliminate the stable neurons and the inputs that cannot move; without gradients."""
-    network, box = relaxation.network, relaxation.input_set
-    width = (box.upper - box.lower).flatten(1)
-    order = _by_position(network.input_shape, width.device)
-    columns = order[(width > 0).any(0)[order]]
+def condense(relaxation: Relaxation, *, max_memory: int | None = None) -> CondensedLP:
+    """Eliminate the stable neurons and the inputs that cannot move; without gradients.
+
+    Raises InvalidInputError where the input set is no polyhedron.
+    """
+    network = relaxation.network
+    origin, columns, width, budget = _coordinates(relaxation.input_set)
     chosen = []
     for neurons in relaxation.relu_bounds:
         order = _by_position(neurons.lower.shape[1:], width.device)
@@ -161,7 +184,8 @@ def condense(relaxation: Relaxation) -> CondensedLP:
         real = torch.arange(ranks.shape[1], device=counts.device) < counts.unsqueeze(1)
         chosen.append((order[ranks], real))
     sizes = [index.shape[1] for index, _ in chosen]
-    layers = (0, *torch.tensor(sizes).cumsum(0).tolist())
+    first_row = 0 if budget is None else 1
+    layers = tuple(first_row + sum(sizes[:k]) for k in range(len(sizes) + 1))
     n = layers[-1]
 
     def rows_of(start: int, coefficients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -178,18 +202,21 @@ def condense(relaxation: Relaxation) -> CondensedLP:
 
         constant, on_x = network.backward(start, coefficients, stop_at_unstable)
         on_x = on_x.flatten(2)
-        constant = constant + (on_x * box.lower.flatten(1).unsqueeze(1)).sum(2)
-        return (on_x * width.unsqueeze(1))[:, :, columns], on_z, constant
+        constant = constant + (on_x * origin.unsqueeze(1)).sum(2)
+        return on_x[:, :, columns] * width.unsqueeze(1), on_z, constant
 
-    batch = len(box)
-    d = len(columns)
+    batch, d = width.shape
     AL, e = width.new_zeros(batch, n, d + n), width.new_zeros(batch, n)
     lower, upper = -torch.ones_like(e), torch.ones_like(e)
+    if budget is not None:
+        # An input without a budget cannot move, and its row stays idle.
+        AL[:, 0, :d], e[:, 0] = width.abs(), -budget
+        lower[:, 0] = torch.where(budget > 0, -budget, -1.0)
+        upper[:, 0] = torch.where(budget > 0, 0.0, 1.0)
     for position, node_index in enumerate(network.relus):
         (parent,) = network.nodes[node_index].parents
         (index, real), neurons = chosen[position], relaxation.relu_bounds[position]
-        size = sum(math.prod(node.shape) for node in network.nodes[: parent + 1])
-        step = max(1, CHUNK // (size * batch))
+        step = rows_at_once(width, batch * pass_numbers(network, parent), max_memory)
         for first in range(0, index.shape[1], step):
             part, present = index[:, first : first + step], real[:, first : first + step]
             block = slice(layers[position] + first, layers[position] + first + part.shape[1])
@@ -203,5 +230,38 @@ def condense(relaxation: Relaxation) -> CondensedLP:
                 )
     c_b, c_z, c_0 = rows_of(len(network.nodes) - 1, relaxation.C)
     return CondensedLP(
-        AL, e, lower, upper, c_b, c_z, c_0 + relaxation.d, layers, columns, tuple(chosen)
+        AL=AL,
+        e=e,
+        lower=lower,
+        upper=upper,
+        c_b=c_b,
+        c_z=c_z,
+        c_0=c_0 + relaxation.d,
+        layers=layers,
+        chosen=tuple(chosen),
+        origin=origin,
+        columns=columns,
+        width=width,
     )
+
+
+def _coordinates(input_set: InputSet) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """The origin, columns and width of a `CondensedLP`, and the budget (B,) where there is one."""
+    lower, upper = input_set.lower.flatten(1), input_set.upper.flatten(1)
+    order = _by_position(input_set.lower.shape[1:], lower.device)
+    match input_set:
+        case Box():
+            origin, columns, width, budget = lower, order, (upper - lower)[:, order], None
+        case L1Ball():
+            origin, budget = input_set.nearest.flatten(1), input_set.budget
+            reach = budget.unsqueeze(1)
+            up, down = (upper - origin).minimum(reach), (origin - lower).minimum(reach)
+            columns = order.repeat_interleave(2)
+            width = torch.stack((up, -down), 2)[:, order].flatten(1)
+        case _:
+            raise InvalidInputError(
+                "solve(method='interior_point') got an ℓ2 ball, which is no polyhedron: use "
+                "method='pdhg', or a ball of norm 1 or float('inf')."
+            )
+    moves = (width != 0).any(0)
+    return origin, columns[moves], width[:, moves], budget

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bounds import operations as ops
 from bounds.affine import Shape
 from bounds.aten import (
     ARGUMENT_NAMES,
@@ -23,7 +22,6 @@ from bounds.aten import (
     HANDLERS,
     SHAPE_ONLY,
     SKIPPED,
-    VIEWS,
     Json,
     layer_name,
     target_name,
@@ -41,6 +39,8 @@ from bounds.export_archive import (
     short,
 )
 from bounds.network import Network
+from bounds.operations import is_view
+from bounds.operations.common import BATCH, unsupported
 
 #: A sample with more numbers than this is taken for a damaged file rather than for a network.
 MAX_NUMBERS = 2**28
@@ -166,7 +166,7 @@ class _Reader:
         if target in SKIPPED:
             return
         if target not in HANDLERS and target not in CONSTANT_FUNCTIONS:
-            raise ops.unsupported(self.build, target)
+            raise unsupported(self.build, target)
         arguments = {
             ARGUMENT_NAMES.get(entry["name"], entry["name"]): self._value(entry["arg"])
             for entry in node["inputs"]
@@ -175,7 +175,7 @@ class _Reader:
         (output,) = node["outputs"]
         try:
             flat = [v for a in arguments.values() for v in (a if isinstance(a, list) else [a])]
-            if any(isinstance(v, Symbol) or v is ops.BATCH for v in flat):
+            if any(isinstance(v, Symbol) or v is BATCH for v in flat):
                 result = self._translate(target, arguments)
             else:
                 result = self._compute(target, arguments)
@@ -183,27 +183,28 @@ class _Reader:
             raise
         except Exception as error:  # an argument that the handler or torch does not take
             what = f"{target} as called here ({first_line(error)})"
-            raise ops.unsupported(self.build, what) from error
+            raise unsupported(self.build, what) from error
         if "as_sym_int" in output:
             self.values[output["as_sym_int"]["as_name"]] = result
             return
-        name = output["as_tensor"]["name"]
-        self._check_declared(name, result)
-        self.values[name], self.producers[name] = result, node
+        results = result if "as_tensors" in output else [result]
+        for name, part in zip(tensor_names(output), results, strict=True):
+            self._check_declared(name, part)
+            self.values[name], self.producers[name] = part, node
 
     def _translate(self, target: str, arguments: dict[str, Any]) -> Any:
         handler = HANDLERS.get(target)
         if handler is None:
-            raise ops.unsupported(self.build, target)
+            raise unsupported(self.build, target)
         shape = arguments.get("shape")
         if shape and self.batch is not None and shape[0] == self.batch:
-            arguments = {**arguments, "shape": [ops.BATCH, *shape[1:]]}
+            arguments = {**arguments, "shape": [BATCH, *shape[1:]]}
         return handler(self.build, **arguments)
 
     def _compute(self, target: str, arguments: dict[str, Any]) -> Tensor:
         function = CONSTANT_FUNCTIONS.get(target)
         if function is None:
-            raise ops.unsupported(self.build, f"{target} of parameters or constants alone")
+            raise unsupported(self.build, f"{target} of parameters or constants alone")
         # Without numbers first: broadcasting can ask for far more memory than the file has bytes.
         trial = function(
             **{k: v.to("meta") if isinstance(v, Tensor) else v for k, v in arguments.items()}
@@ -213,7 +214,7 @@ class _Reader:
 
     def _check_in_place(self, node: Json, target: str) -> None:
         """A change in place is the plain operation only where nothing else reads that memory."""
-        if not target.split(".")[0].endswith("_") or HANDLERS[target] in VIEWS:
+        if not target.split(".")[0].endswith("_") or is_view(HANDLERS[target]):
             return
         (name,) = tensor_names(node["inputs"][0]["arg"])
         if not isinstance(self._lookup(name), Symbol):
@@ -228,7 +229,7 @@ class _Reader:
                     "use the variant that is not in place",
                 )
             producer = self.producers.get(name)
-            if producer is None or HANDLERS.get(target_name(producer)) not in VIEWS:
+            if producer is None or not is_view(HANDLERS.get(target_name(producer))):
                 return
             (name,) = tensor_names(producer["inputs"][0]["arg"])
 
@@ -241,19 +242,25 @@ class _Reader:
                 return None
             case "as_tensor":
                 return self._lookup(value["name"])
+            case "as_tensors":
+                return [self._lookup(tensor["name"]) for tensor in value]
             case "as_optional_tensor":
                 return self._value(value)
+            case "as_optional_tensors":
+                return [self._value(tensor) for tensor in value]
             case "as_sym_int":
                 return self._size(value)
             case "as_sym_ints":
                 return [self._size(size) for size in value]
             case "as_float":
                 return float(value)  # infinities and NaN are written as strings
+            case "as_floats":
+                return [float(number) for number in value]
             case "as_scalar_type":
                 return DTYPES.get(value)
             case "as_int" | "as_bool" | "as_string" | "as_ints" | "as_memory_format":
                 return value
-        raise ops.unsupported(self.build, f"an argument of kind {short(kind)}")
+        raise unsupported(self.build, f"an argument of kind {short(kind)}")
 
     def _size(self, size: Json) -> Any:
         return self.values[size["as_name"]] if "as_name" in size else size["as_int"]

@@ -7,46 +7,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import fx, nn
 from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_hooks
 
-from bounds import operations as ops
 from bounds.builder import NetworkBuilder, Symbol
 from bounds.errors import BoundsError, InvalidInputError, UnsupportedLayerError
 from bounds.network import Network
-
-FUNCTIONS: dict[Any, ops.Handler] = {
-    **dict.fromkeys((F.relu, torch.relu, torch.relu_), ops.relu),
-    **dict.fromkeys((F.dropout,), ops.dropout),
-    **dict.fromkeys((F.linear,), ops.linear),
-    **dict.fromkeys((F.conv1d, F.conv2d), ops.convolution),
-    **dict.fromkeys((F.batch_norm,), ops.batch_norm),
-    **dict.fromkeys((F.avg_pool2d,), ops.average_pool),
-    **dict.fromkeys((torch.flatten,), ops.flatten),
-    **dict.fromkeys((torch.reshape,), ops.reshape),
-    **dict.fromkeys((torch.add, operator.add, operator.iadd), ops.add),
-    **dict.fromkeys((torch.sub, operator.sub, operator.isub), ops.sub),
-    **dict.fromkeys((torch.mul, operator.mul, operator.imul), ops.mul),
-    **dict.fromkeys((torch.div, operator.truediv, operator.itruediv), ops.div),
-    **dict.fromkeys((torch.neg, operator.neg), ops.neg),
-}
-METHODS: dict[str, ops.Handler] = {
-    **dict.fromkeys(("relu", "relu_"), ops.relu),
-    **dict.fromkeys(("add", "add_"), ops.add),
-    **dict.fromkeys(("sub", "sub_"), ops.sub),
-    **dict.fromkeys(("mul", "mul_"), ops.mul),
-    **dict.fromkeys(("div", "div_"), ops.div),
-    **dict.fromkeys(("view", "reshape"), ops.reshape),
-    **dict.fromkeys(("contiguous",), ops.identity),
-    "neg": ops.neg,
-    "flatten": ops.flatten,
-    "size": ops.size,
-}
-#: Targets that change their input in place, and targets whose output shares its input's memory.
-IN_PLACE = {torch.relu_, operator.iadd, operator.isub, operator.imul, operator.itruediv}
-VIEWS = {torch.flatten, torch.reshape, "view", "reshape", "flatten", "contiguous", F.dropout}
-VIEW_MODULES = (nn.Flatten, nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d)
+from bounds.operations import is_view
+from bounds.operations.common import BATCH, unsupported
+from bounds.torch_functions import ATTRIBUTES, FUNCTIONS, IN_PLACE, METHODS
+from bounds.torch_layers import VIEW_MODULES, read_layer
 
 
 def from_torch(
@@ -55,9 +25,11 @@ def from_torch(
     """Read a torch module into a `Network`.
 
     Args:
-        model: an `nn.Sequential`, or any module that torch.fx traces to Linear, Conv1d/2d, ReLU,
-            BatchNorm1d/2d and Dropout in eval mode, AvgPool2d, Flatten and reshape, Identity, sums,
-            and constant add, sub, mul and div.
+        model: an `nn.Sequential`, or any module that torch.fx traces to the layers of
+            `bounds.torch_layers` and the functions of `bounds.torch_functions`: dense and
+            convolution layers, batch normalisation and dropout in eval mode, average and maximum
+            pooling, ReLU and its piecewise linear relatives, sums, products with constants, and
+            whatever moves numbers within a sample.
         input_shape: the shape of one sample, without the batch axis.
         dtype: torch.float32 or torch.float64; default: that of the model's parameters.
 
@@ -149,7 +121,7 @@ class _Reader(fx.Interpreter):
             raise
         except Exception as error:  # arguments that no handler knows
             name = getattr(n.target, "__name__", n.target)
-            raise ops.unsupported(self.build, f"{name} as called here ({error})") from error
+            raise unsupported(self.build, f"{name} as called here ({error})") from error
 
     def _in_place(self, n: fx.Node) -> bool:
         if n.op == "call_module":
@@ -159,21 +131,23 @@ class _Reader(fx.Interpreter):
         return n.target in IN_PLACE or bool(n.kwargs.get("inplace", False))
 
     def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if target is getattr and isinstance(args[0], Symbol) and args[1] == "shape":
-            return ops.size(self.build, args[0])
+        if target is getattr and isinstance(args[0], Symbol):
+            if args[1] not in ATTRIBUTES:
+                raise unsupported(self.build, f"Tensor.{args[1]}")
+            return ATTRIBUTES[args[1]](self.build, args[0])
         if target is operator.getitem and isinstance(args[0], tuple):
             return super().call_function(target, args, kwargs)
         if not _depends(args, kwargs):
             return super().call_function(target, args, kwargs)
         if target not in FUNCTIONS:
-            raise ops.unsupported(self.build, getattr(target, "__name__", str(target)))
+            raise unsupported(self.build, getattr(target, "__name__", str(target)))
         return FUNCTIONS[target](self.build, *args, **kwargs)
 
     def call_method(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if not _depends(args, kwargs):
             return super().call_method(target, args, kwargs)
         if target not in METHODS:
-            raise ops.unsupported(self.build, f"Tensor.{target}")
+            raise unsupported(self.build, f"Tensor.{target}")
         return METHODS[target](self.build, *args, **kwargs)
 
     def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -183,70 +157,10 @@ class _Reader(fx.Interpreter):
         return read_layer(self.build, self.fetch_attr(target), x)
 
 
-def read_layer(build: NetworkBuilder, layer: Any, x: Symbol) -> Symbol:
-    """Translate one layer module. Exact types only: a subclass may compute something else."""
-    if layer._forward_hooks or layer._forward_pre_hooks:
-        raise build.refuse(
-            "it has forward hooks, whose effect is not modelled",
-            "remove the hooks (for spectral or weight norm, remove the reparametrisation)",
-        )
-    if "forward" in vars(layer):
-        raise build.refuse(
-            "its forward method was replaced on this object, which is not modelled",
-            "write the computation as a module of its own",
-        )
-    kind = type(layer)
-    if kind is nn.Linear:
-        return build.linear(x, layer.weight, layer.bias)
-    if kind in (nn.Conv1d, nn.Conv2d):
-        if layer.padding_mode != "zeros":
-            raise build.refuse(
-                f"padding_mode={layer.padding_mode!r} is not modelled", "use padding_mode='zeros'"
-            )
-        return build.convolution(
-            x,
-            layer.weight,
-            layer.bias,
-            stride=layer.stride,
-            padding=layer.padding,
-            dilation=layer.dilation,
-            groups=layer.groups,
-        )
-    if kind is nn.ReLU:
-        return build.relu(x)
-    if kind is nn.Flatten:
-        return build.flatten(x, layer.start_dim, layer.end_dim)
-    if kind in (nn.BatchNorm1d, nn.BatchNorm2d):
-        return build.batch_norm(
-            x,
-            layer.running_mean,
-            layer.running_var,
-            layer.weight,
-            layer.bias,
-            layer.eps,
-            training=layer.training,
-        )
-    if kind is nn.AvgPool2d:
-        return build.average_pool(
-            x,
-            layer.kernel_size,
-            stride=layer.stride,
-            padding=layer.padding,
-            ceil_mode=layer.ceil_mode,
-            count_include_pad=layer.count_include_pad,
-            divisor=layer.divisor_override,
-        )
-    if kind in (nn.Dropout, nn.Dropout1d, nn.Dropout2d):
-        return ops.dropout(build, x, layer.p, layer.training)
-    if kind is nn.Identity:
-        return x
-    raise ops.unsupported(build, kind.__name__)
-
-
 def _depends(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     found: list[Any] = []
     fx.node.map_aggregate(
-        (args, kwargs), lambda a: found.append(a) if isinstance(a, Symbol) or a is ops.BATCH else a
+        (args, kwargs), lambda a: found.append(a) if isinstance(a, Symbol) or a is BATCH else a
     )
     return bool(found)
 
@@ -257,8 +171,10 @@ def _sole_use(node: fx.Node) -> bool:
         return False
     if node.op == "placeholder":
         return True
-    shares = node.target in VIEWS
     if node.op == "call_module":
         owner: Any = node.graph.owning_module
         shares = isinstance(owner.get_submodule(node.target), VIEW_MODULES)
+    else:
+        handlers: Any = METHODS if node.op == "call_method" else FUNCTIONS
+        shares = node.target is getattr or is_view(handlers.get(node.target))
     return not shares or _sole_use(node.all_input_nodes[0])

@@ -16,67 +16,41 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from bounds.certificate import Certificate
 from bounds.condense import CondensedLP, condense
+from bounds.cost import matrix_numbers
 from bounds.dual import backward_pass
+from bounds.errors import InvalidInputError
 from bounds.fixed_slope import fixed
+from bounds.memory import numbers_that_fit
 from bounds.newton import PANEL, Direction, NewtonSystem, Panels
 from bounds.primal import push_forward
+from bounds.progress import Progress, certified
 from bounds.relaxation import Relaxation
 from bounds.simplices import Simplices
-from bounds.solution import Solution, Status, gap_closed, merge
+from bounds.solution import Solution, Status, merge
 
 #: The fraction of the way to the boundary that a step goes.
 STEP = 0.995
 #: Iterations without a smaller gap after which an LP counts as broken down.
 PATIENCE = 10
-#: A gap below this part of the sum of the magnitudes that make up the bound is rounding.
-ROUNDING = 64 * torch.finfo(torch.float64).eps
 #: Numbers in all the matrices T of the LPs that are solved together: what stays in a processor's
 #: cache, or what fills a GPU.
 BATCH = {"cpu": 2**22, "cuda": 2**27}
-#: What an LP keeps when it has ended.
-RESULTS = ("lower", "upper", "best_nu", "best_b", "best_z", "iterations", "magnitude", "status")
 
 
-@dataclass(eq=False)
-class _Iterates:
-    """The LPs still at work, B inputs × S rows, and the best that each has reached.
+@dataclass(eq=False, kw_only=True)
+class _Iterates(Progress):
+    """t, y: (B, S, 2 d + 3 n). nu: (B, S, n). best_x stands for b."""
 
-    images (B,) and rows (B, S) say which LPs of the batch these are. running marks the rows that
-    still iterate: an input keeps as many places as its fellows, so some places hold LPs that have
-    ended.
-    """
-
-    images: Tensor
-    rows: Tensor
     t: Tensor
     y: Tensor
     nu: Tensor
-    lower: Tensor
-    upper: Tensor
-    best_nu: Tensor
-    best_b: Tensor
-    best_z: Tensor
-    iterations: Tensor
-    last_progress: Tensor
-    magnitude: Tensor
-    status: Tensor
-    running: Tensor
-
-    def take(self, images: Tensor, rows: Tensor) -> _Iterates:
-        at = images.unsqueeze(1)
-        picked = {
-            field.name: getattr(self, field.name)[at, rows]
-            for field in fields(self)
-            if field.name != "images"
-        }
-        return _Iterates(images=self.images[images], **picked)
 
 
 def solve_condensed(
@@ -102,13 +76,13 @@ def solve_condensed(
         b, pre, post = simplices.point(at_work.t)
         _record(at_work, simplices, costs, b, post, iteration, tolerance)
         if iteration == iteration_limit:
-            _end(at_work, Status.ITERATION_LIMIT)
+            at_work.end(Status.ITERATION_LIMIT)
         elif time.monotonic() > deadline:
-            _end(at_work, Status.TIME_LIMIT)
-        _put_back(everything, at_work)
+            at_work.end(Status.TIME_LIMIT)
+        at_work.put_back(everything)
         if not bool(at_work.running.any()):
             break
-        kept = _running_places(at_work.running)
+        kept = at_work.running_places()
         if kept is not None:
             at_work, left = at_work.take(*kept), left.take(*kept)
             panels = [panels[image] for image in kept[0].tolist()]
@@ -143,24 +117,11 @@ def _start(lp: CondensedLP, nu: Tensor) -> _Iterates:
     costs = _costs(simplices, nu)
     slack = costs - simplices.repeat(*simplices.minima(costs))
     lift = slack.mean(-1, keepdim=True)
-    B, S, _ = lp.c_b.shape
-    status = torch.full((B, S), int(Status.NUMERICAL_ERROR), device=nu.device)
     return _Iterates(
-        images=torch.arange(B, device=nu.device),
-        rows=torch.arange(S, device=nu.device).expand(B, S),
+        **Progress.beginning(torch.zeros_like(lp.c_b), torch.zeros_like(lp.c_z), nu),
         t=simplices.repeat(torch.full_like(lp.c_b, 1 / 2), torch.full_like(lp.c_z, 1 / 3)),
         y=slack + torch.where(lift > 0, lift, 1.0),
         nu=nu,
-        lower=torch.full_like(lp.c_0, -torch.inf),
-        upper=torch.full_like(lp.c_0, torch.inf),
-        best_nu=nu.clone(),
-        best_b=torch.zeros_like(lp.c_b),
-        best_z=torch.zeros_like(lp.c_z),
-        iterations=torch.zeros_like(status),
-        last_progress=torch.zeros_like(status),
-        magnitude=torch.zeros_like(lp.c_0),
-        status=status,
-        running=torch.ones_like(status, dtype=torch.bool),
     )
 
 
@@ -179,55 +140,21 @@ def _record(
     iteration: int,
     tolerance: float,
 ) -> None:
-    """Keep the best bounds so far, and end the LPs whose gap has closed or stopped closing."""
-    running = at_work.running
+    """The bounds at ν, whose vertex costs these are, and at b with z near what `post` suggests."""
     lower, magnitude = simplices.dual_value(costs, at_work.nu)
+    b = simplices.lp.within_budget(b)
     z, upper = simplices.push_forward(b, post)
-    # A NaN compares false: it never replaces a bound.
-    higher, smaller = running & (lower > at_work.lower), running & (upper < at_work.upper)
-    before = at_work.upper - at_work.lower
-    at_work.lower = torch.where(higher, lower, at_work.lower)
-    at_work.upper = torch.where(smaller, upper, at_work.upper)
-    at_work.best_nu = torch.where(higher.unsqueeze(-1), at_work.nu, at_work.best_nu)
-    at_work.best_b = torch.where(smaller.unsqueeze(-1), b, at_work.best_b)
-    at_work.best_z = torch.where(smaller.unsqueeze(-1), z, at_work.best_z)
-    at_work.iterations = torch.where(running, iteration, at_work.iterations)
-    at_work.magnitude = torch.where(running, magnitude, at_work.magnitude)
-
-    gap = at_work.upper - at_work.lower
-    closed = gap_closed(at_work.lower, at_work.upper, tolerance, ROUNDING * magnitude)
-    at_work.last_progress = torch.where(gap < 0.9 * before, iteration, at_work.last_progress)
-    stalled = iteration - at_work.last_progress > PATIENCE
-    at_work.status = torch.where(running & closed, int(Status.OPTIMAL), at_work.status)
-    at_work.running = running & ~closed & ~stalled & torch.isfinite(magnitude)
-
-
-def _end(at_work: _Iterates, status: Status) -> None:
-    at_work.status = torch.where(at_work.running, int(status), at_work.status)
-    at_work.running = torch.zeros_like(at_work.running)
-
-
-def _put_back(everything: _Iterates, at_work: _Iterates) -> None:
-    """Write what the LPs at work have reached into the whole batch."""
-    if at_work is everything:
-        return
-    at = at_work.images.unsqueeze(1), at_work.rows
-    for name in RESULTS:
-        getattr(everything, name)[at] = getattr(at_work, name)
-
-
-def _running_places(running: Tensor) -> tuple[Tensor, Tensor] | None:
-    """The inputs with running rows and, of each, the places that the busiest of them needs.
-
-    None if that is all of them.
-    """
-    counts = running.sum(1)
-    images = counts.nonzero().squeeze(1)
-    places = int(counts.max())
-    if len(images) == len(running) and places == running.shape[1]:
-        return None
-    rows = torch.argsort(running[images], dim=1, descending=True, stable=True)[:, :places]
-    return images, rows
+    at_work.record(
+        iteration,
+        lower,
+        at_work.nu,
+        upper,
+        b,
+        z,
+        magnitude,
+        tolerance=tolerance,
+        patience=PATIENCE,
+    )
 
 
 def _length(v: Tensor, dv: Tensor, shortened: float = 1.0) -> Tensor:
@@ -236,11 +163,23 @@ def _length(v: Tensor, dv: Tensor, shortened: float = 1.0) -> Tensor:
 
 
 def interior_point(
-    relaxation: Relaxation, *, tolerance: float, iteration_limit: int, time_limit: float
+    relaxation: Relaxation,
+    *,
+    tolerance: float,
+    iteration_limit: int,
+    time_limit: float,
+    max_memory: int | None,
 ) -> Solution:
     """Solve every LP of the relaxation in float64; see `bounds.solve` for the options."""
-    limits = tolerance, iteration_limit, time.monotonic() + time_limit
+    limits = tolerance, iteration_limit, time.monotonic() + time_limit, max_memory
     relaxation = relaxation.double()
+    needed, given = matrix_numbers(relaxation), numbers_that_fit(relaxation.C, max_memory)
+    if needed > given:
+        raise InvalidInputError(
+            f"solve(method='interior_point') needs {8 * needed} bytes for the matrices of one LP "
+            f"with {max(relaxation.unstable)} unstable neurons but has {8 * given}: give more with "
+            "max_memory=..., or use method='pdhg'."
+        )
     rows = torch.arange(relaxation.C.shape[1], device=relaxation.C.device)
     with torch.no_grad():
         parts = [
@@ -270,9 +209,13 @@ def _places(relaxation: Relaxation, n: int) -> int:
 
 
 def _solve_together(
-    part: Relaxation, tolerance: float, iteration_limit: int, deadline: float
+    part: Relaxation,
+    tolerance: float,
+    iteration_limit: int,
+    deadline: float,
+    max_memory: int | None,
 ) -> Solution:
-    lp = condense(part)
+    lp = condense(part, max_memory=max_memory)
     panels = lp.panels(PANEL)
     last = len(part.network.nodes) - 1
     start = backward_pass(part.network, part.relu_bounds, last, part.C, fixed)
@@ -296,11 +239,13 @@ def _solve_together(
 
     # The bounds that count are those of the whole network, not of the condensed LP.
     suggested = lp.scatter(part, found("best_z"))
-    x = lp.point(part, found("best_b"))
-    point = push_forward(part, x, lambda k, low, high: suggested[k])
-    certificate = Certificate(lp.scatter(part, found("best_nu")), point.x, point.z)
-    lower, upper, status = certificate.lower(part), point.value, found("status")
-    closed = gap_closed(lower, upper, tolerance, 4 * ROUNDING * found("magnitude"))
-    failed = (status == Status.OPTIMAL) & ~closed | ~torch.isfinite(lower)
-    status = torch.where(failed, int(Status.NUMERICAL_ERROR), status)
-    return Solution(lower, upper, status, found("iterations"), certificate, "interior_point")
+    point = push_forward(part, lp.point(part, found("best_x")), lambda k, low, high: suggested[k])
+    return certified(
+        part,
+        Certificate(lp.scatter(part, found("best_nu")), point.x, point.z),
+        found("status"),
+        found("iterations"),
+        magnitude=found("magnitude"),
+        tolerance=tolerance,
+        method="interior_point",
+    )

@@ -8,9 +8,9 @@ that no point of the input set leaves its own bounds.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor
 from bounds.dual import DualPoint, backward_pass
 from bounds.fixed_slope import RULES
 from bounds.input_sets import Box, InputSet
+from bounds.memory import pass_numbers, rows_at_once
 from bounds.network import AffineNode, InputNode, Network, ReluNode, SumNode
 from bounds.triangle import ReluBounds
 
@@ -28,8 +29,6 @@ Slope = Literal["fixed", "adaptive"]
 #: Rounding margin in units of the dtype's epsilon times the sum of the magnitudes that a
 #: pre-activation is made of.
 MARGIN = 64
-#: Numbers held at a time by the rows of one backward pass.
-CHUNK = 2**24
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,9 +47,33 @@ class _Range:
 
 
 def relu_bounds(
-    network: Network, input_set: InputSet, *, method: Intermediate, slope: Slope
+    network: Network,
+    input_set: InputSet,
+    *,
+    method: Intermediate,
+    slope: Slope,
+    max_memory: int | None = None,
 ) -> tuple[ReluBounds, ...]:
-    """The bounds of each ReLU's input, in the order of `network.relus`."""
+    """The bounds of each ReLU's input, in the order of `network.relus`; see `bounds.relax`."""
+    at_once = rows_at_once(input_set.lower, pass_numbers(network), max_memory)
+    images = torch.arange(len(input_set), device=input_set.lower.device)
+    parts = []
+    for some in images.split(at_once):
+        part = input_set.convert(partial(torch.index_select, dim=0, index=some))
+        parts.append(_relu_bounds(network, part, method, slope, max_memory))
+    return tuple(
+        ReluBounds(torch.cat([k.lower for k in layer]), torch.cat([k.upper for k in layer]))
+        for layer in zip(*parts, strict=True)
+    )
+
+
+def _relu_bounds(
+    network: Network,
+    input_set: InputSet,
+    method: Intermediate,
+    slope: Slope,
+    max_memory: int | None,
+) -> tuple[ReluBounds, ...]:
     ranges: list[_Range] = []
     found: list[ReluBounds] = []
     magnitudes: list[Tensor] = []
@@ -83,7 +106,14 @@ def relu_bounds(
                 magnitudes.append(magnitude)
                 if method == "backward" and not before.exact:
                     neurons = _tighten(
-                        network, input_set, found, magnitudes, parent, neurons, slope
+                        network,
+                        input_set,
+                        found,
+                        magnitudes,
+                        parent,
+                        neurons,
+                        slope,
+                        max_memory,
                     )
                 found.append(neurons)
                 after = neurons.convert(lambda bound: bound.clamp(min=0))
@@ -118,16 +148,17 @@ def _tighten(
     start: int,
     neurons: ReluBounds,
     slope: Slope,
+    max_memory: int | None,
 ) -> ReluBounds:
     """Improve the bounds of node `start` by backward bounds, for each input's unstable neurons."""
     unstable = neurons.unstable.flatten(1)
     batch, count = len(unstable), int(unstable.sum(1).max())
     # Each input's unstable neurons first; inputs with fewer fill up with stable ones.
     chosen = torch.argsort(unstable, dim=1, descending=True, stable=True)[:, :count]
-    size = sum(math.prod(node.shape) for node in network.nodes[: start + 1])
+    at_once = rows_at_once(neurons.lower, batch * pass_numbers(network, start), max_memory)
     own = MARGIN * torch.finfo(neurons.lower.dtype).eps * magnitudes[-1].flatten(1)
     lowers, uppers = [], []
-    for part in chosen.split(max(1, CHUNK // (size * batch)), dim=1):
+    for part in chosen.split(at_once, dim=1):
         rows = torch.zeros(*part.shape, unstable.shape[1], dtype=own.dtype, device=own.device)
         rows.scatter_(2, part.unsqueeze(2), 1.0)
         rows = rows.unflatten(2, neurons.lower.shape[1:])

@@ -81,6 +81,13 @@ class Network:
 
         return from_export(path, dtype=dtype)
 
+    @staticmethod
+    def from_onnx(path: str | PathLike[str], *, dtype: torch.dtype | None = None) -> Network:
+        """Read an ONNX file from its graph alone; see `bounds.from_onnx.from_onnx`."""
+        from bounds.from_onnx import from_onnx
+
+        return from_onnx(path, dtype=dtype)
+
     @property
     def input_shape(self) -> Shape:
         return self.nodes[0].shape

@@ -19,8 +19,8 @@ from bounds.relaxation import Relaxation
 #: (batch, rows, *shape).
 Choice = Callable[[int, Tensor, Tensor], Tensor]
 
-#: A pre-activation may leave [l, u] by this much of |l| + |u| and still count as rounding.
-FEASIBILITY = 1e-12
+#: A pre-activation may leave [l, u] by this many epsilons of |l| + |u| and still count as rounding.
+FEASIBILITY = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ def push_forward(relaxation: Relaxation, x: Tensor, choose: Choice) -> PrimalPoi
         pre = flat.unflatten(0, (batch, rows))
         active, unstable = neurons.active.unsqueeze(1), neurons.unstable.unsqueeze(1)
         lower, upper = neurons.lower.unsqueeze(1), neurons.upper.unsqueeze(1)
-        slack = FEASIBILITY * (lower.abs() + upper.abs())
+        slack = FEASIBILITY * torch.finfo(pre.dtype).eps * (lower.abs() + upper.abs())
         inside = (pre >= lower - slack) & (pre <= upper + slack)
         feasible = feasible & (inside | ~unstable).flatten(2).all(2)
         low, high = pre.clamp(min=0), neurons.face(pre)

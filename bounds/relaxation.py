@@ -18,6 +18,7 @@ from bounds.ball import Ball
 from bounds.errors import InvalidInputError
 from bounds.input_sets import Box, InputSet
 from bounds.intermediate import Intermediate, Slope, relu_bounds
+from bounds.memory import require_bytes
 from bounds.network import Network
 from bounds.specification import Specification
 from bounds.triangle import ReluBounds
@@ -102,12 +103,13 @@ class Relaxation:
         )
 
     def take(self, images: Tensor, rows: Tensor) -> Relaxation:
-        """The LPs of these inputs and rows, given by their indices."""
+        """The LPs of these inputs (B',) and rows, (S',) or each input's own (B', S')."""
+        at = images.unsqueeze(1)
         return Relaxation(
             self.network,
             self.input_set.convert(lambda tensor: tensor[images]),
-            self.C[images][:, rows],
-            self.d[images][:, rows],
+            self.C[at, rows],
+            self.d[at, rows],
             tuple(neurons.convert(lambda bound: bound[images]) for neurons in self.relu_bounds),
             self.intermediate,
         )
@@ -124,6 +126,7 @@ def relax(
     *,
     intermediate: Intermediate = "backward",
     slope: Slope = "fixed",
+    max_memory: int | None = None,
 ) -> Relaxation:
     """Relax every ReLU of `network` over `ball`, or over a box, for the rows of `specification`.
 
@@ -131,6 +134,8 @@ def relax(
         intermediate: how l and u are found: "interval" (boxes) or "backward" (the dual bound of the
             layers below, for the neurons that boxes leave unstable).
         slope: the dual bound that "backward" uses, "fixed" (Wong–Kolter) or "adaptive" (CROWN).
+        max_memory: bytes that the passes may take, besides the result; they are cut into parts that
+            fit. Default: a quarter of the device's free memory.
 
     Returns:
         A frozen `Relaxation`, differentiable with respect to the parameters, the centre and the
@@ -144,6 +149,7 @@ def relax(
             raise InvalidInputError(
                 f"relax({name}={value!r}): expected one of {', '.join(map(repr, allowed))}."
             )
+    require_bytes("relax", max_memory)
     input_set = ball.resolve(network.input_shape)
     like = input_set.lower
     for parameter in network.parameters[:1]:
@@ -155,5 +161,7 @@ def relax(
                 "dtype=...)."
             )
     C, d = specification.resolve(len(input_set), network.output_shape, like)
-    bounds = relu_bounds(network, input_set, method=intermediate, slope=slope)
+    bounds = relu_bounds(
+        network, input_set, method=intermediate, slope=slope, max_memory=max_memory
+    )
     return Relaxation(network, input_set, C, d, bounds, intermediate)

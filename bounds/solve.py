@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, get_args
 
 import torch
 
 from bounds.certificate import Certificate
+from bounds.cost import cheaper_exact_method
 from bounds.dual import backward_pass
 from bounds.errors import InvalidInputError
 from bounds.fixed_slope import RULES
 from bounds.interior_point import interior_point
+from bounds.memory import parts_that_fit, pass_numbers, require_bytes
+from bounds.pdhg import pdhg
 from bounds.primal import push_forward
 from bounds.relaxation import Relaxation
-from bounds.solution import Solution, Status
+from bounds.solution import Solution, Status, merge
 
-Method = Literal["fixed_slope", "adaptive_slope", "interior_point", "exact"]
+Method = Literal["fixed_slope", "adaptive_slope", "interior_point", "pdhg", "exact"]
+
+#: The iterative methods, with the tolerance and the iteration limit of each unless it is told.
+ITERATIVE: dict[str, tuple[Callable[..., Solution], float, int]] = {
+    "interior_point": (interior_point, 1e-9, 100),
+    "pdhg": (pdhg, 1e-6, 100_000),
+}
 
 
 def solve(
@@ -25,26 +35,31 @@ def solve(
     tolerance: float | None = None,
     iteration_limit: int | None = None,
     time_limit: float | None = None,
+    max_memory: int | None = None,
 ) -> Solution:
     """Bound the optimum of every LP of `relaxation` from both sides.
 
     Args:
         method: "fixed_slope" (Wong & Kolter 2018) and "adaptive_slope" (CROWN) take one backward
-            pass, in the dtype of the relaxation and differentiable; "interior_point" solves the LPs
-            in float64; "exact" picks the method that reaches the optimum, which is the interior
-            point.
-        tolerance: of the exact methods, the gap relative to the larger of |lower| and |upper|;
-            default 1e-9.
-        iteration_limit: of the exact methods, per LP; default 100.
-        time_limit: of the exact methods, in seconds; default none. LPs cut short still carry valid
-            bounds.
+            pass, in the dtype of the relaxation and differentiable; "interior_point" and "pdhg"
+            solve the LPs in float64, the one by Newton steps on matrices, the other matrix-free;
+            "exact" takes the one of the two that `bounds.cost` expects to be cheaper, and the
+            solution's `method` says which.
+        tolerance: of the iterative methods, the gap relative to the larger of |lower| and |upper|;
+            default 1e-9 for the interior point and 1e-6 for pdhg.
+        iteration_limit: of the iterative methods, per LP; default 100 and 100,000.
+        time_limit: of the iterative methods, in seconds; default none. LPs cut short still carry
+            valid bounds.
+        max_memory: bytes that the work may take, besides the relaxation and the solution; LPs are
+            solved in parts that fit. Default: a quarter of the device's free memory.
 
     Returns:
         A `Solution` whose tensors have shape (batch, rows).
 
     Raises:
-        InvalidInputError: an unknown method, an option that the method does not have, or one out of
-            range.
+        InvalidInputError: an unknown method, an option that the method does not have, one out of
+            range, or a method that cannot solve these LPs: the interior point on ℓ2 balls, or where
+            one LP's matrices exceed `max_memory`.
     """
     if not isinstance(relaxation, Relaxation):
         raise InvalidInputError(
@@ -55,6 +70,7 @@ def solve(
         raise InvalidInputError(
             f"solve(method={method!r}): expected one of {', '.join(map(repr, get_args(Method)))}."
         )
+    require_bytes("solve", max_memory)
     if method in ("fixed_slope", "adaptive_slope"):
         options = {
             "tolerance": tolerance,
@@ -67,7 +83,7 @@ def solve(
                     f"solve(method={method!r}, {name}={value!r}): a one-pass method has no {name}; "
                     "leave it out."
                 )
-        return _one_pass(relaxation, method)
+        return _in_parts(relaxation, method, max_memory)
     if tolerance is not None and not 0 < tolerance < 1:
         raise InvalidInputError(f"solve(tolerance={tolerance!r}): expected a number in (0, 1).")
     if iteration_limit is not None and iteration_limit < 1:
@@ -76,12 +92,21 @@ def solve(
         raise InvalidInputError(
             f"solve(time_limit={time_limit!r}): expected a positive time in seconds."
         )
-    return interior_point(
+    chosen = cheaper_exact_method(relaxation, max_memory) if method == "exact" else method
+    iterative, usual_tolerance, usual_limit = ITERATIVE[chosen]
+    return iterative(
         relaxation,
-        tolerance=1e-9 if tolerance is None else tolerance,
-        iteration_limit=100 if iteration_limit is None else iteration_limit,
+        tolerance=usual_tolerance if tolerance is None else tolerance,
+        iteration_limit=usual_limit if iteration_limit is None else iteration_limit,
         time_limit=float("inf") if time_limit is None else time_limit,
+        max_memory=max_memory,
     )
+
+
+def _in_parts(relaxation: Relaxation, method: str, max_memory: int | None) -> Solution:
+    numbers = pass_numbers(relaxation.network)
+    parts = parts_that_fit(relaxation.C, numbers, max_memory)
+    return merge([(part, _one_pass(relaxation.take(*part), method)) for part in parts])
 
 
 def _one_pass(relaxation: Relaxation, method: str) -> Solution:

@@ -56,5 +56,38 @@ class ReluBounds:
         rows, *shape)."""
         return self.slope.unsqueeze(1) * (pre_activation - self.lower.unsqueeze(1))
 
+    def project(
+        self, pre: Tensor, post: Tensor, steps: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """The nearest point (ẑ, z) of each triangle, for (batch, rows, *shape).
+
+        steps: τ and τ' of the metric (Δẑ)² / τ + (Δz)² / τ' that distances are measured in. Every
+        neuron counts as unstable here.
+        """
+        lower, upper = self.lower.unsqueeze(1), self.upper.unsqueeze(1)
+        width = upper - lower
+        weight, weight_z = 1 / steps[0], 1 / steps[1]
+
+        def distance(to_pre: Tensor, to_post: Tensor) -> Tensor:
+            return weight * (pre - to_pre) ** 2 + weight_z * (post - to_post) ** 2
+
+        # The nearest point of each side: z = 0, z = ẑ, and the upper face.
+        on_zero = torch.maximum(pre, lower).clamp(max=0)
+        mean = (weight * pre + weight_z * post) / (weight + weight_z)
+        on_diagonal = torch.minimum(mean.clamp(min=0), upper)
+        along = weight * (pre - lower) * width + weight_z * post * upper
+        share = (along / (weight * width**2 + weight_z * upper**2)).clamp(0, 1)
+        on_face, on_face_z = lower + share * width, share * upper
+
+        far, far_d = distance(on_zero, torch.zeros_like(post)), distance(on_diagonal, on_diagonal)
+        diagonal = far_d < far
+        nearest = torch.where(diagonal, on_diagonal, on_zero)
+        nearest_z = torch.where(diagonal, on_diagonal, 0.0)
+        face = distance(on_face, on_face_z) < torch.minimum(far, far_d)
+        nearest = torch.where(face, on_face, nearest)
+        nearest_z = torch.where(face, on_face_z, nearest_z)
+        inside = (post >= 0) & (post >= pre) & (width * post <= upper * (pre - lower))
+        return torch.where(inside, pre, nearest), torch.where(inside, post, nearest_z)
+
     def convert(self, convert: Convert) -> ReluBounds:
         return ReluBounds(convert(self.lower), convert(self.upper))

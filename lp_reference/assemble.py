@@ -13,6 +13,7 @@ import scipy.sparse as sp
 
 from bounds import InvalidInputError, Network, Relaxation, ReluBounds, UnsupportedLayerError
 from bounds.network import AffineNode, InputNode, ReluNode, SumNode
+from lp_reference.ball import norm_ball
 from lp_reference.matrices import affine_matrix, float64
 from lp_reference.sparse_lp import SparseLP, Triangles, power_of_two, require_index
 
@@ -21,7 +22,7 @@ def assemble(relaxation: Relaxation, index: int = 0) -> SparseLP:
     """The LPs of input `index` of the batch.
 
     Raises:
-        InvalidInputError: not a Relaxation, no such input, or an empty box.
+        InvalidInputError: not a Relaxation, no such input, or an input set that is not known here.
         UnsupportedLayerError: an operation or a node whose rows are not known here.
     """
     if not isinstance(relaxation, Relaxation):
@@ -68,6 +69,7 @@ def assemble(relaxation: Relaxation, index: int = 0) -> SparseLP:
         triangles=triangles,
         lower=lower,
         upper=upper,
+        ball=norm_ball(relaxation.input_set, index),
         C=C.reshape(len(C), starts[-1] - starts[-2]),
         d=float64(relaxation.d[index]),
         scale=np.repeat(

@@ -13,7 +13,9 @@ import scipy.sparse as sp
 from torch import Tensor
 
 from bounds import UnsupportedLayerError
-from bounds.affine import Affine, Convolution, Linear, Reshape, Scale
+from bounds.affine import Affine, Linear, Reshape, Scale, Shape, Transposed
+from bounds.convolution import Convolution
+from bounds.indexing import Select
 
 
 def float64(tensor: Tensor) -> np.ndarray:
@@ -41,10 +43,21 @@ def affine_matrix(operation: Affine) -> tuple[sp.csr_array, np.ndarray]:
         case Reshape():
             size = math.prod(operation.input_shape)
             return sp.eye_array(size, format="csr"), np.zeros(size)
+        case Select():
+            return _select(operation)
+        case Transposed():
+            matrix, _ = affine_matrix(operation.operation)
+            return sp.csr_array(matrix.T), _spread(operation.bias, operation.output_shape)
     raise UnsupportedLayerError(
         f"lp_reference got the operation {type(operation).__name__}, expected Linear, Convolution, "
-        "Scale or Reshape: add its matrix to lp_reference/matrices.py."
+        "Scale, Reshape, Select or Transposed: add its matrix to lp_reference/matrices.py."
     )
+
+
+def _spread(bias: Tensor | None, shape: Shape) -> np.ndarray:
+    """The bias of every output, flat."""
+    numbers = 0.0 if bias is None else float64(bias)
+    return np.broadcast_to(numbers, shape).ravel().astype(float)
 
 
 def _linear(operation: Linear) -> tuple[sp.csr_array, np.ndarray]:
@@ -58,10 +71,17 @@ def _linear(operation: Linear) -> tuple[sp.csr_array, np.ndarray]:
 def _scale(operation: Scale) -> tuple[sp.csr_array, np.ndarray]:
     shape = operation.input_shape
     factors = np.broadcast_to(float64(operation.scale), shape).ravel()
-    shift = 0.0 if operation.shift is None else float64(operation.shift)
-    return sp.diags_array(factors, format="csr"), np.broadcast_to(shift, shape).ravel().astype(
-        float
+    return sp.diags_array(factors, format="csr"), _spread(operation.shift, shape)
+
+
+def _select(operation: Select) -> tuple[sp.csr_array, np.ndarray]:
+    """Output i reads input index[i], which is one entry a row."""
+    columns = operation.index.cpu().numpy().ravel()
+    outputs, inputs = len(columns), math.prod(operation.input_shape)
+    matrix = sp.csr_array(
+        (np.ones(outputs), (np.arange(outputs), columns)), shape=(outputs, inputs)
     )
+    return matrix, np.zeros(outputs)
 
 
 def _convolution(operation: Convolution) -> tuple[sp.csr_array, np.ndarray]:

@@ -11,8 +11,8 @@ import numpy as np
 import scipy.sparse as sp
 
 from lp_reference.residuals import KKTPoint, Residuals, dual_value, primal_value, residuals
-from lp_reference.solvers import options
-from lp_reference.sparse_lp import SparseLP
+from lp_reference.solvers import CAREFUL, options
+from lp_reference.sparse_lp import SparseLP, power_of_two
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,11 +59,23 @@ class Program:
 
     def constraints(self) -> list[cp.Constraint]:
         """All rows but the box."""
-        return [self.equality, self.inequality]
+        return [self.equality, self.inequality, *self._ball()]
+
+    def _ball(self) -> list[cp.Constraint]:
+        """The ball's row in units of its radius; none for a point, which the box holds as it is."""
+        ball = self.lp.ball
+        if ball is None or ball.radius == 0:
+            return []
+        unit = power_of_two(np.array([ball.radius]))
+        inputs = len(self.lp.lower)
+        away = cp.multiply(self.lp.scale[:inputs] / unit, self.variables[:inputs])
+        return [cp.norm(away - ball.centre / unit, ball.order) <= ball.radius / float(unit[0])]
 
     def minimise(self, row: int, *, solver: str, seconds: float) -> Outcome:
-        """Solve for objective `row`, in at most that many seconds of the solver."""
+        """Solve for objective `row`; each run of the solver takes that many seconds at most."""
         status = self.run(row, solver, options(solver, seconds))
+        if status == cp.OPTIMAL_INACCURATE and solver in CAREFUL:
+            status = self.run(row, solver, options(solver, seconds) | CAREFUL[solver])
         return self.outcome(row) if status == cp.OPTIMAL else Outcome(status)
 
     def run(self, row: int, solver: str, settings: dict[str, Any]) -> str:

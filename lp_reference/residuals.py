@@ -4,7 +4,7 @@ Nothing here trusts a solver: the pair may come from anywhere. With the Lagrangi
 
     C v + d + λᵀ (equality v − equality_rhs) + μᵀ (inequality v − inequality_rhs),   μ >= 0,
 
-the variables of the box contribute the minimum of (reduced cost) · v over it and all others must
+the input contributes the minimum of (reduced cost) · v over its set and all other variables must
 have reduced cost 0, where the reduced costs are C + equalityᵀ λ + inequalityᵀ μ.
 """
 
@@ -31,15 +31,17 @@ class KKTPoint:
 class Violations:
     """The largest violation of each condition, 0 where it holds; every field but `gap` is >= 0.
 
-    equality, inequality, box: of the primal rows. sign: of μ >= 0. stationarity: the largest
-    reduced cost of a variable outside the box. complementarity: the largest product of a
-    multiplier and the slack of its row or of its side of the box. gap: the primal objective less
-    the dual one.
+    equality, inequality, box, ball: of the primal rows. sign: of μ >= 0. stationarity: the largest
+    reduced cost of a variable that is no input. complementarity: the largest product of a
+    multiplier and the slack of its row or of its side of the box; where the input has a ball, also
+    (reduced cost) · v less its minimum over the set, in place of the sides of the box. gap: the
+    primal objective less the dual one.
     """
 
     equality: float
     inequality: float
     box: float
+    ball: float
     sign: float
     stationarity: float
     complementarity: float
@@ -72,7 +74,7 @@ def dual_value(lp: SparseLP, row: int, point: KKTPoint) -> float:
     mu = np.maximum(point.inequality, 0)
     reduced = _reduced_costs(lp, row, point)[: len(lp.lower)]
     constant = lp.d[row] - point.equality @ lp.equality_rhs - mu @ lp.inequality_rhs
-    return float(constant + np.minimum(reduced * lp.lower, reduced * lp.upper).sum())
+    return float(constant) + _input_minimum(lp, reduced)
 
 
 def residuals(lp: SparseLP, row: int, point: KKTPoint) -> Residuals:
@@ -95,8 +97,12 @@ def residuals(lp: SparseLP, row: int, point: KKTPoint) -> Residuals:
     x, mu = point.primal[:inputs], np.maximum(point.inequality, 0)
     reduced = _reduced_costs(lp, row, point)
     slack = lp.inequality_rhs - lp.inequality @ point.primal
-    at_lower, at_upper = np.maximum(reduced[:inputs], 0), np.maximum(-reduced[:inputs], 0)
-    products = [mu * slack, at_lower * (x - lp.lower), at_upper * (lp.upper - x)]
+    at_input = reduced[:inputs]
+    if lp.ball is None:
+        at_lower, at_upper = np.maximum(at_input, 0), np.maximum(-at_input, 0)
+        products = [mu * slack, at_lower * (x - lp.lower), at_upper * (lp.upper - x)]
+    else:
+        products = [mu * slack, np.array([at_input @ x - _input_minimum(lp, at_input)])]
     gap = primal_value(lp, row, point.primal) - dual_value(lp, row, point)
 
     def violations(relative: bool) -> Violations:
@@ -104,10 +110,12 @@ def residuals(lp: SparseLP, row: int, point: KKTPoint) -> Residuals:
         equality, inequality = lp.row_scale if relative else (1.0, 1.0)
         objective = lp.objective_scale(row) if relative else 1.0
         outside = np.maximum(np.maximum(lp.lower - x, x - lp.upper), 0)
+        beyond = 0.0 if lp.ball is None else max(lp.ball.excess(x), 0.0)
         return Violations(
             equality=_largest((lp.equality @ point.primal - lp.equality_rhs) / equality),
             inequality=_largest(np.maximum(-slack, 0) / inequality),
             box=_largest(outside / variables[:inputs]),
+            ball=_largest(beyond / variables[:inputs]),
             sign=_largest(np.maximum(-point.inequality, 0) * inequality / objective),
             stationarity=_largest(reduced[inputs:] * variables[inputs:] / objective),
             complementarity=_largest(np.concatenate(products) / objective),
@@ -120,6 +128,12 @@ def residuals(lp: SparseLP, row: int, point: KKTPoint) -> Residuals:
 def _reduced_costs(lp: SparseLP, row: int, point: KKTPoint) -> np.ndarray:
     mu = np.maximum(point.inequality, 0)
     return lp.objective(row) + lp.equality.T @ point.equality + lp.inequality.T @ mu
+
+
+def _input_minimum(lp: SparseLP, costs: np.ndarray) -> float:
+    if lp.ball is not None:
+        return lp.ball.minimum(costs, lp.lower, lp.upper)
+    return float(np.minimum(costs * lp.lower, costs * lp.upper).sum())
 
 
 def _largest(values: np.ndarray) -> float:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bounds import InvalidInputError, Relaxation
+from bounds.norm_balls import L2Ball
 from lp_reference.assemble import assemble
 from lp_reference.milp import IntegerProgram
 from lp_reference.program import Outcome, Program
@@ -41,7 +42,7 @@ class ReferenceSolution:
 def solve(
     relaxation: Relaxation,
     *,
-    solver: str = "HIGHS",
+    solver: str | None = None,
     milp: bool = False,
     time_limit: float | None = None,
 ) -> ReferenceSolution:
@@ -49,14 +50,16 @@ def solve(
 
     Args:
         solver: "HIGHS", "CLARABEL" or another that `cvxpy.installed_solvers()` lists, run with
-            tight tolerances. It sees the LP uncondensed, in float64, scaled by
-            powers of two.
-        milp: each ReLU exactly, by a binary variable; only for "HIGHS" and small networks.
+            tight tolerances. It sees the LP uncondensed, in float64, scaled by powers of two. On
+            ℓ2 balls, which make the LP a second-order cone program, one that takes cones. Default:
+            "HIGHS", on ℓ2 balls "CLARABEL".
+        milp: each ReLU exactly, by a binary variable; only for "HIGHS", small networks and sets
+            other than ℓ2 balls.
         time_limit: seconds for all LPs together, without cvxpy's own time; default none.
 
     Raises:
         InvalidInputError: not a Relaxation, a solver that is not installed or not able, a limit
-            that is not positive, too many unstable neurons for `milp`.
+            that is not positive, `milp` with an ℓ2 ball or too many unstable neurons.
         UnsupportedLayerError: an operation or a node whose rows are not known here.
     """
     if not isinstance(relaxation, Relaxation):
@@ -68,7 +71,15 @@ def solve(
         raise InvalidInputError(
             f"lp_reference.solve(time_limit={time_limit!r}): expected a positive time in seconds."
         )
-    require_solver(solver, timed=time_limit is not None)
+    cone = isinstance(relaxation.input_set, L2Ball)
+    if milp and cone:
+        raise InvalidInputError(
+            "lp_reference.solve(milp=True) got ℓ2 balls, with which HiGHS has no integer programs: "
+            "use a ball of norm 1 or float('inf'), or the relaxation with milp=False."
+        )
+    if solver is None:
+        solver = "CLARABEL" if cone else "HIGHS"
+    require_solver(solver, cone=cone, timed=time_limit is not None)
     if milp and solver != "HIGHS":
         raise InvalidInputError(
             f"lp_reference.solve(milp=True, solver={solver!r}): integer programs are solved by "

@@ -28,8 +28,20 @@ TIGHT: dict[str, dict[str, Any]] = {
     "SCS": {"eps_abs": 1e-9, "eps_rel": 1e-9, "max_iters": 100_000},
     "OSQP": {"eps_abs": 1e-9, "eps_rel": 1e-9},
 }
+#: Added for a second run where the first ends inaccurate: CLARABEL stalls on some cone programs, by
+#: steps that go too near to the boundary.
+CAREFUL: dict[str, dict[str, Any]] = {
+    "CLARABEL": {
+        "max_step_fraction": 0.8,
+        "tol_gap_abs": 1e-9,
+        "tol_gap_rel": 1e-9,
+        "tol_feas": 1e-9,
+    },
+}
 #: Added for integer programs, which only HiGHS is asked to solve: no gap is accepted.
 INTEGER = {"mip_rel_gap": 0.0, "mip_abs_gap": 0.0, "mip_feasibility_tolerance": 1e-9}
+#: The solvers that take an ℓ2 ball: a second-order cone.
+CONE = ("CLARABEL", "GUROBI", "SCS")
 #: What each solver calls its limit on seconds.
 TIME_LIMIT = {
     "HIGHS": "time_limit",
@@ -40,13 +52,19 @@ TIME_LIMIT = {
 }
 
 
-def require_solver(solver: str, *, timed: bool) -> None:
-    """Refuse a solver that is not installed, or a time limit for one whose option is not known."""
+def require_solver(solver: str, *, cone: bool, timed: bool) -> None:
+    """Refuse a solver that is not installed or takes no cones where there are any, and a time limit
+    for one whose option is not known."""
     installed = cp.installed_solvers()
     if solver not in installed:
         raise InvalidInputError(
             f"lp_reference.solve(solver={solver!r}): cvxpy has no solver of that name installed, "
             f"expected one of {', '.join(map(repr, sorted(installed)))}."
+        )
+    if cone and solver not in CONE:
+        raise InvalidInputError(
+            f"lp_reference.solve(solver={solver!r}) got ℓ2 balls, which that solver does not take: "
+            f"leave it out or use one of {', '.join(map(repr, CONE))}."
         )
     if timed and solver not in TIME_LIMIT:
         raise InvalidInputError(

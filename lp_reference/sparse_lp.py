@@ -4,6 +4,8 @@
     subject to  equality v = equality_rhs           affine operations, sums, stable ReLUs
                 inequality v <= inequality_rhs      the three faces of each unstable ReLU
                 lower <= v[input] <= upper          the box; every other variable is free
+                ‖v[input] − centre‖ <= radius       the ball, where the input set has one: in the
+                                                    ℓ2 norm this is a cone program
 
 Every row and every variable has a name that says which neuron it is about.
 """
@@ -16,6 +18,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from bounds import InvalidInputError
+from lp_reference.ball import NormBall
 
 FACES = ("z >= 0 of", "z >= ẑ of", "upper face of")
 
@@ -44,7 +47,7 @@ class SparseLP:
     inequality: (3 U, n), inequality_rhs: (3 U,). First −z <= 0 for each of the U unstable neurons
         in the order of `triangles`, then every ẑ − z <= 0, then every z − s ẑ <= −s l, where
         s = u / (u − l).
-    lower, upper: (inputs,), the box.
+    lower, upper: (inputs,), the box. ball: None where the input set is a box.
     C: (rows, outputs), d: (rows,).
     scale: (n,), for each variable a power of two near the largest magnitude in its node. Solvers
         get v / scale, so that their absolute tolerances mean the same in every layer; as a power
@@ -62,6 +65,7 @@ class SparseLP:
     triangles: Triangles
     lower: np.ndarray
     upper: np.ndarray
+    ball: NormBall | None
     C: np.ndarray
     d: np.ndarray
     scale: np.ndarray

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 # Before torch is imported: threads that spin while they wait slow a busy machine down tenfold.
@@ -10,6 +11,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from bounds import cli
+
+Run = Callable[..., tuple[int, str, str]]
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 ON_CI = bool(os.environ.get("CI"))
@@ -37,3 +42,19 @@ def shared_data() -> Path:
             pytest.fail(f"{folder} is not a folder, and these tests have to run here")
         pytest.skip(f"no real models: {folder} is missing; set BOUNDS_DATA to where they are")
     return folder
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run the command line; its exit status, standard output and standard error."""
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def main(*arguments: object) -> tuple[int, str, str]:
+        try:
+            status = cli.main([str(argument) for argument in arguments])
+        except SystemExit as stop:  # argparse's own refusals
+            status = int(stop.code or 0)
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return main

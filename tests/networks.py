@@ -6,186 +6,43 @@ paste the `Architecture(...)` and call its `build()`.
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import nn
 
-from bounds.affine import convolution_output_shape
+from bounds.convolution import convolution_output_shape
 from bounds.network import Network
-
-Shape = tuple[int, ...]
+from tests.layers import (
+    BENT,
+    FUNCTIONS,
+    Apply,
+    BatchNorm,
+    Clip,
+    Concat,
+    Conv,
+    ConvTranspose,
+    Dense,
+    Dice,
+    Flatten,
+    Layer,
+    Leaky,
+    MaxPool,
+    Pool,
+    Relu,
+    Residual,
+    ScaleShift,
+    Shape,
+    output_shape,
+    stack,
+)
 
 #: Neurons of a hidden layer at most, and coordinates of an input.
 NEURONS, INPUTS = 16, 12
-
-
-class Dice:
-    """Random tensors from one seed."""
-
-    def __init__(self, seed: int) -> None:
-        self.generator = torch.Generator().manual_seed(seed)
-
-    def normal(self, *shape: int) -> Tensor:
-        return torch.randn(shape, generator=self.generator, dtype=torch.float64)
-
-    def uniform(self, *shape: int) -> Tensor:
-        return torch.rand(shape, generator=self.generator, dtype=torch.float64)
-
-    def below(self, limit: int, *shape: int) -> Tensor:
-        return torch.randint(limit, shape, generator=self.generator)
-
-
-# -- layers
-
-
-@dataclass(frozen=True)
-class Dense:
-    width: int
-
-    def build(self, shape: Shape, dice: Dice) -> nn.Module:
-        return varied(nn.Linear(shape[-1], self.width), dice)
-
-
-@dataclass(frozen=True)
-class Conv:
-    """Over one or two axes: as many as `kernel` has entries."""
-
-    channels: int
-    kernel: Shape
-    stride: Shape
-    padding: Shape
-    dilation: Shape
-    groups: int
-
-    def build(self, shape: Shape, dice: Dice) -> nn.Module:
-        kind: Any = nn.Conv1d if len(self.kernel) == 1 else nn.Conv2d
-        layer = kind(
-            shape[0],
-            self.channels,
-            self.kernel,
-            stride=self.stride,
-            padding=self.padding,
-            dilation=self.dilation,
-            groups=self.groups,
-        )
-        return varied(layer, dice)
-
-
-@dataclass(frozen=True)
-class Relu:
-    def build(self, shape: Shape, dice: Dice) -> nn.Module:
-        return nn.ReLU()
-
-
-@dataclass(frozen=True)
-class Flatten:
-    def build(self, shape: Shape, dice: Dice) -> nn.Module:
-        return nn.Flatten()
-
-
-@dataclass(frozen=True)
-class BatchNorm:
-    def build(self, shape: Shape, dice: Dice) -> nn.Module:
-        layer = (nn.BatchNorm2d if len(shape) == 3 else nn.BatchNorm1d)(shape[0])
-        assert layer.running_mean is not None
-        assert layer.running_var is not None
-        with torch.no_grad():
-            layer.running_mean.copy_(dice.normal(shape[0]) / 2)
-            layer.running_var.copy_(dice.uniform(shape[0]) * 2 + 0.1)
-            layer.weight.copy_(dice.normal(shape[0]))
-            layer.bias.copy_(dice.normal(shape[0]) / 2)
-        return layer
-
-
-@dataclass(frozen=True)
-class Pool:
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    padding: tuple[int, int]
-
-    def build(self, shape: Shape, dice: Dice) -> nn.Module:
-        return nn.AvgPool2d(self.kernel, self.stride, self.padding)
-
-
-@dataclass(frozen=True)
-class ScaleShift:
-    """x · scale + shift with constants, a number each or one a channel."""
-
-    per_channel: bool
-
-    def build(self, shape: Shape, dice: Dice) -> nn.Module:
-        size = (shape[0], *[1] * (len(shape) - 1)) if self.per_channel else ()
-        return _ScaleShift(dice.normal(*size), dice.normal(*size) / 2)
-
-
-class _ScaleShift(nn.Module):
-    scale: Tensor
-    shift: Tensor
-
-    def __init__(self, scale: Tensor, shift: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("scale", scale)
-        self.register_buffer("shift", shift)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.scale * x + self.shift
-
-
-@dataclass(frozen=True)
-class Residual:
-    """x + body(x), or skip(x) + body(x), where an empty part is the identity: x + x among them."""
-
-    body: tuple[Layer, ...]
-    skip: tuple[Layer, ...] = ()
-
-    def build(self, shape: Shape, dice: Dice) -> nn.Module:
-        return _Residual(stack(self.body, shape, dice), stack(self.skip, shape, dice))
-
-
-class _Residual(nn.Module):
-    def __init__(self, body: nn.Module, skip: nn.Module) -> None:
-        super().__init__()
-        self.body, self.skip = body, skip
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.skip(x) + self.body(x)
-
-
-Layer = Dense | Conv | Relu | Flatten | BatchNorm | Pool | ScaleShift | Residual
-
-
-def varied(layer: nn.Linear | nn.Conv1d | nn.Conv2d, dice: Dice) -> nn.Module:
-    """Neurons of every kind: unstable, active, dead, and l = u at 0 or elsewhere."""
-    weight = dice.normal(*layer.weight.shape) * math.sqrt(2 / layer.weight[0].numel())
-    bias = dice.normal(len(weight)) / 4
-    kind = dice.below(12, len(weight))
-    bias[kind == 5] += 3  # active
-    bias[kind == 6] -= 3  # dead
-    weight[(kind == 7) | (kind == 8)] = 0.0  # l = u
-    bias[(kind == 8) | (kind == 9)] = 0.0  # and there, l = u = 0
-    with torch.no_grad():
-        layer.weight.copy_(weight)
-        assert layer.bias is not None
-        layer.bias.copy_(bias)
-    return layer
-
-
-def stack(layers: tuple[Layer, ...], shape: Shape, dice: Dice) -> nn.Sequential:
-    """The layers one after the other, for a sample of this shape."""
-    modules: list[nn.Module] = []
-    for layer in layers:
-        modules.append(layer.build(shape, dice).double().eval())
-        shape = output_shape(modules[-1], shape)
-    return nn.Sequential(*modules)
-
-
-def output_shape(module: nn.Module, shape: Shape) -> Shape:
-    with torch.no_grad():
-        return tuple(module(torch.zeros(1, *shape, dtype=torch.float64)).shape[1:])
 
 
 @dataclass(frozen=True)
@@ -257,6 +114,63 @@ def pools(draw: st.DrawFn, shape: Shape) -> Pool:
     return Pool((kernel[0], kernel[1]), (stride[0], stride[1]), (padding[0], padding[1]))
 
 
+@st.composite
+def max_pools(draw: st.DrawFn, shape: Shape) -> MaxPool:
+    axes = []
+    for size in shape[1:]:
+        kernel = draw(st.integers(1, 3))
+        padding = draw(st.integers(0, kernel // 2))
+        room = size + 2 * padding
+        # Not with one number, which windows could step over.
+        dilation = draw(st.integers(1, 2 if size > 1 and 2 * (kernel - 1) < room else 1))
+        if dilation * (kernel - 1) >= room:
+            kernel, padding = 1, 0
+        axes.append((kernel, draw(st.integers(1, 3)), padding, dilation))
+    return MaxPool(*zip(*axes, strict=True), ceil_mode=draw(st.booleans()))
+
+
+@st.composite
+def transposed_convolutions(draw: st.DrawFn, shape: Shape) -> ConvTranspose:
+    """With at most NEURONS outputs a channel, or as many as there are inputs."""
+    axes, places = [], math.prod(shape[1:])
+    for size in shape[1:]:
+        room = max(1, NEURONS // places) * size
+        options = []
+        for kernel, stride, padding, extra, dilation in itertools.product(
+            (1, 2, 3), (1, 2, 3), (0, 1), (0, 1), (1, 2)
+        ):
+            out = (size - 1) * stride - 2 * padding + dilation * (kernel - 1) + extra + 1
+            if extra < max(stride, dilation) and 1 <= out <= room:
+                options.append((kernel, stride, padding, extra, dilation))
+        axes.append(draw(st.sampled_from(options)))
+        places = places // size * room
+    groups = draw(st.sampled_from(divisors(shape[0])))
+    return ConvTranspose(groups, *zip(*axes, strict=True), groups=groups)
+
+
+def bends(shape: Shape) -> st.SearchStrategy[Layer]:
+    """Piecewise linear layers that are made of several nodes."""
+    kinds: list[st.SearchStrategy[Any]] = [
+        st.sampled_from([0.1, None, -0.5, 1.5]).map(Leaky),
+        st.sampled_from([Clip(0.0, 0.5), Clip(-0.5, 0.25), Clip(0.1, 6.0)]),
+        st.sampled_from(BENT).map(Apply),
+    ]
+    if len(shape) > 1:
+        kinds.append(max_pools(shape))
+    return st.one_of(kinds)
+
+
+def moves(shape: Shape) -> st.SearchStrategy[Layer]:
+    """Layers that move numbers, take parts and put them together."""
+    names = [name for name in FUNCTIONS if name not in BENT]
+    kinds: list[st.SearchStrategy[Any]] = [st.sampled_from(names).map(Apply)]
+    if math.prod(shape) <= NEURONS // 2:
+        kinds.append(st.just(Concat(((same_size(shape, shape[0]),), ()))))
+    if len(shape) > 1:
+        kinds.append(transposed_convolutions(shape))
+    return st.one_of(kinds)
+
+
 def same_size(shape: Shape, channels: int) -> Layer:
     """A layer that changes nothing but the number of channels or features."""
     axes = len(shape) - 1
@@ -283,7 +197,7 @@ def residuals(draw: st.DrawFn, shape: Shape) -> Residual:
 
 
 @st.composite
-def blocks(draw: st.DrawFn, shape: Shape) -> tuple[Layer, ...]:
+def blocks(draw: st.DrawFn, shape: Shape, *, plain: bool) -> tuple[Layer, ...]:
     """One affine layer or residual block, with what may stand after it, mostly a ReLU."""
     kinds: list[st.SearchStrategy[Any]] = [residuals(shape)]
     if len(shape) == 1:
@@ -292,14 +206,24 @@ def blocks(draw: st.DrawFn, shape: Shape) -> tuple[Layer, ...]:
         kinds += [convolutions(shape), convolutions(shape)]
     if len(shape) == 3 and math.prod(shape) <= NEURONS:
         kinds.append(pools(shape))
+    if len(shape) > 1 and math.prod(shape) <= NEURONS and not plain:
+        kinds.append(max_pools(shape))
     layers = [draw(st.one_of(*reversed(kinds)))]
+    moved = output_shape(stack(tuple(layers), shape, Dice(0)), shape)
+    if math.prod(moved) <= NEURONS and draw(st.sampled_from([False] * 3 + [True])):
+        layers.append(draw(moves(moved)))
+        moved = output_shape(stack(tuple(layers), shape, Dice(0)), shape)
     after = draw(st.sampled_from(["", "", "norm", "scale", "scales"]))
     if after == "norm":
         layers.append(BatchNorm())
     elif after:
         layers.append(ScaleShift(per_channel=after == "scales"))
-    if draw(st.sampled_from([True] * 8 + [False])):
+    bent = not plain and math.prod(moved) <= NEURONS
+    last = draw(st.sampled_from(["relu"] * 7 + ["bend"] * (2 * bent) + [""]))
+    if last == "relu":
         layers.append(Relu())
+    elif last:
+        layers.append(draw(bends(moved)))
     return tuple(layers)
 
 
@@ -312,15 +236,22 @@ INPUT_SHAPES = {
 
 @st.composite
 def architectures(
-    draw: st.DrawFn, *, kinds: tuple[str, ...] = ("vector", "signal", "image"), depth: int = 5
+    draw: st.DrawFn,
+    *,
+    kinds: tuple[str, ...] = ("vector", "signal", "image"),
+    depth: int = 5,
+    plain: bool = False,
 ) -> Architecture:
-    """Networks of one to `depth` affine layers or residual blocks; the last is dense."""
+    """Networks of one to `depth` affine layers or residual blocks; the last is dense.
+
+    plain: every ReLU of the network is an nn.ReLU of the module, and the other way round.
+    """
     input_shape = shape = draw(st.one_of(*[INPUT_SHAPES[kind] for kind in kinds]))
     layers: tuple[Layer, ...] = ()
     for _ in range(draw(st.sampled_from([*range(1, depth)] * 3 + [0]))):
         if len(shape) > 1 and draw(st.sampled_from([False, False, True])):
             layers, shape = (*layers, Flatten()), (math.prod(shape),)
-        block = draw(blocks(shape))
+        block = draw(blocks(shape, plain=plain))
         shape = output_shape(stack(block, shape, Dice(0)), shape)
         layers += block
     if len(shape) > 1:

@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from bounds.affine import Affine, Convolution, Linear, Reshape, Scale, per_row
+from bounds.affine import Affine, Linear, Reshape, Scale, Transposed, per_row, transposed
+from bounds.convolution import Convolution
+from bounds.indexing import Select
 from tests.networks import Conv, Dice, conv_shape, convolutions, seeds
 
 shapes = st.lists(st.integers(1, 4), min_size=1, max_size=3).map(tuple)
@@ -64,11 +66,36 @@ def reshapes(draw: st.DrawFn) -> Reshape:
     return Reshape(shape, draw(st.sampled_from([(size,), (first, size // first)])))
 
 
+@st.composite
+def selects(draw: st.DrawFn) -> Select:
+    """Permutations, parts, and choices in which inputs come several times or never."""
+    shape, index_shape, dice = draw(shapes), draw(shapes), Dice(draw(seeds))
+    kind = draw(st.sampled_from(["permutation", "part", "any"]))
+    size = math.prod(shape)
+    if kind == "any":
+        return Select(shape, index_shape, dice.below(size, *index_shape))
+    index = torch.argsort(dice.uniform(size))
+    if kind == "part":
+        index = index[: draw(st.integers(1, size))]
+    return Select(shape, (len(index),), index)
+
+
+@st.composite
+def transposes(draw: st.DrawFn) -> Transposed:
+    """With a bias of the shape of the output, or one that broadcasts to it, or none."""
+    operation = draw(st.one_of(linears(), convolution_operations(), selects(), scales()))
+    shape, dice = operation.input_shape, Dice(draw(seeds))
+    biases = (None, dice.normal(*shape), dice.normal(shape[0], *[1] * (len(shape) - 1)))
+    return transposed(operation, draw(st.sampled_from(biases)))
+
+
 KINDS: dict[str, st.SearchStrategy[Affine]] = {
     "linear": linears(),
     "convolution": convolution_operations(),
     "scale": scales(),
     "reshape": reshapes(),
+    "select": selects(),
+    "transposed": transposes(),
 }
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
@@ -134,6 +161,21 @@ def test_reshape_keeps_order(operation: Reshape, seed: int) -> None:
     assert torch.equal(y.flatten(1), x.flatten(1))
 
 
+@given(selects(), seeds)
+def test_select_is_indexing(operation: Select, seed: int) -> None:
+    x = sample(operation, seed)
+    assert torch.equal(operation.forward(x), x.flatten(1)[:, operation.index])
+
+
+@given(transposes(), seeds)
+def test_transposed_is_the_transpose(operation: Transposed, seed: int) -> None:
+    y = sample(operation, seed)
+    expected = (y.flatten(1) @ dense(operation.operation)).unflatten(1, operation.output_shape)
+    if operation.bias is not None:
+        expected = expected + operation.bias.expand(operation.output_shape)
+    close(operation.forward(y), expected)
+
+
 @every_kind
 @given(data=st.data())
 def test_adjoint_is_the_transpose(kind: str, data: st.DataObject) -> None:
@@ -188,10 +230,17 @@ def test_per_row_is_each_row(kind: str, data: st.DataObject, seed: int) -> None:
         close(together[image], operation.adjoint(rows[image]))
 
 
-@given(st.one_of(scales(), reshapes()))
-def test_elementwise_operations_have_one_entry_a_row(operation: Affine) -> None:
-    assert operation.elementwise
-    assert ((dense(operation) != 0).sum(1) <= 1).all()
+@every_kind
+@given(data=st.data())
+def test_elementwise_operations_have_one_entry_a_row_and_a_column(
+    kind: str, data: st.DataObject
+) -> None:
+    operation = data.draw(KINDS[kind])
+    entries = dense(operation) != 0
+    single = bool((entries.sum(0) <= 1).all() and (entries.sum(1) <= 1).all())
+    assert single or not operation.elementwise
+    if kind in ("scale", "reshape", "select"):
+        assert operation.elementwise == single
 
 
 @every_kind
@@ -206,7 +255,10 @@ def test_convert_reaches_every_tensor(kind: str, data: st.DataObject) -> None:
 
     converted = operation.convert(halve)
     assert type(converted) is type(operation)
-    assert len(seen) == (kind != "reshape") + (operation.offset is not None)
+    inner = operation.operation if isinstance(operation, Transposed) else operation
+    biases = sum(part.offset is not None for part in {inner, operation})
+    assert len(seen) == biases + (not isinstance(inner, Reshape | Select))
+    assert all(tensor.is_floating_point() for tensor in seen)
     x = sample(operation, 0)
     actual = converted.forward(x.float())
     assert actual.dtype == torch.float32

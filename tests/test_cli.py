@@ -6,7 +6,6 @@ import json
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,26 +15,8 @@ from torch import nn
 
 import bounds
 import lp_reference
-from bounds import cli
 from bounds.shipped import load_digits_images, load_digits_model
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run the command line; its exit status, standard output and standard error."""
-    monkeypatch.setenv("COLUMNS", "100")
-
-    def main(*arguments: object) -> tuple[int, str, str]:
-        try:
-            status = cli.main([str(argument) for argument in arguments])
-        except SystemExit as stop:  # argparse's own refusals
-            status = int(stop.code or 0)
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return main
+from tests.conftest import Run
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +161,7 @@ def test_bad_input_is_one_line_exit_status_2_and_nothing_written(
         "truncated": ([truncated, *own], ["cut.pt2"]),
         "no model": ([text, *own], ["text.pt2", "torch.export"]),
         "a folder": ([tmp_path, *own], ["directory"]),
-        "onnx": (["net.onnx", *own], ["net.onnx", "ONNX", "torch.export.save"]),
+        "onnx": (["net.onnx", *own], ["net.onnx", "No such file"]),
         "no input": ([model, "--radius", 0.1], ["--input is missing"]),
         "no radius": ([model, "--input", inputs], ["--radius is missing"]),
         "missing input": ([model, "--input", tmp_path / "no.npy", "--radius", 1], ["no.npy"]),

@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import given, settings
+from torch import Tensor
 
 import bounds
 import lp_reference
 from benchmarks import instances
 from bounds import Relaxation, Solution, Status
+from bounds.solve import Method
 from tests.problems import Problem, problems
 
 #: How far rounding may put a bound on the wrong side of the optimum, in units of max(1, |LP|).
@@ -24,22 +26,28 @@ ROUNDING = 1e-9
 #: How far below the LP optimum an exact bound may be, in the same units.
 EXACTNESS = 1e-6
 
+ONE_PASS: tuple[Method, ...] = ("fixed_slope", "adaptive_slope")
 
-def assert_dual_equals_lp(relaxation: Relaxation) -> Solution:
-    """Compare every method with the referee; returns the exact solution."""
+
+def referee_optima(relaxation: Relaxation) -> tuple[Tensor, Tensor]:
+    """The LP optima, and the unit of every tolerance."""
     referee = lp_reference.solve(relaxation)
     assert (referee.status == "optimal").all(), referee.status
     lp = torch.from_numpy(referee.value)
-    unit = lp.abs().clamp(min=1)
+    return lp, lp.abs().clamp(min=1)
 
-    exact = bounds.solve(relaxation, method="interior_point")
+
+def assert_dual_equals_lp(relaxation: Relaxation, method: Method = "interior_point") -> Solution:
+    """Compare an exact method and the one-pass bounds with the referee; returns the former."""
+    lp, unit = referee_optima(relaxation)
+    exact = bounds.solve(relaxation, method=method)
     assert (exact.status == Status.OPTIMAL).all(), (exact.status, exact.gap)
     assert (exact.lower <= lp + ROUNDING * unit).all(), exact.lower - lp
     assert (lp - exact.lower <= EXACTNESS * unit).all(), lp - exact.lower
     assert (lp <= exact.upper + ROUNDING * unit).all(), lp - exact.upper
     assert (exact.gap <= 1e-9 * unit).all(), exact.gap
-    for method in ("fixed_slope", "adaptive_slope"):
-        loose = bounds.solve(relaxation.double(), method=method)
+    for one_pass in ONE_PASS:
+        loose = bounds.solve(relaxation.double(), method=one_pass)
         assert (loose.lower <= exact.lower + ROUNDING * unit).all(), loose.lower - exact.lower
         assert (lp <= loose.upper + ROUNDING * unit).all(), lp - loose.upper
     return exact
@@ -63,6 +71,17 @@ def test_dual_equals_lp_in_float32(problem: Problem) -> None:
     network = problem.network.to(torch.float32)
     ball = dataclasses.replace(problem.ball, x=problem.ball.x.float())
     assert_dual_equals_lp(bounds.relax(network, ball, problem.specification))
+
+
+@given(problem=problems(norms=(2, 2, 2)))
+def test_one_pass_bounds_are_around_the_cone_program(problem: Problem) -> None:
+    """ℓ2 balls, where the referee is an interior point, exact to `EXACTNESS` alone."""
+    relaxation = problem.relax()
+    lp, unit = referee_optima(relaxation)
+    for method in ONE_PASS:
+        solution = bounds.solve(relaxation, method=method)
+        assert (solution.lower <= lp + EXACTNESS * unit).all(), solution.lower - lp
+        assert (lp <= solution.upper + EXACTNESS * unit).all(), lp - solution.upper
 
 
 PUBLISHED_MLPS = [

@@ -85,11 +85,13 @@ class Calls(nn.Module):
     """A linear layer and whatever the case does with its output, its input and the module."""
 
     buffer: Tensor
+    index: Tensor
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__()
         self.fc = nn.Linear(4, 4)
         self.register_buffer("buffer", torch.ones(4))
+        self.register_buffer("index", torch.tensor([1, 0]))
         self.function = function
 
     def forward(self, x: Tensor) -> Any:
@@ -114,8 +116,26 @@ REFUSED: dict[str, tuple[Callable[..., Any], str]] = {
     "constant output": (lambda h, x, m: m.buffer * 2, "does not depend on its input"),
     "dtype": (lambda h, x, m: h.double(), "turns torch.float32 into torch.float64"),
     "arguments": (
-        lambda h, x, m: F.avg_pool2d(h.view(-1, 1, 2, 2), 2, ceil_mode=True),
-        "ceil_mode",
+        lambda h, x, m: F.max_pool2d(h.view(-1, 1, 2, 2), 2, return_indices=True)[0],
+        "max_pool2d_with_indices.default is not modelled",
+    ),
+    "batch cut": (lambda h, x, m: h[:1], "along the batch axis"),
+    "batch flipped": (lambda h, x, m: h.flip(0), "along the batch axis"),
+    "batch joined": (lambda h, x, m: torch.cat((h, x)), "along the batch axis"),
+    "batch indexed": (lambda h, x, m: h[m.index], "does not keep one row a sample"),
+    "constant part": (
+        lambda h, x, m: torch.cat((h, m.buffer.expand(2, -1)), 1),
+        "its part is a constant",
+    ),
+    "squeeze of everything": (lambda h, x, m: h.squeeze(), "name the axes to drop"),
+    "in place, of what is joined": (
+        lambda h, x, m: torch.cat((h.view(-1, 2, 2).relu_().flatten(1), h), 1),
+        "in place",
+    ),
+    "in place, of a part": (lambda h, x, m: h[:, 1:].relu_().sum(1, True) + h, "in place"),
+    "bilinear": (
+        lambda h, x, m: F.interpolate(h.view(-1, 1, 2, 2), scale_factor=2, mode="bilinear"),
+        "upsample_bilinear2d.vec is not modelled",
     ),
     "training": (lambda h, x, m: F.dropout(h, 0.5, training=True), "model.eval()"),
     "no grad": (lambda h, x, m: _without_grad(h), "wrap_with_set_grad_enabled"),

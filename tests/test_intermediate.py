@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import bounds
 from benchmarks.instances import FOLDER, load_model, ten_images
 from bounds import Ball, Box, Network, Relaxation, ReluBounds, Specification
-from tests.networks import Architecture, Dense, Dice, Relu, seeds
+from tests.networks import Architecture, Dense, Dice, Relu, architectures, seeds
 from tests.problems import Problem, points, pre_activations, problems
 
 METHODS: dict[str, dict[str, Any]] = {
@@ -26,6 +26,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "adaptive": {"intermediate": "backward", "slope": "adaptive"},
 }
 every_method = pytest.mark.parametrize("method", METHODS)
+#: Problems on networks whose every ReLU is a module, so that hooks see all pre-activations.
+plain_problems = problems(networks=architectures(plain=True))
 
 
 def leaves(relaxation: Relaxation, model: nn.Module, x: Tensor) -> Tensor:
@@ -33,7 +35,11 @@ def leaves(relaxation: Relaxation, model: nn.Module, x: Tensor) -> Tensor:
 
     The module's float64 results, compared with the bounds without any tolerance.
     """
-    found = pre_activations(model, x.double().flatten(0, 1))
+    return outside(relaxation, pre_activations(model, x.double().flatten(0, 1)), x)
+
+
+def outside(relaxation: Relaxation, found: list[Tensor], x: Tensor) -> Tensor:
+    """By how much these pre-activations of x (batch, count, *input_shape) leave their bounds."""
     assert len(found) == len(relaxation.relu_bounds)
     worst = torch.tensor(-math.inf, dtype=torch.float64)
     for values, neurons in zip(found, relaxation.relu_bounds, strict=True):
@@ -44,7 +50,7 @@ def leaves(relaxation: Relaxation, model: nn.Module, x: Tensor) -> Tensor:
 
 
 @every_method
-@given(problem=problems())
+@given(problem=plain_problems)
 def test_sound_for_the_original_module(method: str, problem: Problem) -> None:
     relaxation = problem.relax(**METHODS[method])
     assert leaves(relaxation, problem.model, points(problem.input_set, 64)) <= 0
@@ -52,6 +58,20 @@ def test_sound_for_the_original_module(method: str, problem: Problem) -> None:
 
 @every_method
 @given(problem=problems())
+def test_sound_inside_layers_that_are_made_of_relus(method: str, problem: Problem) -> None:
+    """By the network's own evaluation, which `test_from_torch` compares with the module's."""
+    relaxation, x, found = problem.relax(**METHODS[method]), points(problem.input_set, 64), []
+
+    def relu(_: int, pre_activation: Tensor) -> Tensor:
+        found.append(pre_activation)
+        return pre_activation.clamp(min=0)
+
+    problem.network.evaluate(x.flatten(0, 1), relu)
+    assert outside(relaxation, found, x) <= 0
+
+
+@every_method
+@given(problem=plain_problems)
 def test_sound_in_float32(method: str, problem: Problem) -> None:
     """Bounds computed in float32 hold for the same network evaluated in float64."""
     model = problem.architecture.build().float()
@@ -149,7 +169,7 @@ def test_a_batch_is_its_inputs(problem: Problem) -> None:
 
 
 @every_method
-@given(problem=problems())
+@given(problem=plain_problems)
 def test_radius_0_is_evaluation(method: str, problem: Problem) -> None:
     relaxation = replace(problem, radius=0.0).relax(**METHODS[method])
     values = pre_activations(problem.model, problem.centre)

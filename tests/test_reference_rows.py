@@ -14,15 +14,9 @@ from torch import Tensor, nn
 
 import bounds
 import lp_reference
-from bounds.affine import (
-    Affine,
-    Convolution,
-    Linear,
-    Reshape,
-    Scale,
-    Shape,
-    convolution_output_shape,
-)
+from bounds.affine import Affine, Linear, Reshape, Scale, Shape, Transposed, transposed
+from bounds.convolution import Convolution, convolution_output_shape
+from bounds.indexing import Select
 from bounds.network import AffineNode, Network, Node
 from lp_reference.matrices import affine_matrix
 from tests.networks import Dice
@@ -73,6 +67,17 @@ OPERATIONS: dict[str, Affine] = {
     "conv2d, dilation": convolution((1, 7, 6), 2, (3, 2), (1, 1), (0, 0), (2, 3)),
     "conv2d, groups": convolution((6, 4, 4), 4, (2, 2), (1, 1), (0, 0), (1, 1), 2),
     "conv2d, everything": convolution((6, 8, 7), 9, (3, 2), (2, 3), (2, 1), (2, 1), 3),
+    "select": Select((2, 3), (2, 2), torch.tensor([[5, 0], [3, 3]])),
+    "padding with a number": transposed(
+        Select((2, 4), (2, 2), torch.tensor([[1, 2], [5, 6]])), Dice(1).normal(2, 4)
+    ),
+    "sum of repeats": transposed(Select((3,), (2, 2), torch.tensor([[2, 0], [2, 2]]))),
+    "transposed conv2d, everything": transposed(
+        convolution((6, 8, 7), 9, (3, 2), (2, 3), (2, 1), (2, 1), 3), Dice(2).normal(6, 1, 1)
+    ),
+    "transposed linear, whose bias plays no part": transposed(
+        Linear((2, 5), (2, 3), Dice(0).normal(3, 5), Dice(1).normal(3))
+    ),
 }
 
 
@@ -199,7 +204,7 @@ def test_none_of_the_code_of_bounds_is_shared(
     def called(*_: object) -> None:
         raise AssertionError("lp_reference called the code that it is there to check")
 
-    for operation in (Affine, Linear, Convolution, Scale, Reshape):
+    for operation in (Affine, Linear, Convolution, Scale, Reshape, Select, Transposed):
         for name in ("forward", "linear", "adjoint", "absolute"):
             monkeypatch.setattr(operation, name, called)
     for name in ("__call__", "evaluate", "backward"):
@@ -208,4 +213,6 @@ def test_none_of_the_code_of_bounds_is_shared(
         monkeypatch.setattr(bounds.Box, name, called)
     for name in ("minimum", "face", "slope"):
         monkeypatch.setattr(bounds.ReluBounds, name, property(called))
+    for affine in OPERATIONS.values():
+        affine_matrix(affine)
     assert lp_reference.solve(hand_made).value[0, 1] == pytest.approx(-1.5)

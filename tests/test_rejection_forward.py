@@ -39,6 +39,22 @@ def relu_in_place_of_a_dropout(m: Net, x: Tensor) -> Tensor:
     return F.dropout(y, training=False).relu_() + y
 
 
+def abs_in_place_of_a_part(m: Net, x: Tensor) -> Tensor:
+    y = m.linear(x)
+    return y[:, :2].abs_().sum(1, keepdim=True) + y
+
+
+def clamp_in_place_of_a_transpose(m: Net, x: Tensor) -> Tensor:
+    y = m.linear(x).unsqueeze(1)
+    return y.mT.clamp_(min=0).squeeze(2) + y.squeeze(1)
+
+
+def relu_in_place_of_a_chunk(m: Net, x: Tensor) -> Tensor:
+    y = m.linear(x)
+    part = y.chunk(3, 1)[0]
+    return part.relu_() + y
+
+
 def sum_in_place(m: Net, x: Tensor) -> Tensor:
     y = z = m.linear(x)
     y += x
@@ -83,6 +99,7 @@ def buffer_sum_in_place(m: Net, x: Tensor) -> Tensor:
 
 IN_PLACE = [
     *(relu_in_place, relu_in_place_by_argument, relu_in_place_of_a_view),
+    *(abs_in_place_of_a_part, clamp_in_place_of_a_transpose, relu_in_place_of_a_chunk),
     *(relu_in_place_of_a_dropout, sum_in_place, difference_in_place, product_in_place),
     *(quotient_in_place_of_a_view, input_in_place, buffer_in_place, buffer_sum_in_place),
 ]
@@ -122,15 +139,66 @@ FORWARD: dict[str, tuple[Callable[[Net, Tensor], object], list[str]]] = {
         lambda m, x: F.linear(m.buffer, x),
         ["weight depends on the input", "constant"],
     ),
-    "max": (lambda m, x: torch.maximum(x, m.linear(x)), ["maximum is not modelled", "rewrite"]),
+    "max": (lambda m, x: torch.max(x, 1).values, ["max is not modelled", "rewrite"]),
+    "maximum of three": (
+        lambda m, x: torch.amax(torch.stack((x, x), 1), 1),
+        ["amax is not modelled", "rewrite"],
+    ),
     "sigmoid": (lambda m, x: m.linear(x).sigmoid(), ["Tensor.sigmoid is not modelled", "rewrite"]),
     "F.gelu": (lambda m, x: F.gelu(x), ["gelu is not modelled", "rewrite"]),
-    "F.leaky_relu": (lambda m, x: F.leaky_relu(x), ["leaky_relu is not modelled", "rewrite"]),
-    "clamp": (lambda m, x: x.clamp(min=1), ["Tensor.clamp is not modelled", "rewrite"]),
-    "abs": (lambda m, x: abs(m.linear(x)), ["abs is not modelled", "rewrite"]),
-    "matmul": (lambda m, x: x @ m.linear.weight, ["matmul is not modelled", "rewrite"]),
-    "indexing": (lambda m, x: x[:, :2], ["getitem is not modelled", "rewrite"]),
-    "mean over the batch": (lambda m, x: x - x.mean(0), ["Tensor.mean is not modelled", "rewrite"]),
+    "F.elu": (lambda m, x: F.elu(x), ["elu is not modelled", "rewrite"]),
+    "attention": (lambda m, x: x @ m.linear(x), ["second factor depends on the input"]),
+    "stacked weights": (
+        lambda m, x: x[:, None] @ m.linear.weight[None],
+        ["constant of other than two axes", "use a matrix"],
+    ),
+    "one sample": (lambda m, x: x[0], ["index does not keep one row a sample", "x[:, …]"]),
+    "some samples": (lambda m, x: x[:2], ["index does not keep one row a sample"]),
+    "every other sample": (lambda m, x: x[::2], ["index does not keep one row a sample"]),
+    "samples by a mask": (lambda m, x: x[x > 0], ["gt is not modelled"]),
+    "an axis before the batch": (lambda m, x: x[None], ["index does not keep one row a sample"]),
+    "the batch behind tensors": (
+        lambda m, x: x.view(-1, 3, 1, 1)[:, [0, 1], :, [0, 0]],
+        ["index does not keep one row a sample"],
+    ),
+    "more indices than axes": (lambda m, x: x[..., 0, 0], ["getitem as called here"]),
+    "a place that is not there": (lambda m, x: x[:, 3], ["getitem as called here"]),
+    "mean over the batch": (lambda m, x: x - x.mean(0), ["along the batch axis", "one row a"]),
+    "mean over everything": (lambda m, x: x - x.mean(), ["reduces over the batch too", "name"]),
+    "mean in another dtype": (
+        lambda m, x: x.mean(1, True, dtype=torch.float64),
+        ["turns its numbers into torch.float64"],
+    ),
+    "mean of a vector": (lambda m, x: x.mean(1), ["the shape ()", "keep at least one axis"]),
+    "sum of rows": (lambda m, x: x.sum((0, 1), keepdim=True), ["along the batch axis"]),
+    "x.T": (lambda m, x: x.T, ["Tensor.T is not modelled", "rewrite"]),
+    "x.transpose(0, 1)": (lambda m, x: x.transpose(0, 1), ["along the batch axis"]),
+    "x.permute(1, 0)": (lambda m, x: x.permute(1, 0), ["(1, 0) moves the batch axis", "first"]),
+    "x.flip(0)": (lambda m, x: x.flip(0), ["along the batch axis"]),
+    "x.flip(-2)": (lambda m, x: x.flip(-2), ["along the batch axis"]),
+    "cat of the batch": (lambda m, x: torch.cat((x, x)), ["along the batch axis"]),
+    "cat with a constant": (
+        lambda m, x: torch.cat((x, m.buffer[None]), 1),
+        ["part is a constant", "compute constants"],
+    ),
+    "stack before the batch": (lambda m, x: torch.stack((x, x)), ["along the batch axis"]),
+    "chunks of the batch": (lambda m, x: x.chunk(2)[0], ["along the batch axis"]),
+    "x.squeeze()": (lambda m, x: x.squeeze(), ["drops a batch of one sample", "name the axes"]),
+    "x.squeeze(0)": (lambda m, x: x.squeeze(0), ["along the batch axis"]),
+    "x.unsqueeze(0)": (lambda m, x: x.unsqueeze(0), ["along the batch axis"]),
+    "x.repeat of the batch": (lambda m, x: x.repeat(2, 1), ["(2, 1) does not keep one row"]),
+    "x.repeat before the batch": (lambda m, x: x.repeat(1, 1, 1), ["(1, 1, 1) does not keep one"]),
+    "x.expand(4, 3)": (lambda m, x: x.expand(4, 3), ["(4, 3) does not keep one row a sample"]),
+    "x.index_select(0)": (
+        lambda m, x: x.index_select(0, m.buffer.long()),
+        ["along the batch axis"],
+    ),
+    "an index from the input": (
+        lambda m, x: m.linear(m.buffer).index_select(0, x),
+        ["index depends on the input", "constant parameters"],
+    ),
+    "padding of the batch": (lambda m, x: F.pad(x, (0, 0, 1, 0)), ["pads the batch axis"]),
+    "a bound by the batch": (lambda m, x: x.clamp(max=x.size(0)), ["clamp as called here"]),
     "out=": (lambda m, x: torch.add(x, 1, out=m.buffer), ["add as called here", "'out'"]),
     "rounding": (
         lambda m, x: torch.div(x, 2, rounding_mode="floor"),
@@ -148,7 +216,7 @@ FORWARD: dict[str, tuple[Callable[[Net, Tensor], object], list[str]]] = {
         lambda m, x: x.view(x.size(0), x.size(0), -1),
         ["does not keep one row a sample"],
     ),
-    "torch.flatten(x)": (lambda m, x: torch.flatten(x), ["flattens the batch axis", "from axis 1"]),
+    "torch.flatten(x)": (lambda m, x: torch.flatten(x), ["along the batch axis", "keep one row"]),
     "several outputs": (lambda m, x: (x, m.linear(x)), ["returns tuple", "one tensor", "wrap"]),
     "dictionary": (lambda m, x: {"logits": m.linear(x)}, ["dict", "one tensor", "wrap the model"]),
     "constant": (lambda m, x: m.buffer, ["returns Tensor", "depends on its input", "wrap"]),

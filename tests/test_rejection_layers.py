@@ -16,18 +16,15 @@ LAYERS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "Sigmoid": (nn.Sigmoid(), (3,)),
     "Tanh": (nn.Tanh(), (3,)),
     "GELU": (nn.GELU(), (3,)),
-    "LeakyReLU": (nn.LeakyReLU(0.1), (3,)),
-    "PReLU": (nn.PReLU(), (3,)),
-    "ReLU6": (nn.ReLU6(), (3,)),
+    "ELU": (nn.ELU(), (3,)),
+    "Hardswish": (nn.Hardswish(), (3,)),
     "Softmax": (nn.Softmax(1), (3,)),
     "LayerNorm": (nn.LayerNorm(3), (3,)),
-    "MaxPool2d": (nn.MaxPool2d(2), (1, 4, 4)),
-    "AdaptiveAvgPool2d": (nn.AdaptiveAvgPool2d(1), (1, 4, 4)),
-    "AvgPool1d": (nn.AvgPool1d(2), (1, 4)),
-    "ConvTranspose2d": (nn.ConvTranspose2d(1, 1, 2), (1, 4, 4)),
+    "LPPool2d": (nn.LPPool2d(2, 2), (1, 4, 4)),
+    "MaxPool3d": (nn.MaxPool3d(2), (1, 3, 3, 3)),
+    "AdaptiveMaxPool2d": (nn.AdaptiveMaxPool2d(1), (1, 4, 4)),
     "Conv3d": (nn.Conv3d(1, 1, 2), (1, 3, 3, 3)),
     "InstanceNorm2d": (nn.InstanceNorm2d(1), (1, 4, 4)),
-    "Upsample": (nn.Upsample(scale_factor=2), (1, 4, 4)),
     "LSTM": (nn.LSTM(3, 3), (2, 3)),
     "ParametrizedLinear": (parametrizations.weight_norm(nn.Linear(3, 3)), (3,)),
 }
@@ -43,33 +40,20 @@ def test_layer(name: str) -> None:
 
 
 ATTRIBUTES: dict[str, tuple[nn.Module, tuple[int, ...], list[str]]] = {
-    **{
-        f"padding_mode={mode}": (
-            nn.Conv2d(1, 1, 3, padding=1, padding_mode=mode),
-            (1, 4, 4),
-            [f"padding_mode='{mode}'", "use padding_mode='zeros'"],
-        )
-        for mode in ("circular", "reflect", "replicate")
-    },
-    "Conv1d padding_mode": (
-        nn.Conv1d(1, 1, 3, padding=1, padding_mode="circular"),
-        (1, 4),
-        ["padding_mode='circular'", "use padding_mode='zeros'"],
-    ),
-    "uneven same padding": (
-        nn.Conv2d(1, 1, 2, padding="same"),
+    "mode of Upsample": (
+        nn.Upsample(scale_factor=2, mode="bilinear"),
         (1, 4, 4),
-        ["padding='same' with kernel (2, 2)", "use an odd kernel"],
+        ["mode 'bilinear' is not modelled", "use mode='nearest'"],
     ),
-    "ceil_mode": (
-        nn.AvgPool2d(2, ceil_mode=True),
+    "return_indices": (
+        nn.MaxPool2d(2, return_indices=True),
         (1, 4, 4),
-        ["ceil_mode=True", "ceil_mode=False"],
+        ["return_indices=True", "use return_indices=False"],
     ),
-    "count_include_pad": (
-        nn.AvgPool2d(3, 1, 1, count_include_pad=False),
-        (1, 4, 4),
-        ["count_include_pad=False with padding", "use count_include_pad=True or padding=0"],
+    "windows of padding": (
+        nn.MaxPool2d(2, padding=1, dilation=2),
+        (1, 1, 1),
+        ["in the padding alone", "use less padding"],
     ),
     "BatchNorm in training mode": (
         nn.BatchNorm1d(3).train(),
@@ -82,7 +66,12 @@ ATTRIBUTES: dict[str, tuple[nn.Module, tuple[int, ...], list[str]]] = {
         ["BatchNorm normalises by the batch", "track_running_stats=True"],
     ),
     "Dropout in training mode": (nn.Dropout(0.5).train(), (3,), ["Dropout", "call model.eval()"]),
-    "Flatten of the batch": (nn.Flatten(0), (3,), ["flattens the batch axis", "from axis 1 on"]),
+    "Flatten of the batch": (
+        nn.Flatten(0),
+        (3,),
+        ["along the batch axis", "keep one row a sample"],
+    ),
+    "Unflatten of the batch": (nn.Unflatten(0, (1, 1)), (3,), ["along the batch axis"]),
     "pruned": (
         prune.identity(nn.Linear(3, 3), "weight"),
         (3,),
@@ -150,13 +139,37 @@ SHAPES: dict[str, tuple[Thunk, list[str]]] = {
         read(nn.Sequential(nn.AvgPool2d(2)), 4),
         ["layer '0'", "(4,)", "(channels, height, width)", "check input_shape"],
     ),
+    "pooling of an image by its rows": (
+        read(nn.Sequential(nn.MaxPool1d(2)), 1, 4, 4),
+        ["layer '0'", "(1, 4, 4)", "(channels, length)", "check input_shape"],
+    ),
+    "adaptive pooling": (
+        read(nn.Sequential(nn.AdaptiveAvgPool2d(1)), 4, 4),
+        ["layer '0'", "(4, 4)", "(channels, height, width)", "check input_shape"],
+    ),
+    "padding": (
+        read(nn.Sequential(nn.ZeroPad2d(1)), 4, 4),
+        ["layer '0'", "(4, 4)", "2 spatial axes", "check input_shape"],
+    ),
+    "slopes": (
+        read(nn.Sequential(nn.PReLU(4)), 3),
+        ["layer '0'", "(3,)", "4 channels", "check input_shape"],
+    ),
+    "transposed channels": (
+        read(nn.Sequential(nn.ConvTranspose1d(3, 1, 1)), 1, 4),
+        ["layer '0'", "(1, 4)", "3 channels", "check input_shape"],
+    ),
+    "NaN slope": (
+        read(nn.Sequential(nn.LeakyReLU(math.nan))),
+        ["layer '0'", "NaN or infinite in torch.float32"],
+    ),
     "normalisation": (
         read(nn.Sequential(nn.BatchNorm1d(4).eval()), 3),
         ["layer '0'", "(3,)", "4 channels", "check input_shape"],
     ),
     "sum": (
         read(Net(lambda m, x: m.flat(x) + x), 2, 3),
-        ["layer 'add'", "(6,)", "(2, 3)", "without broadcasting"],
+        ["layer 'add'", "(6,)", "broadcasts with the other's shape (2, 3)"],
     ),
     "constant": (
         read(Net(lambda m, x: x + m.buffer), 4),
@@ -165,6 +178,22 @@ SHAPES: dict[str, tuple[Thunk, list[str]]] = {
     "constant with a batch": (
         read(Net(lambda m, x: x + torch.ones(2, 3))),
         ["layer 'add'", "(3,)", "the constant (2, 3)"],
+    ),
+    "axis": (
+        read(Net(lambda m, x: x.flip(2))),
+        ["layer 'flip'", "(3,)", "an axis 2, the batch axis counted"],
+    ),
+    "flatten": (
+        read(Net(lambda m, x: x.flatten(2, 1)), 2, 3),
+        ["layer 'flatten'", "(2, 3)", "axis 2 not to come behind axis 1"],
+    ),
+    "parts": (
+        read(Net(lambda m, x: x.split([1, 1], 1)[0])),
+        ["layer 'split'", "(3,)", "parts of (1, 1)"],
+    ),
+    "narrow": (
+        read(Net(lambda m, x: x.narrow(1, 2, 2))),
+        ["layer 'narrow'", "(3,)", "4 entries along axis 1"],
     ),
     "view": (
         read(Net(lambda m, x: x.view(x.size(0), 2, -1))),

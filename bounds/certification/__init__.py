@@ -1,0 +1,7 @@
+"""Verdicts: proofs by bounds, and counterexamples that were replayed."""
+
+from bounds.certification.data_set import certify
+from bounds.certification.properties import certify_vnnlib
+from bounds.certification.run import Certification
+
+__all__ = ["Certification", "certify", "certify_vnnlib"]

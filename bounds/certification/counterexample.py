@@ -1,0 +1,147 @@
+"""Counterexamples: points that were replayed, exactly within their input set.
+
+A candidate that an attack found counts only once one of these two has confirmed it:
+
+- "onnxruntime": the point, in the dtype that the model takes, lies in the box exactly, and what
+  ONNX Runtime computes for it is unsafe. There is no tolerance.
+- "bounds": bounds over the point prove that the network, as a function of real numbers, is unsafe
+  there. This is for models that ONNX Runtime does not run (or where it is not installed), for
+  balls, and for boxes that hold no number of the model's dtype: of [0.1, 0.1], the counterexample
+  is 0.1 itself, and the proof is over a box of two neighbouring float64 around it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from bounds.certification.verdict import trusted
+from bounds.errors import BoundsError
+from bounds.export_archive import first_line
+from bounds.input_sets import Box
+from bounds.network import Network
+from bounds.relaxation import relax
+from bounds.solve import solve
+from bounds.specification import Specification
+from bounds.vnnlib.property import Case, Property
+
+DTYPES = {"tensor(float)": torch.float32, "tensor(double)": torch.float64}
+
+
+@dataclass(frozen=True, eq=False)
+class Counterexample:
+    """x: (*input_shape). y: the unsafe outputs, (*output_shape). replayed_by: what confirmed it."""
+
+    x: Tensor
+    y: Tensor
+    replayed_by: Literal["onnxruntime", "bounds"]
+
+    def vnncomp(self) -> str:
+        """The assignment in the competition's format, in digits that give every float back."""
+        pairs = [
+            f"({letter}_{index} {value!r})"
+            for letter, tensor in (("X", self.x), ("Y", self.y))
+            for index, value in enumerate(tensor.flatten().tolist())
+        ]
+        return "(" + "\n ".join(pairs) + ")"
+
+
+class OnnxRuntime:
+    """A model file, as ONNX Runtime computes it on one thread of the CPU.
+
+    Give it only files that `Network.from_onnx` has read.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        try:
+            import onnxruntime  # type: ignore[import-untyped]
+        except ImportError as error:
+            raise BoundsError(
+                "OnnxRuntime needs the package onnxruntime, which is not installed: pip install "
+                "'relu-bounds[onnx]'."
+            ) from error
+        self.path = os.fsdecode(path)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 4  # its complaints come as exceptions
+        try:
+            self._session: Any = onnxruntime.InferenceSession(
+                self.path, options, providers=["CPUExecutionProvider"]
+            )
+            [argument] = self._session.get_inputs()
+            self.dtype = DTYPES[argument.type]
+        except Exception as error:  # it has many types of its own
+            raise self._failure(error) from error
+        self._name = argument.name
+        self._shape = [size if isinstance(size, int) else 1 for size in argument.shape]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The output for one input, which may have any shape."""
+        try:
+            array = x.to(self.dtype).reshape(self._shape).numpy()
+            [y] = self._session.run(None, {self._name: array})
+        except Exception as error:
+            raise self._failure(error) from error
+        return torch.from_numpy(y)
+
+    def _failure(self, error: Exception) -> BoundsError:
+        return BoundsError(
+            f"ONNX Runtime cannot run {self.path!r} ({first_line(error)}): check the file with "
+            "onnx.checker."
+        )
+
+
+def replay(
+    case: Case, property: Property, network: Network, runtime: OnnxRuntime | None, x: Tensor
+) -> Counterexample | None:
+    """The counterexample of a VNN-LIB case that x, or the nearest point that may be one, is.
+
+    network: in float64, on the CPU. runtime: the same model, where there is one.
+    """
+    x = x.detach().cpu().double().flatten()
+    lower, upper = case.inner(torch.float32 if runtime is None else runtime.dtype)
+    if runtime is not None and bool((lower <= upper).all()):
+        point = x.to(runtime.dtype).clamp(lower, upper)
+        y = runtime(point)
+        if not (case.contains(point) and case.violated_by(y)):
+            return None
+        return Counterexample(
+            point.reshape(network.input_shape), y.reshape(network.output_shape), "onnxruntime"
+        )
+    if not bool((lower <= upper).all()):
+        lower, upper = case.inner(torch.float64)
+    # Where no float lies in an interval, its two neighbours around the interval stand for it.
+    held, (below, above) = lower <= upper, case.outer()
+    point = x.to(lower.dtype).clamp(lower, upper).double()
+    below, above = torch.where(held, point, below), torch.where(held, point, above)
+    specification = property.specification(case.disjuncts, grown=False)
+    if not proved_unsafe(network, below, above, specification, case.rows):
+        return None
+    shown = torch.where(
+        held, point, torch.tensor([float(end.lower) for end in case.box], dtype=torch.float64)
+    )
+    shown = shown.reshape(network.input_shape)
+    return Counterexample(shown, network(shown.unsqueeze(0))[0], "bounds")
+
+
+def proved_unsafe(
+    network: Network,
+    lower: Tensor,
+    upper: Tensor,
+    specification: Specification,
+    disjuncts: Sequence[Sequence[int]],
+) -> bool:
+    """Whether for some disjunct all rows are proved negative on the box, which may be a point.
+
+    network, and what is given with it, are in float64.
+    """
+    box = Box(lower.reshape(network.input_shape), upper.reshape(network.input_shape))
+    d = None if specification.d is None else -specification.d
+    relaxation = relax(network, box, Specification(-specification.C, d))
+    [bounds] = trusted(solve(relaxation, method="adaptive_slope"), relaxation).tolist()
+    return any(all(bounds[row] > 0 for row in disjunct) for disjunct in disjuncts)

@@ -1,0 +1,152 @@
+"""From cheap to tight: one backward pass, an attack, the LP optimum; each for what is open."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bounds.certification.attack import attack, restarts
+from bounds.certification.counterexample import Counterexample
+from bounds.certification.deadline import Deadline, Stopwatch
+from bounds.certification.verdict import Verdict, proved, trusted
+from bounds.memory import pass_numbers
+from bounds.relaxation import Relaxation
+from bounds.solution import Solution
+from bounds.solve import solve
+
+#: Given an input's position in the batch and a point: the counterexample there, if it is one.
+Replay = Callable[[int, Tensor], Counterexample | None]
+
+#: Numbers that an attack holds at a time. It is no share of what is free: a seed would not decide.
+CHUNK = 2**25
+
+
+@dataclass(eq=False)
+class Decision:
+    """What became of one input set.
+
+    lower: the largest lower bound of each row that is proved; −inf where none is. method: where the
+    verdict comes from, or what was tried last.
+    """
+
+    lower: list[float]
+    verdict: Verdict = "unknown"
+    method: str = "none"
+    counterexample: Counterexample | None = None
+
+
+class Escalation:
+    """Decides for each input set of a relaxation whether an output is unsafe.
+
+    An output is unsafe where it is in a disjunct: where none of its rows is positive.
+
+    disjuncts: the rows of each. replay: confirms candidates. clock: is told what took how long.
+    """
+
+    def __init__(
+        self,
+        relaxation: Relaxation,
+        disjuncts: Sequence[Sequence[int]],
+        replay: Replay,
+        *,
+        generator: torch.Generator,
+        deadline: Deadline,
+        clock: Stopwatch,
+    ) -> None:
+        # Shorter disjuncts repeat their last row, which changes nothing.
+        longest = max(map(len, disjuncts))
+        self.disjuncts = [[*rows, *[rows[-1]] * (longest - len(rows))] for rows in disjuncts]
+        self.relaxation, self.replay = relaxation, replay
+        self.generator, self.deadline, self.clock = generator, deadline, clock
+        batch, rows = relaxation.C.shape[:2]
+        self.decisions = [Decision([-math.inf] * rows) for _ in range(batch)]
+
+    def run(self) -> list[Decision]:
+        batch = range(len(self.decisions))
+        with self.clock("adaptive_slope"):
+            solution = solve(self.relaxation, method="adaptive_slope")
+            self._learn(solution, self.relaxation, batch, range(len(self.decisions[0].lower)))
+        points = solution.certificate.x
+        self._search({(i, k): points[i, self.disjuncts[k]] for i in batch for k in self._left(i)})
+        for i in batch:
+            if self.decisions[i].verdict == "unknown":
+                # Where even the worst disjunct is excluded, it is worth while to try the others.
+                worst, *others = self._left(i)
+                if self._exclude(i, [worst]) and others:
+                    self._exclude(i, others)
+        return self.decisions
+
+    def _left(self, i: int) -> list[int]:
+        """The disjuncts of an open input that no bound excludes yet, the worst off first."""
+        decision = self.decisions[i]
+        if decision.verdict != "unknown":
+            return []
+        left = [k for k, rows in enumerate(self.disjuncts) if not proved(decision.lower, [rows])]
+        return sorted(left, key=lambda k: max(decision.lower[row] for row in self.disjuncts[k]))
+
+    def _learn(
+        self, solution: Solution, relaxation: Relaxation, images: Sequence[int], rows: Sequence[int]
+    ) -> None:
+        """Keep the better bound of each row; the one place where a verdict becomes "unsat"."""
+        for i, found in zip(images, trusted(solution, relaxation).tolist(), strict=True):
+            decision = self.decisions[i]
+            decision.method = solution.method
+            for row, bound in zip(rows, found, strict=True):
+                decision.lower[row] = max(decision.lower[row], bound)
+            if proved(decision.lower, self.disjuncts):
+                decision.verdict = "unsat"
+
+    def _exclude(self, i: int, disjuncts: Sequence[int]) -> bool:
+        """Whether the LP optima of these disjuncts' rows exclude them all.
+
+        Where they do not, the points where they are attained start another attack.
+        """
+        left_seconds = self.deadline.left
+        if left_seconds is not None and left_seconds <= 0:
+            return False
+        rows = list(dict.fromkeys(row for k in disjuncts for row in self.disjuncts[k]))
+        part = self.relaxation.take(torch.tensor([i]), torch.tensor(rows))
+        with self.clock("exact"):
+            solution = solve(part, method="exact", time_limit=left_seconds)
+            self._learn(solution, part, [i], rows)
+        points = dict(zip(rows, solution.certificate.x[0].to(part.C), strict=True))
+        left = [k for k in disjuncts if not proved(self.decisions[i].lower, [self.disjuncts[k]])]
+        self._search({(i, k): torch.stack([points[r] for r in self.disjuncts[k]]) for k in left})
+        return not left
+
+    def _search(self, starts: dict[tuple[int, int], Tensor]) -> None:
+        """Attack the disjuncts k of the inputs i, from points (points, *input_shape) for each."""
+        relaxation = self.relaxation
+        numbers = pass_numbers(relaxation.network) * restarts(relaxation.network)
+        at_a_time = max(1, CHUNK // numbers)
+        for first in range(0, len(starts), at_a_time):
+            targets = list(starts)[first : first + at_a_time]
+            if self.deadline.passed:
+                return
+            images = torch.tensor([i for i, _ in targets])
+            rows = torch.tensor([self.disjuncts[k] for _, k in targets])
+            with self.clock("attack"):
+                points, values = attack(
+                    relaxation.network,
+                    relaxation.input_set.convert(lambda tensor: tensor[images]),  # noqa: B023
+                    relaxation.C[images.unsqueeze(1), rows],
+                    relaxation.d[images.unsqueeze(1), rows],
+                    torch.stack([starts[target] for target in targets]),
+                    generator=self.generator,
+                    deadline=self.deadline,
+                )
+            for (i, _), point, value in zip(targets, points, values.tolist(), strict=True):
+                if value <= 0 and self.decisions[i].verdict == "unknown":
+                    self._confirm(i, point)
+
+    def _confirm(self, i: int, point: Tensor) -> None:
+        """The one place where a verdict becomes "sat"."""
+        decision = self.decisions[i]
+        with self.clock("replay"):
+            decision.counterexample = self.replay(i, point)
+        if decision.counterexample is not None:
+            decision.verdict, decision.method = "sat", "attack"

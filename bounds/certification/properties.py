@@ -1,0 +1,96 @@
+"""Verdicts for properties in VNN-LIB: has an input of these boxes an unsafe output?"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from bounds.certification.counterexample import Counterexample, OnnxRuntime, replay
+from bounds.certification.decide import Decision
+from bounds.certification.run import Certification, Run
+from bounds.errors import BoundsError
+from bounds.load import load_network
+from bounds.network import Network
+from bounds.vnnlib import read_vnnlib
+from bounds.vnnlib.property import Case, Property
+
+#: Cases that are relaxed together.
+BATCH = 32
+
+
+def certify_vnnlib(
+    model: Network | str | os.PathLike[str],
+    property: Property | str | os.PathLike[str],
+    *,
+    timeout: float | None = None,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float64,
+) -> Certification:
+    """Whether a property holds, case by case; `.verdict` is that of the property.
+
+    A case is proved ("unsat") where each of its disjuncts has a row that is positive on the whole
+    box. The rows of the result are those of all disjuncts, one after another. Once a case is "sat",
+    the cases after it are left "unknown".
+
+    Args:
+        model: a `Network`, or the path of an .onnx or .pt2 file. Counterexamples of .onnx files are
+            replayed by ONNX Runtime where it is installed; see
+            `bounds.certification.counterexample`.
+        property: what `read_vnnlib` returns, or the path of a .vnnlib file.
+        timeout: in seconds, for the whole property; what is open then is "unknown".
+        seed: of the attack.
+        device, dtype: where and in what one-pass bounds and attacks compute. Proofs are in float64
+            whatever it is, of the network with parameters rounded to `dtype`.
+
+    Raises:
+        InvalidInputError: a file that `read_vnnlib` refuses, a property of other numbers of inputs
+            or outputs than the network's, or a timeout of 0 or less.
+        ModelFileError, UnsupportedLayerError: what the readers of models refuse.
+    """
+    run = Run(timeout, seed)
+    if not isinstance(property, Property):
+        property = read_vnnlib(property)
+    network = model if isinstance(model, Network) else load_network(model, dtype=dtype)
+    network = network.detach().to(device, dtype)
+    property.require_fit(network.input_shape, network.output_shape)
+    exact, runtime = network.to("cpu", torch.float64), _runtime(model)
+    decisions = [Decision([-math.inf] * sum(map(len, c.disjuncts))) for c in property.cases]
+    for part in property.alike(BATCH):
+        cases = [property.cases[index] for index in part]
+
+        def confirm(i: int, point: Tensor, cases: Sequence[Case] = cases) -> Counterexample | None:
+            return replay(cases[i], property, exact, runtime(), point)
+
+        found = run.decide(
+            network,
+            property.box(cases, network.input_shape, dtype).convert(lambda end: end.to(device)),
+            property.specification(cases[0].disjuncts, grown=True, dtype=dtype),
+            cases[0].rows,
+            confirm,
+        )
+        for index, decision in zip(part, found, strict=True):
+            decisions[index] = decision
+        if any(decision.verdict == "sat" for decision in found):
+            break
+    return run.certification(decisions)
+
+
+def _runtime(model: Network | str | os.PathLike[str]) -> Callable[[], OnnxRuntime | None]:
+    """ONNX Runtime for the model, started when it is first asked for; None where it cannot be."""
+
+    @cache
+    def start() -> OnnxRuntime | None:
+        if isinstance(model, Network) or not os.fsdecode(model).endswith(".onnx"):
+            return None
+        try:
+            return OnnxRuntime(model)
+        except BoundsError:  # not installed, or it does not run this file
+            return None
+
+    return start

@@ -1,0 +1,98 @@
+"""What a certification returns, and the run that makes it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bounds.ball import Ball
+from bounds.certification.counterexample import Counterexample
+from bounds.certification.deadline import Deadline, Stopwatch
+from bounds.certification.decide import Decision, Escalation, Replay
+from bounds.certification.verdict import Verdict
+from bounds.errors import InvalidInputError
+from bounds.input_sets import Box
+from bounds.network import Network
+from bounds.relaxation import relax
+from bounds.specification import Specification
+
+
+@dataclass(frozen=True, eq=False)
+class Certification:
+    """A verdict for each input of a data set, or for each case of a property.
+
+    verdicts: "unsat" (proved: nothing in the set is answered wrongly, or unsafely), "sat" (a
+        counterexample was replayed) or "unknown".
+    lower: (inputs, rows), the largest lower bound of each row that was proved; −inf where none was,
+        NaN where a case has fewer rows than others.
+    methods: where each verdict comes from, or what was tried last.
+    counterexamples: of the verdicts "sat"; else None.
+    seconds: by kind of work, and in "total".
+    """
+
+    verdicts: tuple[Verdict, ...]
+    lower: Tensor
+    methods: tuple[str, ...]
+    counterexamples: tuple[Counterexample | None, ...]
+    seconds: dict[str, float]
+
+    @property
+    def verified(self) -> Tensor:
+        """Whether each input is proved; shape (inputs,)."""
+        return torch.tensor([verdict == "unsat" for verdict in self.verdicts])
+
+    @property
+    def verdict(self) -> Verdict:
+        """Of all together: "sat" where one is, "unsat" where all are."""
+        if "sat" in self.verdicts:
+            return "sat"
+        return "unsat" if set(self.verdicts) == {"unsat"} else "unknown"
+
+
+class Run:
+    """One deadline, one seed and one clock for all parts of a certification."""
+
+    def __init__(self, timeout: float | None, seed: int) -> None:
+        if not 0 <= seed < 2**63:
+            raise InvalidInputError(f"seed={seed!r}: expected a whole number from 0 to 2**63 − 1.")
+        self._start = time.perf_counter()
+        self._deadline, self._clock = Deadline(timeout), Stopwatch()
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def decide(
+        self,
+        network: Network,
+        ball: Ball | Box,
+        specification: Specification,
+        disjuncts: Sequence[Sequence[int]],
+        replay: Replay,
+    ) -> list[Decision]:
+        """Relax, and decide as far as the time allows; see `Escalation`."""
+        if self._deadline.passed:
+            batch = len(ball.resolve(network.input_shape))
+            return [Decision([-math.inf] * specification.C.shape[-2]) for _ in range(batch)]
+        with self._clock("relax"):
+            relaxation = relax(network, ball, specification, slope="adaptive")
+        return Escalation(
+            relaxation,
+            disjuncts,
+            replay,
+            generator=self._generator,
+            deadline=self._deadline,
+            clock=self._clock,
+        ).run()
+
+    def certification(self, decisions: Sequence[Decision]) -> Certification:
+        lower = [torch.tensor(decision.lower, dtype=torch.float64) for decision in decisions]
+        return Certification(
+            tuple(decision.verdict for decision in decisions),
+            torch.nn.utils.rnn.pad_sequence(lower, batch_first=True, padding_value=math.nan),
+            tuple(decision.method for decision in decisions),
+            tuple(decision.counterexample for decision in decisions),
+            {**self._clock.seconds, "total": time.perf_counter() - self._start},
+        )

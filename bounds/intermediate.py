@@ -2,8 +2,10 @@
 
 "interval" propagates boxes. "backward" improves on them by the dual bound of the layers below (Wong
 & Kolter 2018, Alg. 1), for the neurons that the box leaves unstable: only these enter the
-relaxation. Both round outward by a margin that covers the rounding of the passes to first order, so
-that no point of the input set leaves its own bounds.
+relaxation. "optimised" takes the best that "backward" finds with either slope and, for neurons that
+are unstable even so, the backward bounds with the best slopes for each (`bounds.ascent`). All round
+outward by a margin that covers the rounding of the passes to first order, so that no point of the
+input set leaves its own bounds.
 """
 
 from __future__ import annotations
@@ -11,11 +13,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+from bounds.ascent import ascend
 from bounds.dual import DualPoint, backward_pass
 from bounds.fixed_slope import RULES
 from bounds.input_sets import Box, InputSet
@@ -23,12 +26,15 @@ from bounds.memory import pass_numbers, rows_at_once
 from bounds.network import AffineNode, InputNode, Network, ReluNode, SumNode
 from bounds.triangle import ReluBounds
 
-Intermediate = Literal["interval", "backward"]
+Intermediate = Literal["interval", "backward", "optimised"]
 Slope = Literal["fixed", "adaptive"]
 
 #: Rounding margin in units of the dtype's epsilon times the sum of the magnitudes that a
 #: pre-activation is made of.
 MARGIN = 64
+#: Iterations on the slopes of an optimised bound, and how many rows of a pass a row counts for
+#: meanwhile: by its state, and for the sake of the processor's cache.
+ITERATIONS, WEIGHT = 10, 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +80,12 @@ def _relu_bounds(
     slope: Slope,
     max_memory: int | None,
 ) -> tuple[ReluBounds, ...]:
+    known: list[tuple[ReluBounds, ...]] = []
+    if method == "optimised":
+        known = [
+            _relu_bounds(network, input_set, "backward", each, max_memory)
+            for each in get_args(Slope)
+        ]
     ranges: list[_Range] = []
     found: list[ReluBounds] = []
     magnitudes: list[Tensor] = []
@@ -103,8 +115,10 @@ def _relu_bounds(
                 magnitude = before.magnitude.detach()
                 margin = MARGIN * torch.finfo(magnitude.dtype).eps * magnitude
                 neurons = ReluBounds(before.lower - margin, before.upper + margin)
+                for other in known:
+                    neurons = neurons.intersection(other[len(found)])
                 magnitudes.append(magnitude)
-                if method == "backward" and not before.exact:
+                if method != "interval" and not before.exact:
                     neurons = _tighten(
                         network,
                         input_set,
@@ -112,7 +126,7 @@ def _relu_bounds(
                         magnitudes,
                         parent,
                         neurons,
-                        slope,
+                        None if method == "optimised" else slope,
                         max_memory,
                     )
                 found.append(neurons)
@@ -147,28 +161,37 @@ def _tighten(
     magnitudes: list[Tensor],
     start: int,
     neurons: ReluBounds,
-    slope: Slope,
+    slope: Slope | None,
     max_memory: int | None,
 ) -> ReluBounds:
-    """Improve the bounds of node `start` by backward bounds, for each input's unstable neurons."""
+    """Improve the bounds of node `start` by backward bounds, for each input's unstable neurons.
+
+    slope: of the backward bounds; None: the best that an ascent finds for each.
+    """
     unstable = neurons.unstable.flatten(1)
     batch, count = len(unstable), int(unstable.sum(1).max())
     # Each input's unstable neurons first; inputs with fewer fill up with stable ones.
     chosen = torch.argsort(unstable, dim=1, descending=True, stable=True)[:, :count]
-    at_once = rows_at_once(neurons.lower, batch * pass_numbers(network, start), max_memory)
+    numbers = batch * pass_numbers(network, start) * (WEIGHT if slope is None else 1)
     own = MARGIN * torch.finfo(neurons.lower.dtype).eps * magnitudes[-1].flatten(1)
     lowers, uppers = [], []
-    for part in chosen.split(at_once, dim=1):
+
+    def dual_point(rows: Tensor) -> DualPoint:
+        if slope is None:
+            return ascend(network, below, input_set, start, rows, iterations=ITERATIONS)
+        return backward_pass(network, below, start, rows, RULES[slope])
+
+    for part in chosen.split(rows_at_once(own, numbers, max_memory), dim=1):
         rows = torch.zeros(*part.shape, unstable.shape[1], dtype=own.dtype, device=own.device)
         rows.scatter_(2, part.unsqueeze(2), 1.0)
         rows = rows.unflatten(2, neurons.lower.shape[1:])
-        point = backward_pass(network, below, start, rows, RULES[slope])
+        point = dual_point(rows)
         slack = own.gather(1, part) + _rounding(point, below, magnitudes)
         lowers.append(point.value(input_set, below) - slack)
         if slope == "fixed":
             point = point.negated()
         else:
-            point = backward_pass(network, below, start, -rows, RULES[slope])
+            point = dual_point(-rows)
             slack = own.gather(1, part) + _rounding(point, below, magnitudes)
         uppers.append(slack - point.value(input_set, below))
 

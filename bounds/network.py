@@ -146,6 +146,7 @@ class Network:
     def evaluate(self, x: Tensor, relu: Callable[[int, Tensor], Tensor]) -> Tensor:
         """One forward pass in which `relu(k, ẑ)` stands for the k-th ReLU."""
         values: dict[int, Tensor] = {}
+        last_reader = {p: index for index, node in enumerate(self.nodes) for p in node.parents}
         position = 0
         for index, node in enumerate(self.nodes):
             match node:
@@ -160,6 +161,9 @@ class Network:
                     values[index] = sum(values[p] for p in parents[1:]) + values[parents[0]]
                 case _:
                     raise TypeError(f"Network.evaluate does not know {type(node).__name__}.")
+            for parent in set(node.parents):
+                if last_reader[parent] == index:  # a batch of many rows is large
+                    del values[parent]
         return values[len(self.nodes) - 1]
 
     def backward(

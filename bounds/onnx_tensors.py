@@ -269,8 +269,7 @@ class Tensors:
         shape[axis] += before + after
         if isinstance(x, np.ndarray):
             self.file.claim(math.prod(shape))
-            kept = slice(max(-before, 0), x.shape[axis] + min(after, 0))
-            x = x[(slice(None),) * axis + (kept,)]
+            x = x[(slice(None),) * axis + (slice(max(-before, 0), x.shape[axis] + after),)]
             widths = [(0, 0)] * len(shape)
             widths[axis] = (max(before, 0), max(after, 0))
             return np.pad(x, widths, constant_values=value)

@@ -131,15 +131,16 @@ def relax(
     """Relax every ReLU of `network` over `ball`, or over a box, for the rows of `specification`.
 
     Args:
-        intermediate: how l and u are found: "interval" (boxes) or "backward" (the dual bound of the
-            layers below, for the neurons that boxes leave unstable).
+        intermediate: how l and u are found: "interval" (boxes), "backward" (the dual bound of the
+            layers below, for the neurons that boxes leave unstable), or "optimised" (the better of
+            both slopes, and then slopes optimised for each bound that is unstable still).
         slope: the dual bound that "backward" uses, "fixed" (Wong–Kolter) or "adaptive" (CROWN).
         max_memory: bytes that the passes may take, besides the result; they are cut into parts that
             fit. Default: a quarter of the device's free memory.
 
     Returns:
         A frozen `Relaxation`, differentiable with respect to the parameters, the centre and the
-        radius.
+        radius; "optimised" at the multipliers that it found, as constants.
     """
     for name, value, allowed in (
         ("intermediate", intermediate, get_args(Intermediate)),

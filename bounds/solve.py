@@ -14,15 +14,19 @@ from bounds.errors import InvalidInputError
 from bounds.fixed_slope import RULES
 from bounds.interior_point import interior_point
 from bounds.memory import parts_that_fit, pass_numbers, require_bytes
+from bounds.optimised_slope import optimised_slope
 from bounds.pdhg import pdhg
 from bounds.primal import push_forward
 from bounds.relaxation import Relaxation
 from bounds.solution import Solution, Status, merge
 
-Method = Literal["fixed_slope", "adaptive_slope", "interior_point", "pdhg", "exact"]
+Method = Literal[
+    "fixed_slope", "adaptive_slope", "optimised_slope", "interior_point", "pdhg", "exact"
+]
 
 #: The iterative methods, with the tolerance and the iteration limit of each unless it is told.
 ITERATIVE: dict[str, tuple[Callable[..., Solution], float, int]] = {
+    "optimised_slope": (optimised_slope, 1e-3, 500),
     "interior_point": (interior_point, 1e-9, 100),
     "pdhg": (pdhg, 1e-6, 100_000),
 }
@@ -41,13 +45,14 @@ def solve(
 
     Args:
         method: "fixed_slope" (Wong & Kolter 2018) and "adaptive_slope" (CROWN) take one backward
-            pass, in the dtype of the relaxation and differentiable; "interior_point" and "pdhg"
-            solve the LPs in float64, the one by Newton steps on matrices, the other matrix-free;
-            "exact" takes the one of the two that `bounds.cost` expects to be cheaper, and the
-            solution's `method` says which.
+            pass, in the dtype of the relaxation and differentiable; "optimised_slope" (α-CROWN)
+            ascends from the better of the two, in that dtype, and evaluates what it found in
+            float64; "interior_point" and "pdhg" solve the LPs in float64, the one by Newton steps
+            on matrices, the other matrix-free; "exact" takes the one of the two that `bounds.cost`
+            expects to be cheaper, and the solution's `method` says which.
         tolerance: of the iterative methods, the gap relative to the larger of |lower| and |upper|;
-            default 1e-9 for the interior point and 1e-6 for pdhg.
-        iteration_limit: of the iterative methods, per LP; default 100 and 100,000.
+            default 1e-3 for optimised slopes, 1e-9 for the interior point and 1e-6 for pdhg.
+        iteration_limit: of the iterative methods, per LP; default 500, 100 and 100,000.
         time_limit: of the iterative methods, in seconds; default none. LPs cut short still carry
             valid bounds.
         max_memory: bytes that the work may take, besides the relaxation and the solution; LPs are

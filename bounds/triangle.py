@@ -89,5 +89,11 @@ class ReluBounds:
         inside = (post >= 0) & (post >= pre) & (width * post <= upper * (pre - lower))
         return torch.where(inside, pre, nearest), torch.where(inside, post, nearest_z)
 
+    def intersection(self, other: ReluBounds) -> ReluBounds:
+        """The better of either bound for each neuron."""
+        return ReluBounds(
+            torch.maximum(self.lower, other.lower), torch.minimum(self.upper, other.upper)
+        )
+
     def convert(self, convert: Convert) -> ReluBounds:
         return ReluBounds(convert(self.lower), convert(self.upper))

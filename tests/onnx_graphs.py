@@ -7,6 +7,7 @@ the code under test.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 
-from bounds import Network
+from bounds import Network, onnx_file
 from tests.refusals import refused
 
 Shape = tuple[int, ...]
@@ -28,8 +29,6 @@ onnxruntime.set_default_logger_severity(4)
 
 #: A tensor of one sample with more numbers than this is not drawn on.
 NUMBERS = 100
-#: The opsets that the reader takes.
-OPSETS = (7, 27)
 WINDOWS = {"AveragePool", "ConvTranspose", "MaxPool"}
 #: How many samples a batch of open size has while a graph is drawn.
 SAMPLES = 2
@@ -152,6 +151,18 @@ def refused_onnx(
     with pytest.raises(error, match=r"\A[^\n]*\Z"):
         Network.from_onnx(path, **options)
     refused(lambda: Network.from_onnx(path, **options), error, *fragments)
+
+
+def _newest_opset() -> int:
+    """The newest opset that the reader takes and that the installed runtime knows."""
+    for version in reversed(onnx_file.OPSETS):
+        with contextlib.suppress(Exception):
+            run(Graph((1,), (Step("Relu", (0,)),), version, 0).model(), np.ones(1, np.float32))
+            return version
+    raise AssertionError("ONNX Runtime runs no model")
+
+
+OPSETS = (onnx_file.OPSETS[0], _newest_opset())
 
 
 @dataclass

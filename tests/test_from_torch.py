@@ -91,8 +91,14 @@ def test_parameters_are_a_snapshot() -> None:
 
 def test_gradients_reach_the_models_parameters() -> None:
     """Those of the network are those of the module itself."""
-    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.BatchNorm1d(4), nn.Linear(4, 2)).double()
-    model.eval()
+    torch.manual_seed(0)
+    # No layer sees the zeros of a ReLU before it, where its gradient would be a matter of choice.
+    signal = nn.Sequential(nn.Unflatten(1, (2, 2)), nn.ConvTranspose1d(2, 2, 2), nn.MaxPool1d(2, 1))
+    model = nn.Sequential(
+        *(nn.Linear(3, 4), signal, nn.PReLU(2), nn.Flatten(), nn.BatchNorm1d(4)),
+        *(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2)),
+    )
+    model.double().eval()
     x = Dice(0).normal(5, 3)
     parameters = list(model.parameters())
     actual = torch.autograd.grad(Network.from_torch(model, (3,))(x).square().sum(), parameters)

@@ -89,6 +89,8 @@ class _Reader:
         self.initializers = {str(tensor.name): tensor for tensor in file.graph.initializer}
         if len(self.initializers) < len(file.graph.initializer):
             raise file.refuse("it has two initializers of one name")
+        self.read_names = {name for node in file.graph.node for name in node.input}
+        self.read_names.update(value.name for value in file.graph.output)
         self.values: dict[str, Tensor] = {}
         declared = self._find_input()
         element, shape = declared.type.tensor_type.elem_type, self._input_shape(declared)
@@ -194,13 +196,13 @@ class _Reader:
         attributes = self._attributes(node, schema)
         results: Any = HANDLERS[kind](t, *inputs, **attributes)
         results = results if isinstance(results, list) else [results]
-        if len(results) < len(node.output):
-            extra = short(str(node.output[len(results)]))
-            raise t.refuse(
-                f"the output {extra} of the operator {kind} is not modelled",
-                "export the model in eval mode, without that output",
-            )
-        for name, value in zip(node.output, results, strict=True):
+        for name in node.output[len(results) :]:
+            if name in self.read_names:
+                raise t.refuse(
+                    f"the output {short(str(name))} of the operator {kind} is not modelled",
+                    "export the model in eval mode, without that output",
+                )
+        for name, value in zip(node.output, results, strict=False):
             self._define(str(name), value)
 
     def _attributes(self, node: NodeProto, schema: Any) -> dict[str, Any]:

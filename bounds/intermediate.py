@@ -186,13 +186,13 @@ def _tighten(
         rows.scatter_(2, part.unsqueeze(2), 1.0)
         rows = rows.unflatten(2, neurons.lower.shape[1:])
         point = dual_point(rows)
-        slack = own.gather(1, part) + _rounding(point, below, magnitudes)
+        slack = own.gather(1, part) + rounding(point, below, magnitudes)
         lowers.append(point.value(input_set, below) - slack)
         if slope == "fixed":
             point = point.negated()
         else:
             point = dual_point(-rows)
-            slack = own.gather(1, part) + _rounding(point, below, magnitudes)
+            slack = own.gather(1, part) + rounding(point, below, magnitudes)
         uppers.append(slack - point.value(input_set, below))
 
     def merge(old: Tensor, new: list[Tensor], better: Callable[..., Tensor]) -> Tensor:
@@ -207,7 +207,7 @@ def _tighten(
     )
 
 
-def _rounding(point: DualPoint, below: list[ReluBounds], magnitudes: list[Tensor]) -> Tensor:
+def rounding(point: DualPoint, below: list[ReluBounds], magnitudes: list[Tensor]) -> Tensor:
     """What the rounding of a backward pass can add to its value, to first order; (batch, rows).
 
     A pass that rounds its coefficients on a layer by δ gives a valid bound of a form that is off

@@ -162,14 +162,15 @@ class OnnxFile:
         return model
 
     def _open(self, path: str, remedy: str) -> BinaryIO:
+        name = "it" if path == self.path else short(path)
         try:
             if not stat.S_ISREG(os.stat(path).st_mode):
                 kind = "a directory" if os.path.isdir(path) else "not a regular file"
-                raise self.refuse(f"{short(path)} is {kind}", remedy)
+                raise self.refuse(f"{name} is {kind}", remedy)
             return open(path, "rb")
         except (OSError, ValueError) as error:  # ValueError: a path with a null character
             reason = getattr(error, "strerror", None) or error
-            raise self.refuse(f"{short(path)} cannot be opened ({reason})", remedy) from error
+            raise self.refuse(f"{name} cannot be opened ({reason})", remedy) from error
 
     def _external(self, tensor: TensorProto, length: int) -> bytes:
         name = short(tensor.name)

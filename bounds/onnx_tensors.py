@@ -25,8 +25,9 @@ from bounds.errors import BoundsError, ModelFileError
 from bounds.export_archive import short
 from bounds.onnx_file import MAX_AXES, OnnxFile
 
-#: Stands for the size of an open batch axis: a prime larger than any size that is read.
-BATCH = 2**40 - 87
+#: Stands for the size of an open batch axis: a prime larger than any size that is read, and whose
+#: product with any fits into 64 bits.
+BATCH = 2**34 - 41
 FIXED_BATCH = "export the model with a batch of the fixed size 1"
 #: How many numbers the operators may take and give for one sample, all together, and how many
 #: products they may compute: a few lines in a file can ask for any amount of either.

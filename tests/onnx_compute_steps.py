@@ -110,7 +110,7 @@ def binary(
                 kind = "tensor"
         if kind == "grown" and d.size <= 12:  # the constant is the larger one
             shape = tuple(2 if size == 1 else size for size in d.shape[d.first :])
-        constant = Normal(shape, positive=op == "Div")
+        constant = Normal(shape, "away" if op == "Div" else "")
         if kind == "tensor":
             same = [i for i in range(d.last + 1) if d.shapes[i] == d.shape and i in d.variables]
             d.add(op, x, d.draw(st.sampled_from(same)))
@@ -184,7 +184,7 @@ def batch_norm(d: Draft) -> None:
     per_channel = (d.shape[1],)
     statistics = (Normal(per_channel), Normal(per_channel), Normal(per_channel))
     eps = d.draw(st.sampled_from([1e-5, 0.1]))
-    d.add("BatchNormalization", d.last, *statistics, Normal(per_channel, True), epsilon=eps)
+    d.add("BatchNormalization", d.last, *statistics, Normal(per_channel, "positive"), epsilon=eps)
 
 
 # -- reductions

@@ -11,7 +11,7 @@ import contextlib
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnxruntime
@@ -36,10 +36,10 @@ SAMPLES = 2
 
 @dataclass(frozen=True)
 class Normal:
-    """Random numbers, away from 0 and positive where they are divisors or variances."""
+    """Random numbers; `away` from 0, as divisors are, or `positive`, as variances are."""
 
     shape: Shape
-    positive: bool = False
+    kind: Literal["", "away", "positive"] = ""
 
 
 @dataclass(frozen=True)
@@ -121,8 +121,9 @@ def graph_of(*steps: Step, shape: tuple[int | str, ...] = (1, 2, 3), opset: int 
 def _array(operand: Normal | Whole, dice: np.random.Generator, dtype: Any) -> np.ndarray:
     if isinstance(operand, Whole):
         return np.array(operand.values, np.int64)
-    if operand.positive:
-        return dice.uniform(0.5, 2.0, operand.shape).astype(np.float32).astype(dtype)
+    if operand.kind:
+        sign = dice.choice((-1, 1), operand.shape) if operand.kind == "away" else 1
+        return (sign * dice.uniform(0.5, 2.0, operand.shape)).astype(np.float32).astype(dtype)
     numbers = dice.standard_normal(operand.shape) / math.sqrt(math.prod(operand.shape[1:]) or 1)
     return numbers.astype(np.float32).astype(dtype)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 from hypothesis import strategies as st
 
@@ -24,12 +25,12 @@ def join(d: Draft, x: int) -> None:
     d.add("Add", x, d.last)
 
 
-def folded(op: str, *, positive: bool = False) -> Draw:
+def folded(op: str, kind: Literal["", "away", "positive"] = "") -> Draw:
     """A function of one constant."""
 
     def step(d: Draft) -> None:
         x = d.last
-        d.add(op, Normal(d.draw(st.sampled_from([(2, 3), (1, 2), ()])), positive))
+        d.add(op, Normal(d.draw(st.sampled_from([(2, 3), (1, 2), ()])), kind))
         join(d, x)
 
     return step
@@ -121,13 +122,13 @@ AFFINE: dict[str, Draw] = {
     "Pad": layout.pad,
     "ReduceMean": compute.reduction("ReduceMean", 18),
     "ReduceSum": compute.reduction("ReduceSum", 13),
-    "Reciprocal": folded("Reciprocal", positive=True),
+    "Reciprocal": folded("Reciprocal", "away"),
     "Reshape": layout.reshape,
     "Shape": sizes("Shape"),
     "Size": sizes("Size"),
     "Slice": layout.slice_,
     "Split": layout.split,
-    "Sqrt": folded("Sqrt", positive=True),
+    "Sqrt": folded("Sqrt", "positive"),
     "Squeeze": layout.squeeze,
     "Sub": compute.binary("Sub"),
     "Sum": compute.binary("Sum", since=8),

@@ -19,7 +19,7 @@ from bounds import InvalidInputError, Network, Solution, Status, certify
 from bounds.certification import decide
 from bounds.certification.verdict import proved, trusted
 from tests.networks import Architecture, Dice, architectures, seeds
-from tests.problems import Problem, problems
+from tests.problems import NORMS, Problem, problems
 from tests.refusals import refused
 
 UNSAT, SAT, UNKNOWN = "unsat", "sat", "unknown"
@@ -42,43 +42,63 @@ def test_every_disjunct_needs_a_positive_row(
 
 
 def test_only_sound_bounds_are_trusted() -> None:
+    relaxation = bounds.relax(*tiny())
+    solution = bounds.solve(relaxation)
     nan, inf = math.nan, math.inf
-    ok, broken = int(Status.OPTIMAL), int(Status.NUMERICAL_ERROR)
-    limit = int(Status.ITERATION_LIMIT)
-    cases = [  # lower, upper, status, trusted
-        (1.0, 2.0, ok, 1.0),
-        (1.0, 1.0, ok, 1.0),
-        (-1.0, -0.5, ok, -1.0),
-        (1.0, 2.0, limit, 1.0),
-        (1.0, 2.0, broken, -inf),
-        (nan, 2.0, ok, -inf),
-        (1.0, nan, ok, -inf),
-        (1.0, inf, ok, -inf),  # no feasible point: the relaxation may be empty
-        (inf, inf, ok, -inf),
-        (inf, 2.0, ok, -inf),
-        (1.0, -2.0, ok, -inf),  # a point contradicts the bound
-        (1.0, 0.0, ok, -inf),
+    assert (solution.lower > 0).all()
+    changes: list[tuple[dict[str, Any], bool]] = [
+        ({}, True),
+        ({"status": int(Status.BOUND)}, True),
+        ({"status": int(Status.ITERATION_LIMIT)}, True),
+        ({"status": int(Status.TIME_LIMIT)}, True),
+        ({"status": int(Status.NUMERICAL_ERROR)}, False),
+        ({"lower": 1e9}, True),  # what is said is not what is trusted
+        ({"lower": -1e9}, True),
+        ({"lower": nan}, False),
+        ({"lower": inf}, False),
+        ({"upper": nan}, False),
+        ({"upper": inf}, False),  # no feasible point: the relaxation may be empty
+        ({"upper": -1e-9}, False),  # a point contradicts the bound
+        ({"upper": 0.0}, False),
     ]
-    [lower, upper, status, expected] = (
-        torch.tensor([c]).double() for c in zip(*cases, strict=True)
-    )
-    problem = tiny()
-    relaxation = bounds.relax(*problem)
-    solution = replace(bounds.solve(relaxation), lower=lower, upper=upper, status=status.long())
-    assert torch.equal(trusted(solution, relaxation), expected)
+    for change, sound in changes:
+        fields = {name: torch.full_like(getattr(solution, name), to) for name, to in change.items()}
+        found = trusted(replace(solution, **fields), relaxation)
+        if sound:
+            torch.testing.assert_close(found, solution.lower, rtol=1e-12, atol=1e-12)
+            assert (found < solution.certificate.lower(relaxation)).all()
+        else:
+            assert (found == -inf).all(), change
+
+
+@given(problems(norms=NORMS), st.sampled_from(["adaptive_slope", "interior_point", "pdhg"]))
+def test_rounding_is_subtracted(problem: Problem, method: Any) -> None:
+    """What is trusted in float64 is below what the same multipliers give exactly, nearly."""
+    if problem.norm == 2 and method == "interior_point":
+        method = "pdhg"
+    relaxation = problem.relax()
+    solution = bounds.solve(relaxation, method=method)
+    found, plain = trusted(solution, relaxation), solution.certificate.lower(relaxation)
+    sound = torch.isfinite(found)
+    scale = plain.abs().clamp(min=1)
+    assert (found[sound] < plain[sound]).all()
+    assert (found[sound] > (plain - 1e-9 * scale)[sound]).all()
 
 
 def tiny() -> tuple[Network, bounds.Ball, bounds.Specification]:
+    """A ball on which the answer is proved."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(2, 6), nn.ReLU(), nn.Linear(6, 3)).double()
-    ball = bounds.Ball(torch.tensor([0.3, -0.2]).double(), radius=0.1)
-    return Network.from_torch(model, (2,)), ball, bounds.margins(0, 3)
+    ball = bounds.Ball(torch.tensor([0.3, -0.2]).double(), radius=0.02)
+    answer = int(model(ball.x).argmax())
+    return Network.from_torch(model, (2,)), ball, bounds.margins(answer, 3)
 
 
 Change = Callable[[Solution], dict[str, Tensor]]
 
 BROKEN: dict[str, Change] = {
     "NaN": lambda s: {"lower": torch.full_like(s.lower, math.nan)},
+    "an infinite bound": lambda s: {"lower": torch.full_like(s.lower, math.inf)},
     "no feasible point": lambda s: {"upper": torch.full_like(s.upper, math.inf)},
     "failure": lambda s: {"status": torch.full_like(s.status, int(Status.NUMERICAL_ERROR))},
     "contradiction": lambda s: {"upper": torch.full_like(s.upper, -1.0)},
@@ -191,9 +211,10 @@ def test_float32_is_proved_in_float64() -> None:
     )
     single = bounds.solve(relaxation, method="adaptive_slope")
     assert found.verdict == UNSAT
-    assert torch.equal(found.lower, single.certificate.lower(relaxation.double()))
-    assert not torch.equal(found.lower, single.lower.double())
-    torch.testing.assert_close(found.lower, single.lower.double(), rtol=1e-5, atol=1e-5)
+    double = single.certificate.lower(relaxation.double())
+    torch.testing.assert_close(found.lower, double, rtol=1e-12, atol=1e-12)
+    assert (found.lower < double).all()
+    assert (found.lower - single.lower).abs().amax() > 1e-10
 
 
 def test_time_ends() -> None:

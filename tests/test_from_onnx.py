@@ -59,7 +59,7 @@ def runtime(graph: Graph, x: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("op", [*EVERY, *FOLDED])
-@settings(max_examples=10)
+@settings(max_examples=settings.default.max_examples // 4)
 @given(data=st.data())
 def test_network_computes_what_the_runtime_does(op: str, data: st.DataObject, file: Path) -> None:
     graph = data.draw(graphs(must=op))
@@ -167,6 +167,14 @@ def test_weights_are_read_exactly(file: Path) -> None:
         for array, parameter in zip(stored, network.parameters, strict=True):
             assert parameter.dtype == dtype
             assert np.array_equal(parameter.numpy(), array)
+
+
+def test_outputs_that_nothing_reads(file: Path) -> None:
+    dropout = step("Dropout", 0, outputs=2)  # the second is the mask
+    pool = step("MaxPool", 1, outputs=2, kernel_shape=[1])  # the second, the indices
+    network = read(graph_of(dropout, pool, step("Neg", 3)).model(), file)
+    x = torch.randn(2, 2, 3)
+    assert torch.equal(network(x), -x)
 
 
 def test_reshapes_cost_no_nodes(file: Path) -> None:

@@ -20,7 +20,7 @@ def image(*steps: Step, opset: int = 13) -> Graph:
 
 # -- operators that are not modelled ---------------------------------------------------------------
 
-CHANNEL = (Normal((2,)), Normal((2,)), Normal((2,)), Normal((2,), positive=True))
+CHANNEL = (Normal((2,)), Normal((2,)), Normal((2,)), Normal((2,), "positive"))
 UNSUPPORTED: dict[str, Case] = {
     **{
         op: (
@@ -65,7 +65,7 @@ UNSUPPORTED: dict[str, Case] = {
     ),
     "BatchNorm's statistics": (
         image(step("BatchNormalization", 0, *CHANNEL, outputs=3)),
-        ["output 't2' of the operator BatchNormalization", "eval mode"],
+        ["statistics as outputs", "eval mode"],
     ),
     "spatial": (
         image(step("BatchNormalization", 0, *CHANNEL, spatial=0), opset=8),
@@ -164,6 +164,12 @@ INVALID: dict[str, Case] = {
     "reshape": (graph_of(step("Reshape", 0, Whole((4, 2)))), ["shape (1, 2, 3) into (4, 2)"]),
     "two inferred sizes": (graph_of(step("Reshape", 0, Whole((-1, -1)))), ["into (-1, -1)"]),
     "copied size": (graph_of(step("Reshape", 0, Whole((6, 1, 1, 0)))), ["copies axes"]),
+    "size 0": (
+        graph_of(step("Reshape", 0, Whole((0, 2, 3)), allowzero=1), opset=14),
+        ["(0, 2, 3)"],
+    ),
+    "quotient": (graph_of(step("Div", Whole(1), Whole(0)), step("Add", 0, 1)), ["integers by 0"]),
+    "root": (graph_of(step("Sqrt", Whole(4)), step("Add", 0, 1)), ["takes int64"]),
     "squeeze": (graph_of(step("Squeeze", 0, Whole((1,)))), ["squeezes axes (1,)"]),
     "permutation": (
         graph_of(step("Transpose", 0, perm=[0, 0, 1])),

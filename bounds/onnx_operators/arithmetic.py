@@ -32,9 +32,7 @@ def with_constant(t: Tensors, layer: Layer, x: Variable, value: Tensor, role: st
     """layer(x, value), the constant and x broadcast to one shape."""
     constant = t.numbers(value, x, role)
     x = t.repeat(x, t.broadcast(x.shape, constant.shape))
-    symbol, gone = t.frame(x)
-    if constant.ndim == len(x.shape):
-        constant = constant.reshape(constant.shape[gone:])
+    symbol, _ = t.frame(x)
     return t.like(layer(symbol, t.parameter(constant)), x)
 
 
@@ -72,6 +70,8 @@ def mul(t: Tensors, x: Tensor, y: Tensor) -> Tensor:
 
 def div(t: Tensors, x: Tensor, y: Tensor) -> Tensor:
     if isinstance(x, np.ndarray):
+        if isinstance(y, np.ndarray) and y.dtype.kind == "i" and 0 in y:
+            raise t.damaged("divides integers by 0")
         return constants(t, _quotient, x, y)
     # In float64, so that the factor is off by no more than its own rounding.
     return with_constant(t, lambda x, y: t.build.scale(x, 1 / y.double()), x, y, "divisor")
@@ -95,15 +95,21 @@ def minimum(t: Tensors, *values: Tensor) -> Tensor:
 
 
 def exp(t: Tensors, x: Tensor) -> Tensor:
-    return constants(t, np.exp, x)
+    return _of_floats(t, np.exp, x)
 
 
 def reciprocal(t: Tensors, x: Tensor) -> Tensor:
-    return constants(t, np.reciprocal, x)
+    return _of_floats(t, np.reciprocal, x)
 
 
 def sqrt(t: Tensors, x: Tensor) -> Tensor:
-    return constants(t, np.sqrt, x)
+    return _of_floats(t, np.sqrt, x)
+
+
+def _of_floats(t: Tensors, compute: Callable[..., Any], x: Tensor) -> np.ndarray:
+    if x.dtype.kind != "f":
+        raise t.damaged(f"takes {x.dtype}, expected floating-point numbers")
+    return constants(t, compute, x)
 
 
 # -- elementwise

@@ -115,6 +115,11 @@ def batch_norm(
     spatial: int = 1,
 ) -> Tensor:
     x, symbol = t.images(x)
+    if t.outputs > 1:  # in older opsets, what stands for training_mode
+        raise t.refuse(
+            "BatchNormalization with its statistics as outputs is in training mode",
+            "export the model in eval mode",
+        )
     if not spatial:
         raise t.refuse("spatial=0 is not modelled", "export the model with opset 9 or later")
     statistics = {"mean": mean, "var": variance, "scale": scale, "bias": bias}

@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, fields
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -128,7 +129,7 @@ class SlopeAscent:
         ends = [0]
         for layer in self._layers:
             ends.append(ends[-1] + layer.index.shape[2])
-        self._blocks = [slice(*pair) for pair in zip(ends, ends[1:], strict=False)]
+        self._blocks = [slice(*pair) for pair in pairwise(ends)]
 
         self.iteration = 0
         self.best = torch.full_like(self._constant, -torch.inf)

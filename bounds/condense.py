@@ -260,8 +260,8 @@ def _coordinates(input_set: InputSet) -> tuple[Tensor, Tensor, Tensor, Tensor | 
             width = torch.stack((up, -down), 2)[:, order].flatten(1)
         case _:
             raise InvalidInputError(
-                "solve(method='interior_point') got an ℓ2 ball, which is no polyhedron: use "
-                "method='pdhg', or a ball of norm 1 or float('inf')."
+                f"solve(method='interior_point') got the input set {type(input_set).__name__}, "
+                "which is no polyhedron: use method='pdhg', or a ball of norm 1 or float('inf')."
             )
     moves = (width != 0).any(0)
     return origin, columns[moves], width[:, moves], budget

@@ -21,7 +21,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bounds.certificate import Certificate
 from bounds.condense import CondensedLP, condense
 from bounds.cost import matrix_numbers
 from bounds.dual import backward_pass
@@ -112,14 +111,19 @@ def solve_condensed(
 
 
 def _start(lp: CondensedLP, nu: Tensor) -> _Iterates:
-    """Equal weights on the vertices; each simplex's slacks lifted until they are positive."""
+    """Equal weights on the vertices; each simplex's slacks lifted until they are positive.
+
+    A budget allows for less of b: for two thirds of it, as the equal weights of its row say.
+    """
     simplices = Simplices(lp)
+    b = lp.within_budget(torch.full_like(lp.c_b, 3 / 4)) * 2 / 3
+    z = torch.full_like(lp.c_z, 1 / 3)
     costs = _costs(simplices, nu)
     slack = costs - simplices.repeat(*simplices.minima(costs))
     lift = slack.mean(-1, keepdim=True)
     return _Iterates(
         **Progress.beginning(torch.zeros_like(lp.c_b), torch.zeros_like(lp.c_z), nu),
-        t=simplices.repeat(torch.full_like(lp.c_b, 1 / 2), torch.full_like(lp.c_z, 1 / 3)),
+        t=torch.cat((1 - b, b, z, z, z), -1),
         y=slack + torch.where(lift > 0, lift, 1.0),
         nu=nu,
     )
@@ -242,7 +246,8 @@ def _solve_together(
     point = push_forward(part, lp.point(part, found("best_x")), lambda k, low, high: suggested[k])
     return certified(
         part,
-        Certificate(lp.scatter(part, found("best_nu")), point.x, point.z),
+        lp.scatter(part, found("best_nu")),
+        point,
         found("status"),
         found("iterations"),
         magnitude=found("magnitude"),

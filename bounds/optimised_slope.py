@@ -144,7 +144,8 @@ def _solution(
     coarser = torch.finfo(dtype).eps / torch.finfo(torch.float64).eps
     solution = certified(
         exact,
-        Certificate(tuple(each.double() for each in nu), point.x, point.z),
+        tuple(each.double() for each in nu),
+        point,
         ended.status,
         ended.iterations,
         magnitude=coarser * ended.magnitude,

@@ -31,7 +31,6 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from bounds.certificate import Certificate
 from bounds.dual import backward_pass
 from bounds.fixed_slope import fixed
 from bounds.matrix_free import MatrixFreeLP
@@ -251,11 +250,10 @@ def _solve_together(
         point, done = torch.cat((x, lp.forward(x, z), z, nu), -1), done + ended.iterations
 
     suggested = lp.scatter(z)
-    feasible = push_forward(part, lp.shaped(x), lambda k, low, high: suggested[k])
-    certificate = Certificate(lp.scatter(nu), feasible.x, feasible.z)
     return certified(
         part,
-        certificate,
+        lp.scatter(nu),
+        push_forward(part, lp.shaped(x), lambda k, low, high: suggested[k]),
         ended.status,
         done,
         magnitude=ended.magnitude,

@@ -25,8 +25,8 @@ FEASIBILITY = 4096
 
 @dataclass(frozen=True, eq=False)
 class PrimalPoint:
-    """x (batch, rows, *input_shape), z at each ReLU (batch, rows, *shape), and the objective there
-    (batch, rows).
+    """x (batch, rows, *input_shape), z at each ReLU (batch, rows, *shape), the objective there and
+    the sum of the magnitudes of its terms, both (batch, rows).
 
     The value is infinite where the point is not feasible: where x lies outside the input set, or
     where bounds l, u that the relaxation was given cut it off.
@@ -35,6 +35,7 @@ class PrimalPoint:
     x: Tensor
     z: tuple[Tensor, ...]
     value: Tensor
+    magnitude: Tensor
 
 
 def push_forward(relaxation: Relaxation, x: Tensor, choose: Choice) -> PrimalPoint:
@@ -58,5 +59,6 @@ def push_forward(relaxation: Relaxation, x: Tensor, choose: Choice) -> PrimalPoi
         return chosen[-1].flatten(0, 1)
 
     output = relaxation.network.evaluate(x.flatten(0, 1), relu).unflatten(0, (batch, rows))
-    value = (relaxation.C * output).flatten(2).sum(2) + relaxation.d
-    return PrimalPoint(x, tuple(chosen), torch.where(feasible, value, torch.inf))
+    terms = (relaxation.C * output).flatten(2)
+    value = torch.where(feasible, terms.sum(2) + relaxation.d, torch.inf)
+    return PrimalPoint(x, tuple(chosen), value, terms.abs().sum(2) + relaxation.d.abs())

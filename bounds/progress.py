@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from bounds.certificate import Certificate
+from bounds.primal import PrimalPoint
 from bounds.relaxation import Relaxation
 from bounds.solution import Solution, Status, gap_closed
 
@@ -146,7 +147,8 @@ class Progress:
 
 def certified(
     relaxation: Relaxation,
-    certificate: Certificate,
+    multipliers: tuple[Tensor, ...],
+    point: PrimalPoint,
     status: Tensor,
     iterations: Tensor,
     *,
@@ -154,12 +156,15 @@ def certified(
     tolerance: float,
     method: str,
 ) -> Solution:
-    """The solution whose bounds are those of the certificate on the network itself.
+    """The solution whose bounds are those of the multipliers and the point on the network itself.
 
     An LP that ended as optimal, and is not by those bounds, has broken down.
     """
-    lower, upper = certificate.lower(relaxation), certificate.upper(relaxation)
-    rounding = 4 * ROUNDING * torch.finfo(lower.dtype).eps * magnitude
+    certificate = Certificate(multipliers, point.x, point.z)
+    lower, upper = certificate.lower(relaxation), point.value
+    # Of the LP that was solved, and of the network, whose constants may cancel.
+    terms = magnitude + point.magnitude
+    rounding = 4 * ROUNDING * torch.finfo(lower.dtype).eps * terms
     closed = gap_closed(lower, upper, tolerance, rounding)
     failed = (status == Status.OPTIMAL) & ~closed | ~torch.isfinite(lower)
     status = torch.where(failed, int(Status.NUMERICAL_ERROR), status)

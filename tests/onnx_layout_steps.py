@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hypothesis import strategies as st
+from onnx import TensorProto
 
 from tests.onnx_compute_steps import axes_form, reshaped, scalars
 from tests.onnx_graphs import Draft, Normal, Whole
@@ -27,12 +28,15 @@ def reshape(d: Draft) -> None:
     if kind == "chain":
         if not d.batched:
             reshaped(d, (size,))
-        x, shape = d.last, d.add("Shape", d.last)
-        count = d.add("Gather", shape, Whole(0), axis=0)
-        if d.opset >= 13:
-            d.add("Unsqueeze", count, Whole((0,)))
+        x = d.last
+        d.add("Shape", x)
+        if d.draw(st.booleans()):
+            d.add("Cast", d.last, to=TensorProto.INT64)
+        if d.opset >= 10 and d.draw(st.booleans()):
+            d.add("Slice", d.last, Whole((0,)), Whole((1,)))
         else:
-            d.add("Unsqueeze", count, axes=[0])
+            d.add("Gather", d.last, Whole(0), axis=0)
+            axes_form(d, "Unsqueeze", 13, [0])
         d.add("Concat", d.last, Whole((-1, factor)), axis=0)
         d.add("Reshape", x, d.last)
     elif kind == "copied":

@@ -17,6 +17,7 @@ import bounds
 import lp_reference
 from bounds import InvalidInputError, Network, Solution, Status, certify
 from bounds.certification import decide
+from bounds.certification.attack import attack
 from bounds.certification.verdict import proved, trusted
 from tests.networks import Architecture, Dice, architectures, seeds
 from tests.problems import NORMS, Problem, problems
@@ -161,23 +162,29 @@ def test_verdicts_agree_with_the_exact_minimum(problem: Problem) -> None:
             assert (y > y[labels[i]]).any()
 
 
-def test_all_three_verdicts_occur() -> None:
-    """relu(x) − relu(x) + 0.01 is 0.01, but the LP takes the two for different neurons."""
+def twins() -> tuple[nn.Module, Tensor, int]:
+    """z₀ = relu(x) − relu(x) + 0.01, which is 0.01, but the LP takes the two for different neurons;
+    and z₁ = 0."""
     model = nn.Sequential(nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 2)).double()
     with torch.no_grad():
         model[0].weight.fill_(1.0)
         model[0].bias.zero_()
         model[2].weight.copy_(torch.tensor([[1.0, -1.0], [0.0, 0.0]]))
         model[2].bias.copy_(torch.tensor([0.01, 0.0]))
-    x, labels = torch.zeros(3, 1).double(), torch.tensor([0, 0, 1])
-    found = certify(model, x, labels, radius=torch.tensor([[0.01], [0.1], [0.1]]))
+    return model, torch.zeros(1).double(), 0
+
+
+def test_all_three_verdicts_occur() -> None:
+    model, x, _ = twins()
+    labels, radius = torch.tensor([0, 0, 1]), torch.tensor([[0.01], [0.1], [0.1]])
+    found = certify(model, x.expand(3, 1), labels, radius=radius)
     assert found.verdicts == (UNSAT, UNKNOWN, SAT)
     # At worst x = 0, where the second may be r / 2 while the first is 0.
     torch.testing.assert_close(found.lower[1, 0].item(), 0.01 - 0.05, rtol=1e-6, atol=1e-9)
     assert found.verified.tolist() == [True, False, False]
     assert found.verdict == SAT
-    assert certify(model, x[:2], 0, radius=0.1).verdict == UNKNOWN
-    assert certify(model, x[0], 0, radius=0.01).verdict == UNSAT
+    assert certify(model, x.expand(2, 1), labels[:1], radius=0.1).verdict == UNKNOWN
+    assert certify(model, x, 0, radius=0.01).verdict == UNSAT
 
 
 @settings(max_examples=5)
@@ -231,6 +238,31 @@ def test_time_ends() -> None:
             f"timeout={timeout!r}",
             "positive time in seconds",
         )
+
+
+def test_time_may_end_between_two_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(*arguments: Any, **options: Any) -> tuple[Tensor, Tensor]:
+        found = attack(*arguments, **options)
+        while not options["deadline"].passed:
+            pass
+        return found
+
+    monkeypatch.setattr(decide, "attack", slow)
+    found = certify(*twins(), radius=0.1, timeout=0.5)
+    assert found.verdict == UNKNOWN
+    assert "exact" not in found.seconds
+
+
+def test_a_failed_solve_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(relaxation: bounds.Relaxation, **options: Any) -> Solution:
+        solution = bounds.solve(relaxation, **options)
+        failed = torch.full_like(solution.status, int(Status.NUMERICAL_ERROR))
+        return replace(solution, status=failed) if options["method"] == "exact" else solution
+
+    monkeypatch.setattr(decide, "solve", failing)
+    found = certify(*twins(), radius=0.1)
+    assert found.verdict == UNKNOWN
+    assert torch.isfinite(found.lower).all()
 
 
 def test_arguments_that_do_not_fit() -> None:

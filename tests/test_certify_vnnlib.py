@@ -4,55 +4,33 @@ from __future__ import annotations
 
 import csv
 import math
-import sys
-from decimal import Decimal
-from fractions import Fraction
 from pathlib import Path
 
-import onnx
-import onnxruntime
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import nn
 
+import bounds
 import lp_reference
-from bounds import BoundsError, Certification, InvalidInputError, Network, certify_vnnlib
-from bounds.certification.counterexample import Counterexample, OnnxRuntime
-from bounds.vnnlib import Property, parse_vnnlib, read_vnnlib
+from bounds import InvalidInputError, Network, certify_vnnlib
+from bounds.vnnlib import parse_vnnlib, read_vnnlib
 from tests.networks import Dice
 from tests.problems import Problem, points, problems
 from tests.refusals import refused
-from tests.vnnlib_texts import Formula, file
+from tests.vnnlib_texts import (
+    WIDE,
+    Formula,
+    at_most,
+    file,
+    holds_in,
+    question,
+    within,
+    write_model,
+)
 
 UNSAT, SAT, UNKNOWN = "unsat", "sat", "unknown"
-
-
-def within(lower: Tensor, upper: Tensor) -> list[Formula]:
-    """x in the box, whose ends are written with all their digits."""
-    found: list[Formula] = []
-    for comparison, ends in ((">=", lower), ("<=", upper)):
-        for index, end in enumerate(ends.flatten().tolist()):
-            found.append((comparison, ("X", index), f"{Decimal(end):f}"))
-    return found
-
-
-def at_most(row: Tensor, threshold: float) -> Formula:
-    """⟨row, y⟩ ≤ threshold."""
-    terms = [("*", repr(a), ("Y", i)) for i, a in enumerate(row.flatten().tolist())]
-    return ("<=", ("+", *terms), repr(threshold))
-
-
-def holds_in(property: Property, found: Certification) -> None:
-    """Every "sat" has a counterexample in its case's box, and nothing else has one."""
-    for case, verdict, counterexample in zip(
-        property.cases, found.verdicts, found.counterexamples, strict=True
-    ):
-        assert (counterexample is not None) == (verdict == SAT)
-        if counterexample is not None:
-            assert case.contains(counterexample.x)
-            assert case.violated_by(counterexample.y)
 
 
 # -- against the exact minimum, and against samples
@@ -102,140 +80,12 @@ def sizes(network: Network) -> tuple[int, int]:
     return math.prod(network.input_shape), math.prod(network.output_shape)
 
 
-# -- replays
+# -- cases
 
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    """y = relu(x₀ + x₁) − relu(x₁ − x₀), which on 0 ≤ x₁ ≤ x₀ is x₀ + x₁."""
-    weights = {
-        "W": [[1.0, 1.0], [-1.0, 1.0]],
-        "V": [[1.0, -1.0]],
-    }
-    graph = onnx.helper.make_graph(
-        [
-            onnx.helper.make_node("Gemm", ["x", "W"], ["a"], transB=1),
-            onnx.helper.make_node("Relu", ["a"], ["b"]),
-            onnx.helper.make_node("Gemm", ["b", "V"], ["y"], transB=1),
-        ],
-        "model",
-        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 2])],
-        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1, 1])],
-        [
-            onnx.numpy_helper.from_array(torch.tensor(value).numpy(), name)
-            for name, value in weights.items()
-        ],
-    )
-    opset = [onnx.helper.make_opsetid("", 13)]
-    path = tmp_path / "model.onnx"
-    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), path)
-    return path
-
-
-def question(x0: tuple[str, str], x1: tuple[str, str], unsafe: tuple[str, str]) -> Property:
-    """x₀ and x₁ between these numbers; unsafe: a comparison, and what y is compared with."""
-    formulas = [(">=", ("X", 0), x0[0]), ("<=", ("X", 0), x0[1])]
-    formulas += [(">=", ("X", 1), x1[0]), ("<=", ("X", 1), x1[1])]
-    return parse_vnnlib(file([*formulas, (unsafe[0], ("Y", 0), unsafe[1])], 2, 1))
-
-
-WIDE = (("1", "2"), ("0", "1"))  # y is in [1, 3]
-
-
-def test_a_counterexample_is_replayed_by_onnx_runtime(model: Path) -> None:
-    property = question(*WIDE, ("<=", "1.1"))
-    found = certify_vnnlib(model, property)
-    holds_in(property, found)
-    [counterexample] = found.counterexamples
-    assert found.verdict == SAT
-    assert counterexample is not None
-    assert counterexample.replayed_by == "onnxruntime"
-    assert counterexample.x.dtype == torch.float32
-    session = onnxruntime.InferenceSession(model)
-    [[y]] = session.run(None, {"x": counterexample.x.reshape(1, 2).numpy()})
-    assert y.tolist() == counterexample.y.tolist()
-
-
-def test_ends_count_only_where_they_are_meant_to(model: Path) -> None:
-    verdicts = {
-        ("<=", "1"): SAT,  # attained at x = (1, 0)
-        ("<", "1"): UNKNOWN,  # attained, but not less
-        (">=", "3"): SAT,
-        (">", "3"): UNKNOWN,
-        ("<=", "0.999"): UNSAT,
-        (">=", "3.001"): UNSAT,
-        ("<=", "0.99999999999999999999"): UNKNOWN,  # less than 1, and not by a float64
-    }
-    for unsafe, verdict in verdicts.items():
-        assert certify_vnnlib(model, question(*WIDE, unsafe)).verdict == verdict, unsafe
-    open_end = parse_vnnlib(
-        file(
-            [
-                *[(">", ("X", 0), "1"), ("<=", ("X", 0), "2")],
-                *[(">=", ("X", 1), "0"), ("<=", ("X", 1), "1"), ("<=", ("Y", 0), "1.1")],
-            ],
-            2,
-            1,
-        )
-    )
-    found = certify_vnnlib(model, open_end)
-    assert found.counterexamples[0] is not None
-    assert found.counterexamples[0].x[0] > 1
-
-
-def test_boxes_without_a_float32_are_replayed_by_bounds(model: Path) -> None:
-    """No tolerance: the float32 that is nearest to 0.1 is not in [0.1, 0.1]."""
-    for end in ("0.1", "0.100000000000000000001", "0.3000000001"):
-        property = question(("1", "2"), (end, end), ("<=", "1.5"))
-        found = certify_vnnlib(model, property)
-        [counterexample] = found.counterexamples
-        assert found.verdict == SAT
-        assert counterexample is not None
-        assert counterexample.replayed_by == "bounds"
-        assert counterexample.x[1].item() == float(end)
-        assert property.cases[0].box[0].contains(Fraction(counterexample.x[0].item()))
-        assert counterexample.y.item() < 1.5
-        safe = question(("1", "2"), (end, end), ("<=", "1.05"))
-        assert certify_vnnlib(model, safe).verdict == UNSAT
-
-
-def test_onnx_runtime_has_the_last_word(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(OnnxRuntime, "__call__", lambda self, x: torch.tensor([[9.0]]))
-    assert certify_vnnlib(model, question(*WIDE, ("<=", "1.1"))).verdict == UNKNOWN
-    monkeypatch.setattr(OnnxRuntime, "__call__", lambda self, x: torch.tensor([[math.nan]]))
-    assert certify_vnnlib(model, question(*WIDE, ("<=", "1.1"))).verdict == UNKNOWN
-
-
-def test_without_onnx_runtime_bounds_replay(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    refused(lambda: OnnxRuntime(model), BoundsError, "pip install 'relu-bounds[onnx]'")
-    for network in (model, Network.from_onnx(model)):
-        property = question(*WIDE, ("<=", "1.1"))
-        found = certify_vnnlib(network, property)
-        assert found.verdict == SAT
-        assert found.counterexamples[0] is not None
-        assert found.counterexamples[0].replayed_by == "bounds"
-        # Where there is one, a number that float32 holds.
-        x = found.counterexamples[0].x
-        assert torch.equal(x, x.float().double())
-        holds_in(property, found)
-
-
-def test_a_file_that_onnx_runtime_refuses(tmp_path: Path) -> None:
-    (tmp_path / "text.onnx").write_text("no model")
-    refused(lambda: OnnxRuntime(tmp_path / "text.onnx"), BoundsError, "text.onnx", "onnx.checker")
-
-
-def test_counterexamples_as_the_competition_writes_them() -> None:
-    x = torch.tensor([[0.1, -1e-30]], dtype=torch.float32)
-    text = Counterexample(x, torch.tensor([3.0]), "bounds").vnncomp()
-    assert text == ("((X_0 0.10000000149011612)\n (X_1 -1.0000000031710769e-30)\n (Y_0 3.0))")
-    for index, word in enumerate(text.replace(")", " ").split()[1:4:2]):
-        assert torch.tensor(float(word)) == x[0, index]
-        assert float(word) == x[0, index].double()
-
-
-# -- cases
+    return write_model(tmp_path / "model.onnx")
 
 
 def test_each_case_has_its_own_verdict(model: Path) -> None:
@@ -261,6 +111,35 @@ def test_each_case_has_its_own_verdict(model: Path) -> None:
     assert found.verdicts == (SAT, UNKNOWN)
 
 
+def test_every_disjunct_is_attacked(model: Path) -> None:
+    """Above 3 is nothing, but no bound says so; at the other end is what is looked for."""
+    x = [*within(torch.tensor([1.0, 0.0]), torch.tensor([2.0, 1.0]))]
+    unsafe = [(">", ("Y", 0), "3"), ("<=", ("Y", 0), "1.1")]
+    for order in (unsafe, unsafe[::-1]):
+        text = file([*x, ("or", *order)], 2, 1)
+        assert certify_vnnlib(model, parse_vnnlib(text)).verdict == SAT
+
+
+def test_every_disjunct_is_solved_exactly() -> None:
+    """Thresholds between what one pass proves and the LP optimum."""
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Linear(4, 12), nn.ReLU(), nn.Linear(12, 12), nn.ReLU())
+    network = Network.from_torch(nn.Sequential(*layers, nn.Linear(12, 3)).double(), (4,)).detach()
+    box = bounds.Box(-torch.ones(4).double(), torch.ones(4).double())
+    relaxation = bounds.relax(
+        network, box, bounds.Specification(torch.eye(3).double()), slope="adaptive"
+    )
+    one_pass = bounds.solve(relaxation, method="adaptive_slope").lower[0]
+    exact = bounds.solve(relaxation).lower[0]
+    assert (one_pass < exact - 1e-6).all()
+    rows = torch.eye(3).double()
+    unsafe = [at_most(rows[i], float(one_pass[i] + exact[i]) / 2) for i in range(3)]
+    property = parse_vnnlib(file([*within(box.lower, box.upper), ("or", *unsafe)], 4, 3))
+    found = certify_vnnlib(network, property)
+    assert found.verdict == UNSAT
+    assert "exact" in found.seconds
+
+
 def test_time_ends(model: Path) -> None:
     found = certify_vnnlib(model, question(*WIDE, ("<=", "0.5")), timeout=1e-9)
     assert found.verdicts == (UNKNOWN,)
@@ -279,22 +158,6 @@ def test_a_property_of_another_network(model: Path, tmp_path: Path) -> None:
     )
     two = file([*within(torch.zeros(2), torch.ones(2)), ("<=", ("Y", 1), "0")], 2, 2)
     refused(lambda: certify_vnnlib(model, parse_vnnlib(two)), InvalidInputError, "1 outputs")
-
-
-def test_float32_grows_the_box_and_refuses_what_it_cannot_hold(model: Path) -> None:
-    # 0.3 is between two float32; y is at least 0.3 + 0.1.
-    tight = question(("0.3", "2"), ("0.1", "0.2"), ("<=", "0.4"))
-    found = certify_vnnlib(model, tight, dtype=torch.float32)
-    double = certify_vnnlib(model, tight)
-    assert found.lower < double.lower <= 1e-15
-    tenth = at_most(torch.tensor([0.1], dtype=torch.float64), 0)
-    rows = parse_vnnlib(file([*within(torch.zeros(2), torch.ones(2)), tenth], 2, 1))
-    refused(
-        lambda: certify_vnnlib(model, rows, dtype=torch.float32),
-        InvalidInputError,
-        "torch.float32 does not hold",
-        "torch.float64",
-    )
 
 
 # -- the competition

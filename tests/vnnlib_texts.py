@@ -1,4 +1,4 @@
-"""Hypothesis strategies for VNN-LIB formulas, with their text and, apart from it, their meaning.
+"""VNN-LIB formulas with their text and, apart from it, their meaning; and a small ONNX model.
 
 A formula is a nested tuple: ("and" | "or", formulas…) or (comparison, term, term); a term is a
 variable ("X" | "Y", index), the text of a number, or (operator, terms…). `holds` evaluates it in
@@ -9,11 +9,19 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
+from decimal import Decimal
 from fractions import Fraction
 from functools import reduce
+from pathlib import Path
 from typing import Any
 
+import onnx
+import torch
 from hypothesis import strategies as st
+from torch import Tensor
+
+from bounds import Certification
+from bounds.vnnlib import Property, parse_vnnlib
 
 INPUTS, OUTPUTS = 3, 2
 
@@ -128,3 +136,68 @@ def assertions(draw: st.DrawFn) -> list[Formula]:
     found.append(draw(trees(rows())))
     found += draw(st.lists(trees(st.one_of(bounds, rows())), max_size=2))
     return draw(st.permutations(found))
+
+
+# -- a model, and questions about it
+
+
+def write_model(path: Path) -> Path:
+    """y = relu(x₀ + x₁) − relu(x₁ − x₀), which on 0 ≤ x₁ ≤ x₀ is x₀ + x₁."""
+    weights = {
+        "W": [[1.0, 1.0], [-1.0, 1.0]],
+        "V": [[1.0, -1.0]],
+    }
+    graph = onnx.helper.make_graph(
+        [
+            onnx.helper.make_node("Gemm", ["x", "W"], ["a"], transB=1),
+            onnx.helper.make_node("Relu", ["a"], ["b"]),
+            onnx.helper.make_node("Gemm", ["b", "V"], ["y"], transB=1),
+        ],
+        "model",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 2])],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1, 1])],
+        [
+            onnx.numpy_helper.from_array(torch.tensor(value).numpy(), name)
+            for name, value in weights.items()
+        ],
+    )
+    opset = [onnx.helper.make_opsetid("", 13)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), path)
+    return path
+
+
+#: The inputs of a question: 1 ≤ x₀ ≤ 2 and 0 ≤ x₁ ≤ 1, where y is in [1, 3].
+WIDE = (("1", "2"), ("0", "1"))
+
+
+def question(x0: tuple[str, str], x1: tuple[str, str], unsafe: tuple[str, str]) -> Property:
+    """x₀ and x₁ between these numbers; unsafe: a comparison, and what y is compared with."""
+    formulas = [(">=", ("X", 0), x0[0]), ("<=", ("X", 0), x0[1])]
+    formulas += [(">=", ("X", 1), x1[0]), ("<=", ("X", 1), x1[1])]
+    return parse_vnnlib(file([*formulas, (unsafe[0], ("Y", 0), unsafe[1])], 2, 1))
+
+
+def within(lower: Tensor, upper: Tensor) -> list[Formula]:
+    """x in the box, whose ends are written with all their digits."""
+    found: list[Formula] = []
+    for comparison, ends in ((">=", lower), ("<=", upper)):
+        for index, end in enumerate(ends.flatten().tolist()):
+            found.append((comparison, ("X", index), f"{Decimal(end):f}"))
+    return found
+
+
+def at_most(row: Tensor, threshold: float) -> Formula:
+    """⟨row, y⟩ ≤ threshold."""
+    terms = [("*", repr(a), ("Y", i)) for i, a in enumerate(row.flatten().tolist())]
+    return ("<=", ("+", *terms), repr(threshold))
+
+
+def holds_in(property: Property, found: Certification) -> None:
+    """Every "sat" has a counterexample in its case's box, and nothing else has one."""
+    for case, verdict, counterexample in zip(
+        property.cases, found.verdicts, found.counterexamples, strict=True
+    ):
+        assert (counterexample is not None) == (verdict == "sat")
+        if counterexample is not None:
+            assert case.contains(counterexample.x)
+            assert case.violated_by(counterexample.y)

@@ -10,7 +10,7 @@ input set leaves its own bounds.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, get_args
@@ -207,7 +207,7 @@ def _tighten(
     )
 
 
-def rounding(point: DualPoint, below: list[ReluBounds], magnitudes: list[Tensor]) -> Tensor:
+def rounding(point: DualPoint, below: Sequence[ReluBounds], magnitudes: Sequence[Tensor]) -> Tensor:
     """What the rounding of a backward pass can add to its value, to first order; (batch, rows).
 
     A pass that rounds its coefficients on a layer by δ gives a valid bound of a form that is off

@@ -122,8 +122,8 @@ def _solve_together(
         kept = at_work.running_places()
         if kept is not None:
             at_work, left, ascent = at_work.take(*kept), left.take(*kept), ascent.take(*kept)
-    nu, z = whole.scatter(everything.best_nu), whole.scatter(everything.best_z)
-    return _solution(part, everything, nu, z, tolerance)
+    nu, suggested = whole.scatter(everything.best_nu), whole.scatter(everything.best_z)
+    return _solution(part, everything, nu, suggested, tolerance)
 
 
 def _solution(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -32,6 +32,8 @@ UNSAT, SAT, UNKNOWN = "unsat", "sat", "unknown"
     st.lists(st.sampled_from([1.0, 1e-300, 0.0, -0.0, -1.0, math.nan, -math.inf]), min_size=4),
     st.lists(st.lists(st.integers(0, 3), min_size=1), min_size=1),
 )
+@example([0.0, -0.0, math.nan, 1.0], [[0], [3]])
+@example([0.0, -0.0, math.nan, 1.0], [[1, 2], [3]])
 def test_every_disjunct_needs_a_positive_row(
     lower: list[float], disjuncts: list[list[int]]
 ) -> None:

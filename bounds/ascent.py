@@ -140,13 +140,11 @@ class SlopeAscent:
         start = self.best_nu
         for rule in RULES.values():
             # The slopes of a one-pass bound are the multipliers that its rule gives to ĉ = 1.
-            slopes = [
-                layer.gather(rule(position, torch.ones_like(layer.active), neurons))
-                for position, (layer, neurons) in enumerate(
-                    zip(self._layers, relu_bounds, strict=True)
-                )
-            ]
-            self._slopes = torch.cat([start[:, :1, :0], *slopes], 2).expand_as(start)
+            slopes = [start.new_zeros(len(start), 1, 0)]
+            for position, neurons in enumerate(relu_bounds):
+                layer = self._layers[position]
+                slopes.append(layer.gather(rule(position, torch.ones_like(layer.active), neurons)))
+            self._slopes = torch.cat(slopes, 2).expand_as(start)
             start = torch.where(self._backward().unsqueeze(2), self._slopes, start)
         self._slopes = start
         self._backward()

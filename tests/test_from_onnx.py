@@ -177,6 +177,14 @@ def test_outputs_that_nothing_reads(file: Path) -> None:
     assert torch.equal(network(x), -x)
 
 
+def test_padding_that_takes_entries_off_a_constant(file: Path) -> None:
+    padded = step("Pad", Normal((1, 2, 4)), Whole((0, 0, 1, 0, 0, -2)))
+    graph = graph_of(padded, step("Add", 0, 1))
+    x = inputs(graph, np.float32)
+    y = read(graph.model(), file)(torch.from_numpy(x))
+    np.testing.assert_allclose(y.flatten(1).numpy(), runtime(graph, x), rtol=0, atol=1e-6)
+
+
 def test_reshapes_cost_no_nodes(file: Path) -> None:
     shapes = [step("Reshape", i, Whole(s)) for i, s in enumerate([(3, 1), (1, 3, 1), (1, 3)])]
     relu = step("Relu", 3)

@@ -58,7 +58,7 @@ BALLS: dict[str, tuple[Callable[[], Ball], list[str]]] = {
     "boolean radius": (lambda: Ball(X, radius=True), ["Ball(radius) got a bool", "a number"]),
     "empty radius": (lambda: Ball(X, radius=torch.zeros(0)), ["Ball(radius)", "real numbers"]),
     "complex radius": (lambda: Ball(X, radius=torch.tensor(1j)), ["Ball(radius)", "real numbers"]),
-    "l2": (lambda: Ball(X, radius=1.0, norm=2), ["norm=2", "use norm=float('inf')"]),
+    "l3": (lambda: Ball(X, radius=1.0, norm=3), ["norm=3", "use 1, 2 or norm=float('inf')"]),
     "NaN norm": (lambda: Ball(X, radius=1.0, norm=math.nan), ["norm=nan", "norm=float('inf')"]),
 }
 

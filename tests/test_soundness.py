@@ -31,7 +31,8 @@ def attack(model: nn.Module, relaxation: Relaxation, *, steps: int = 20) -> Tens
     """Projected sign-gradient descent on every row, from the centre: points (batch, rows, …)."""
     lower, upper = relaxation.input_set.lower.unsqueeze(1), relaxation.input_set.upper.unsqueeze(1)
     batch, rows = relaxation.C.shape[:2]
-    x = ((lower + upper) / 2).expand(-1, rows, *[-1] * (lower.dim() - 2)).clone()
+    middle = relaxation.input_set.project((lower + upper) / 2)
+    x = middle.expand(-1, rows, *[-1] * (lower.dim() - 2)).clone()
     best, smallest = x.clone(), torch.full((batch, rows), torch.inf, dtype=x.dtype)
     for step in range(steps):
         x.requires_grad_(True)
@@ -42,7 +43,7 @@ def attack(model: nn.Module, relaxation: Relaxation, *, steps: int = 20) -> Tens
         smallest = torch.where(improved, values.detach(), smallest)
         best = torch.where(improved.reshape(batch, rows, *[1] * (x.dim() - 2)), x.detach(), best)
         length = (upper - lower) / 2 ** (1 + step // 4)
-        x = (x - length * gradient.sign()).clamp(min=lower, max=upper).detach()
+        x = relaxation.input_set.project(x - length * gradient.sign()).detach()
     return best
 
 

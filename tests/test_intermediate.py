@@ -19,7 +19,7 @@ from benchmarks.instances import FOLDER, load_model, ten_images
 from bounds import Ball, Network, Relaxation, ReluBounds, Specification
 from bounds.intermediate import relu_bounds
 from tests.networks import Architecture, Dense, Dice, Relu, architectures, seeds
-from tests.problems import Problem, points, pre_activations, problems
+from tests.problems import NORMS, Problem, points, pre_activations, problems
 
 METHODS: dict[str, dict[str, Any]] = {
     "interval": {"intermediate": "interval"},
@@ -28,7 +28,7 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 every_method = pytest.mark.parametrize("method", METHODS)
 #: Problems on networks whose every ReLU is a module, so that hooks see all pre-activations.
-plain_problems = problems(networks=architectures(plain=True))
+plain_problems = problems(networks=architectures(plain=True), norms=NORMS)
 
 
 def leaves(relaxation: Relaxation, model: nn.Module, x: Tensor) -> Tensor:
@@ -58,7 +58,7 @@ def test_sound_for_the_original_module(method: str, problem: Problem) -> None:
 
 
 @every_method
-@given(problem=problems())
+@given(problem=problems(norms=NORMS))
 def test_sound_inside_layers_that_are_made_of_relus(method: str, problem: Problem) -> None:
     """By the network's own evaluation, which `test_from_torch` compares with the module's."""
     relaxation, x, found = problem.relax(**METHODS[method]), points(problem.input_set, 64), []
@@ -76,7 +76,7 @@ def test_sound_inside_layers_that_are_made_of_relus(method: str, problem: Proble
 def test_sound_in_float32(method: str, problem: Problem) -> None:
     """Bounds computed in float32 hold for the same network evaluated in float64."""
     model = problem.architecture.build().float()
-    ball = Ball(problem.centre.float(), radius=problem.radius)
+    ball = Ball(problem.centre.float(), radius=problem.radius, norm=problem.norm)
     network = Network.from_torch(model, problem.architecture.input_shape)
     relaxation = bounds.relax(network, ball, problem.specification, **METHODS[method])
     assert {neurons.lower.dtype for neurons in relaxation.relu_bounds} <= {torch.float32}
@@ -130,7 +130,7 @@ def test_sound_on_a_real_network(method: str, shared_data: Path) -> None:
     assert leaves(relaxation, model.double(), points(relaxation.input_set, 200)) <= 0
 
 
-@given(problem=problems())
+@given(problem=problems(norms=NORMS))
 def test_backward_is_never_looser_than_interval(problem: Problem) -> None:
     loose = problem.relax(intermediate="interval").relu_bounds
     for slope in ("fixed", "adaptive"):
@@ -142,7 +142,7 @@ def test_backward_is_never_looser_than_interval(problem: Problem) -> None:
             assert (inner.upper <= outer.upper + slack).all()
 
 
-@given(problem=problems(batch=st.integers(2, 3)))
+@given(problem=problems(batch=st.integers(2, 3), norms=NORMS))
 def test_a_batch_is_its_inputs(problem: Problem) -> None:
     """An input's relaxation does not depend on what else is in the batch."""
     for options in METHODS.values():
@@ -195,6 +195,29 @@ def test_one_layer_is_the_closed_form(
     spread = radius * first.weight.abs().sum(1)
     torch.testing.assert_close(neurons.lower, first(x) - spread, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(neurons.upper, first(x) + spread, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("norm", "dual"), [(1, math.inf), (2, 2)])
+@given(n=st.integers(1, 12), m=st.integers(1, 8), radius=st.floats(0, 2), seed=seeds)
+def test_one_layer_over_a_ball_is_the_dual_norm(
+    norm: int, dual: float, n: int, m: int, radius: float, seed: int
+) -> None:
+    """W x₀ + b ± r ‖W‖ by rows, where intervals have ‖W‖₁."""
+    dice = Dice(seed)
+    first = nn.Linear(n, m)
+    model = nn.Sequential(first, nn.ReLU(), nn.Linear(m, 2)).double().requires_grad_(False)
+    x = dice.normal(2, n)
+    ball = Ball(x, radius=radius, norm=norm)
+    network, rows = Network.from_torch(model, (n,)), bounds.margins(label=0, classes=2)
+    spread = radius * torch.linalg.vector_norm(first.weight, dual, dim=1)
+    interval, backward = (
+        bounds.relax(network, ball, rows, intermediate=how).relu_bounds[0]  # type: ignore[arg-type]
+        for how in ("interval", "backward")
+    )
+    for end, closed in ((backward.lower, first(x) - spread), (backward.upper, first(x) + spread)):
+        # What intervals leave stable keeps their bounds.
+        expected = torch.where(interval.unstable, closed, end)
+        torch.testing.assert_close(end, expected, rtol=1e-12, atol=1e-12)
 
 
 def test_backward_is_tighter_where_it_can_be() -> None:

@@ -204,7 +204,7 @@ def test_by_hand() -> None:
     """Around (0, 0) with x₁ ≤ 0.6: the ℓ1 ball spends 0.6 there and 0.4 on x₂; the ℓ2 ball 0.8."""
     x = torch.zeros(2).double()
     c = torch.tensor([[[-3.0, -2.0], [-3.0, 0.0], [1.0, 1.0]]]).double()
-    upper = torch.tensor([0.6, 5.0]).double()
+    upper = torch.tensor([0.6, 5.0], dtype=torch.float64)
     l1 = Ball(x, radius=1.0, norm=1, upper=upper).resolve((2,))
     l2 = Ball(x, radius=1.0, norm=2, upper=upper).resolve((2,))
     torch.testing.assert_close(l1.minimum(c), torch.tensor([[-2.6, -1.8, -1.0]]).double())
@@ -369,7 +369,7 @@ def test_radius_of_each_input(norm: int, shape: tuple[int, ...]) -> None:
 
 def test_a_box_of_each_coordinate_counts() -> None:
     """What the box takes away, the bound gains: peers ignore it in every norm but ℓ∞."""
-    x, upper = torch.zeros(1, 4).double(), torch.tensor([0.1, 0.2, 9.0, 0.0]).double()
+    x, upper = torch.zeros(1, 4).double(), torch.tensor([0.1, 0.2, 9.0, 0.0], dtype=torch.float64)
     c = torch.full((1, 1, 4), -1.0).double()
     for norm, free, held in ((1, -1.0, -1.0), (2, -2.0, -0.3 - math.sqrt(0.95))):
         without = Ball(x, radius=1.0, norm=norm).resolve((4,))

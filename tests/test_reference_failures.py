@@ -16,7 +16,7 @@ import torch
 import bounds
 import lp_reference
 from lp_reference import solvers
-from tests.referee import HAND_MADE, hand_made_relaxation, node_values, random_relaxation
+from tests.referee import HAND_MADE, hand_made_relaxation, node_values, random_net, random_relaxation
 
 
 @pytest.fixture
@@ -201,6 +201,28 @@ def test_residuals_detect_each_violation(scale: float) -> None:
     assert found.relative.complementarity > 1e-3
     assert found.relative.gap == pytest.approx(found.absolute.gap / objective)
     assert found.absolute.gap == pytest.approx(lp.objective(0) @ wrong - solution.dual_value[0, 0])
+
+
+@pytest.mark.parametrize("norm", [1, 2])
+def test_residuals_of_a_ball(norm: int) -> None:
+    network, x = random_net(3, 6, 6, 2), torch.zeros(1, 3, dtype=torch.float64)
+    ball = bounds.Ball(x, radius=0.5, norm=norm)
+    relaxation = bounds.relax(network, ball, bounds.margins(0, 2))
+    solution = lp_reference.solve(relaxation)
+    lp, point = lp_reference.assemble(relaxation), solution.points[0, 0]
+    assert solution.residuals[0, 0].relative.worst <= 1e-8
+
+    def at(x: np.ndarray) -> lp_reference.Violations:
+        values = node_values(network, torch.from_numpy(x))
+        return lp_reference.residuals(lp, 0, replace(point, primal=values)).absolute
+
+    corner = at(lp.upper)
+    assert corner.ball == pytest.approx(0.5 * (3 ** (1 / norm) - 1))
+    assert corner.box == 0
+    # A point of the set, but not the one where the reduced costs are least.
+    centre = at(np.zeros(3))
+    assert centre.ball == 0
+    assert centre.complementarity > 1e-2
 
 
 def test_every_residual_counts_in_the_worst() -> None:

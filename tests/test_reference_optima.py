@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import bounds
@@ -18,7 +19,8 @@ from bounds.affine import (
 )
 from bounds.network import AffineNode, InputNode, Network
 from lp_reference import milp
-from tests.networks import Dice
+from lp_reference.ball import NormBall
+from tests.networks import Dice, seeds
 from tests.problems import Problem, points, problems
 from tests.referee import FACES, HAND_MADE, hand_made_relaxation, random_net, random_relaxation
 
@@ -208,3 +210,75 @@ def test_milp_refuses_what_it_cannot_finish(monkeypatch: pytest.MonkeyPatch) -> 
         lp_reference.solve(relaxation, milp=True)
     with pytest.raises(bounds.InvalidInputError, match=r"solver='CLARABEL'.*'HIGHS' only"):
         lp_reference.solve(relaxation, milp=True, solver="CLARABEL")
+
+
+# -- balls -----------------------------------------------------------------------------------------
+
+
+def around_the_origin(norm: int, radius: float) -> bounds.Relaxation:
+    """Two inputs with x₁ ≤ 0.6 within the ball, and no network after them."""
+    x = torch.zeros(2, dtype=torch.float64)
+    rows = torch.tensor([[-3.0, -2.0], [-3.0, 0.0], [1.0, 1.0], [0.0, 0.0]], dtype=torch.float64)
+    return bounds.relax(
+        Network((InputNode("input", (2,), ()),)),
+        bounds.Ball(x, radius=radius, norm=norm, upper=torch.tensor([0.6, 5.0], dtype=x.dtype)),
+        bounds.Specification(rows),
+    )
+
+
+@pytest.mark.parametrize(
+    ("norm", "solver", "expected"),
+    [
+        (1, "HIGHS", [-2.6, -1.8, -1.0, 0.0]),
+        (1, "CLARABEL", [-2.6, -1.8, -1.0, 0.0]),
+        (2, "CLARABEL", [-3.4, -1.8, -np.sqrt(2), 0.0]),
+        (2, "SCS", [-3.4, -1.8, -np.sqrt(2), 0.0]),
+    ],
+)
+def test_balls_by_hand(norm: int, solver: str, expected: list[float]) -> None:
+    solution = lp_reference.solve(around_the_origin(norm, 1.0), solver=solver)
+    np.testing.assert_allclose(solution.value, [expected], atol=1e-7)
+    np.testing.assert_allclose(solution.dual_value, [expected], atol=1e-7)
+    tiny = lp_reference.solve(around_the_origin(norm, 0.0))
+    np.testing.assert_allclose(tiny.value, [[0.0] * 4], atol=1e-12)
+
+
+@settings(max_examples=max(1, settings.default.max_examples // 2))
+@given(problems(norms=(2, 2, 2)))
+def test_cone_programs_are_solved_and_proved(problem: Problem) -> None:
+    solution = lp_reference.solve(problem.relax())
+    assert (solution.status == "optimal").all()
+    size = np.maximum(1, np.abs(solution.value))
+    assert (np.abs(solution.value - solution.dual_value) <= 1e-6 * size).all()
+    assert max(r.relative.worst for r in solution.residuals.flat) <= 1e-7
+
+
+@given(
+    norm=st.sampled_from([1, 2]),
+    centre=st.sampled_from([0.1, 0.6, 1.5]),
+    reach=st.floats(0.01, 1.2),
+    seed=seeds,
+)
+def test_minimum_over_a_ball_is_that_of_a_fine_grid(
+    norm: int, centre: float, reach: float, seed: int
+) -> None:
+    """In the box [0, 1]², with the centre in it or beside it."""
+    side = np.linspace(0, 1, 401)
+    grid = np.stack(np.meshgrid(side, side), -1).reshape(-1, 2)
+    middle = np.array([centre, 0.3])
+    distance = np.linalg.norm(grid - middle, norm, axis=1)
+    ball = NormBall(norm, middle, distance.min() + reach)
+    costs = Dice(seed).normal(2).numpy()
+    found = ball.minimum(costs, np.zeros(2), np.ones(2))
+    least = (grid[distance <= ball.radius] @ costs).min()
+    assert found <= least + 1e-12
+    assert least - found <= 4 / 400 * np.abs(costs).sum()
+
+
+def test_what_takes_no_cones_is_refused() -> None:
+    cone = around_the_origin(2, 1.0)
+    for solver in ("HIGHS", "OSQP", "SCIPY"):
+        with pytest.raises(bounds.InvalidInputError, match=rf"'{solver}'.*ℓ2 balls.*'CLARABEL'"):
+            lp_reference.solve(cone, solver=solver)
+    with pytest.raises(bounds.InvalidInputError, match=r"milp=True.*ℓ2 balls.*norm 1"):
+        lp_reference.solve(cone, milp=True)

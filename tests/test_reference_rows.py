@@ -18,9 +18,10 @@ from bounds.affine import Affine, Linear, Reshape, Scale, Shape, Transposed, tra
 from bounds.convolution import Convolution, convolution_output_shape
 from bounds.indexing import Select
 from bounds.network import AffineNode, Network, Node
+from bounds.norm_balls import L1Ball, L2Ball, NormBall
 from lp_reference.matrices import affine_matrix
 from tests.networks import Dice
-from tests.problems import Problem, points, problems
+from tests.problems import NORMS, Problem, points, problems
 from tests.referee import hand_made_relaxation, node_values
 
 
@@ -103,7 +104,7 @@ def test_matrix_is_float64_and_keeps_tiny_coefficients() -> None:
 
 
 @settings(max_examples=max(1, settings.default.max_examples // 2))
-@given(problems())
+@given(problems(norms=NORMS))
 def test_the_network_itself_is_feasible(problem: Problem) -> None:
     """And there is one equation for every variable but the inputs and the unstable neurons."""
     relaxation = problem.relax(intermediate="interval")
@@ -116,6 +117,7 @@ def test_the_network_itself_is_feasible(problem: Problem) -> None:
             v = node_values(relaxation.network, x)
             assert (lp.lower <= v[: len(lp.lower)]).all()
             assert (v[: len(lp.upper)] <= lp.upper).all()
+            assert lp.ball is None or lp.ball.excess(v[: len(lp.upper)]) <= 1e-14
             error = (lp.equality @ v - lp.equality_rhs) / equality
             np.testing.assert_allclose(error, 0, atol=1e-12)
             above = (lp.inequality @ v - lp.inequality_rhs) / inequality
@@ -201,6 +203,13 @@ def test_unknown_operations_and_nodes_are_refused(hand_made: bounds.Relaxation) 
 def test_none_of_the_code_of_bounds_is_shared(
     monkeypatch: pytest.MonkeyPatch, hand_made: bounds.Relaxation
 ) -> None:
+    def within_ball(norm: int) -> bounds.Relaxation:
+        x = torch.zeros(1, 1).double()
+        ball = bounds.Ball(x, radius=1.0, norm=norm).resolve((1,))
+        return replace(hand_made, input_set=ball)
+
+    relaxations = [hand_made, within_ball(1), within_ball(2)]
+
     def called(*_: object) -> None:
         raise AssertionError("lp_reference called the code that it is there to check")
 
@@ -209,10 +218,15 @@ def test_none_of_the_code_of_bounds_is_shared(
             monkeypatch.setattr(operation, name, called)
     for name in ("__call__", "evaluate", "backward"):
         monkeypatch.setattr(Network, name, called)
-    for name in ("minimum", "argmin"):
+    for name in ("minimum", "argmin", "project", "contains"):
         monkeypatch.setattr(bounds.Box, name, called)
+    for kind in (NormBall, L1Ball, L2Ball):
+        for name, member in list(vars(kind).items()):
+            if not name.startswith("__") and (callable(member) or isinstance(member, property)):
+                monkeypatch.setattr(kind, name, property(called))
     for name in ("minimum", "face", "slope"):
         monkeypatch.setattr(bounds.ReluBounds, name, property(called))
     for affine in OPERATIONS.values():
         affine_matrix(affine)
-    assert lp_reference.solve(hand_made).value[0, 1] == pytest.approx(-1.5)
+    for relaxation in relaxations:
+        assert lp_reference.solve(relaxation).value[0, 1] == pytest.approx(-1.5)

@@ -60,6 +60,11 @@ BALLS: dict[str, tuple[Callable[[], Ball], list[str]]] = {
     "complex radius": (lambda: Ball(X, radius=torch.tensor(1j)), ["Ball(radius)", "real numbers"]),
     "l3": (lambda: Ball(X, radius=1.0, norm=3), ["norm=3", "use 1, 2 or norm=float('inf')"]),
     "NaN norm": (lambda: Ball(X, radius=1.0, norm=math.nan), ["norm=nan", "norm=float('inf')"]),
+    "boolean norm": (lambda: Ball(X, radius=1.0, norm=True), ["norm=True", "use 1, 2 or norm"]),
+    "text norm": (
+        lambda: Ball(X, radius=1.0, norm="2"),  # type: ignore[arg-type]
+        ["norm='2'", "use 1, 2 or norm"],
+    ),
 }
 
 
@@ -95,6 +100,22 @@ RESOLVED: dict[str, tuple[Ball, list[str]]] = {
     "ambiguous radius": (
         Ball(torch.zeros(3, 3), radius=torch.ones(3)),
         ["Ball(radius) of shape (3,)", "one number an input or one a coordinate", "(3, 1)"],
+    ),
+    "l1 and a radius a coordinate": (
+        Ball(X, radius=torch.ones(2, 3), norm=1),
+        ["Ball(radius) has shape (2, 3)", "a number or (2,)", "norm=1", "for norm=float('inf')"],
+    ),
+    "l2 and radii of other inputs": (
+        Ball(X, radius=torch.ones(3), norm=2),
+        ["Ball(radius) has shape (3,)", "a number or (2,)", "norm=2"],
+    ),
+    "l2 ball beside the corner of its box": (
+        Ball(torch.tensor([[0.0] * 3, [2.0] * 3]), radius=1.7, norm=2, upper=1.0),
+        ["input 1", "no point in common", "check that x"],
+    ),
+    "l1 ball beside the corner of its box": (
+        Ball(torch.tensor([[0.0] * 3, [2.0] * 3]), radius=2.9, norm=1, upper=1.0),
+        ["input 1", "no point in common", "check that x"],
     ),
     "ambiguous upper": (
         Ball(torch.zeros(3, 3), radius=1.0, upper=torch.ones(3)),
@@ -267,6 +288,15 @@ SOLVES: dict[str, tuple[dict[str, Any], list[str]]] = {
 def test_solve(name: str) -> None:
     options, fragments = SOLVES[name]
     refused(lambda: bounds.solve(relaxed(), **options), InvalidInputError, *fragments)
+
+
+def test_the_interior_point_refuses_balls_that_are_no_polyhedra() -> None:
+    relaxation = bounds.relax(NETWORK, Ball(X, radius=0.5, norm=2), SPECIFICATION)
+    refused(
+        lambda: bounds.solve(relaxation, method="interior_point"),
+        InvalidInputError,
+        *("method='interior_point'", "L2Ball", "method='pdhg'"),
+    )
 
 
 def test_solve_of_something_else() -> None:

@@ -16,7 +16,13 @@ import torch
 import bounds
 import lp_reference
 from lp_reference import solvers
-from tests.referee import HAND_MADE, hand_made_relaxation, node_values, random_net, random_relaxation
+from tests.referee import (
+    HAND_MADE,
+    hand_made_relaxation,
+    node_values,
+    random_net,
+    random_relaxation,
+)
 
 
 @pytest.fixture

@@ -88,7 +88,7 @@ def test_bounds_are_below_the_exact_minimum(problem: Problem) -> None:
 
 @pytest.mark.parametrize(("norm", "radius"), [(1, 2.0), (2, 1.0), (math.inf, 0.5)])
 def test_the_box_counts_in_every_norm(norm: float, radius: float) -> None:
-    """From a corner of [0, 1]⁶: the bounds on ball and box are tighter than on either, and sound."""
+    """From a corner of [0, 1]⁶: bounds on ball and box are tighter than on either, and sound."""
     network, x = random_net(6, 12, 12, 3, seed=3), torch.zeros(1, 6, dtype=torch.float64)
     rows = bounds.margins(0, 3)
     both = bounds.relax(network, Ball(x, radius=radius, norm=norm, lower=0.0, upper=1.0), rows)

@@ -25,6 +25,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "interval": {"intermediate": "interval"},
     "backward": {"intermediate": "backward"},
     "adaptive": {"intermediate": "backward", "slope": "adaptive"},
+    "optimised": {"intermediate": "optimised"},
 }
 every_method = pytest.mark.parametrize("method", METHODS)
 #: Problems on networks whose every ReLU is a module, so that hooks see all pre-activations.

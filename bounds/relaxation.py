@@ -31,7 +31,7 @@ class Relaxation:
     network: the network. input_set: its inputs. C: (batch, rows, *output_shape) and d: (batch,
     rows): the rows.
     relu_bounds: l and u of each ReLU, in the order of `network.relus`; they are data of the LP,
-    valid or not for the network itself. intermediate: where they came from.
+    valid or not for the network itself. intermediate, slope: where they came from.
 
     Raises InvalidInputError where shapes do not fit, l > u, or a number is NaN or infinite.
     """
@@ -42,6 +42,7 @@ class Relaxation:
     d: Tensor
     relu_bounds: tuple[ReluBounds, ...]
     intermediate: str = "given"
+    slope: str | None = None
 
     def __post_init__(self) -> None:
         batch, rows = self.C.shape[:2]
@@ -100,6 +101,7 @@ class Relaxation:
             convert(self.d),
             tuple(neurons.convert(convert) for neurons in self.relu_bounds),
             self.intermediate,
+            self.slope,
         )
 
     def take(self, images: Tensor, rows: Tensor) -> Relaxation:
@@ -112,6 +114,7 @@ class Relaxation:
             self.d[at, rows],
             tuple(neurons.convert(lambda bound: bound[images]) for neurons in self.relu_bounds),
             self.intermediate,
+            self.slope,
         )
 
     def double(self) -> Relaxation:
@@ -165,4 +168,5 @@ def relax(
     bounds = relu_bounds(
         network, input_set, method=intermediate, slope=slope, max_memory=max_memory
     )
-    return Relaxation(network, input_set, C, d, bounds, intermediate)
+    used = slope if intermediate == "backward" else None
+    return Relaxation(network, input_set, C, d, bounds, intermediate, used)

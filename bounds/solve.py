@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal, get_args
 
 import torch
 
-from bounds.certificate import Certificate
+from bounds.certificate import Certificate, Claim
 from bounds.cost import cheaper_exact_method
 from bounds.dual import backward_pass
 from bounds.errors import InvalidInputError
@@ -88,7 +89,7 @@ def solve(
                     f"solve(method={method!r}, {name}={value!r}): a one-pass method has no {name}; "
                     "leave it out."
                 )
-        return _in_parts(relaxation, method, max_memory)
+        return _claiming(_in_parts(relaxation, method, max_memory), relaxation)
     if tolerance is not None and not 0 < tolerance < 1:
         raise InvalidInputError(f"solve(tolerance={tolerance!r}): expected a number in (0, 1).")
     if iteration_limit is not None and iteration_limit < 1:
@@ -99,13 +100,20 @@ def solve(
         )
     chosen = cheaper_exact_method(relaxation, max_memory) if method == "exact" else method
     iterative, usual_tolerance, usual_limit = ITERATIVE[chosen]
-    return iterative(
+    solution = iterative(
         relaxation,
         tolerance=usual_tolerance if tolerance is None else tolerance,
         iteration_limit=usual_limit if iteration_limit is None else iteration_limit,
         time_limit=float("inf") if time_limit is None else time_limit,
         max_memory=max_memory,
     )
+    return _claiming(solution, relaxation)
+
+
+def _claiming(solution: Solution, relaxation: Relaxation) -> Solution:
+    """The solution whose certificate says what it proves."""
+    claim = Claim(relaxation, solution.lower.detach(), solution.upper.detach(), solution.method)
+    return replace(solution, certificate=replace(solution.certificate, claim=claim))
 
 
 def _in_parts(relaxation: Relaxation, method: str, max_memory: int | None) -> Solution:

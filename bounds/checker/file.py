@@ -1,0 +1,223 @@
+"""Reads the file of a certificate, of which nothing is trusted, into the evidence of each input.
+
+`bounds/certificate_file.py` documents the format. A file that is not in it is refused
+(InvalidInputError); one that is, but whose contents were changed or belong to another network, is
+`Rejected`, and so is whatever the proof does not bear out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from bounds.certificate_file import FORMAT, KEY, content_digest, network_digest
+from bounds.checker.evidence import Evidence, InputSet, Neurons, Rejected
+from bounds.errors import InvalidInputError
+from bounds.network import Network, ReluNode
+
+SETS = ("box", "l1", "l2")
+INTERMEDIATE = ("interval", "backward", "optimised", "given")
+SLOPES = ("fixed", "adaptive")
+STATED = {"format", "network", "input_set", "intermediate", "slope", "method", "versions", "digest"}
+
+
+@dataclass(frozen=True)
+class CertificateFile:
+    """A file whose statement is in the format; its tensors are float64, and unchecked otherwise."""
+
+    path: str
+    statement: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+
+    def require_unchanged(self) -> None:
+        if content_digest(self.statement, self.arrays) != self.statement["digest"]:
+            raise Rejected(
+                "the file was edited or damaged since it was saved: its contents do not have the "
+                "digest that it states"
+            )
+
+    def require_network(self, network: Network) -> None:
+        if network_digest(network) != self.statement["network"]:
+            raise Rejected(
+                "the certificate is of another network: the digest of the model, read in float64, "
+                "is not the one that it states"
+            )
+
+    def evidence(self, network: Network) -> list[Evidence]:
+        """What the file says of each input.
+
+        Raises:
+            InvalidInputError: tensors that are missing, not in the format or of the wrong shape,
+                and numbers that are NaN or infinite.
+        """
+        shapes = self._shapes(network)
+        self._require_names(shapes)
+        for name, shape in shapes.items():
+            self._require(name, shape)
+        counts = self._require_unstable(network)
+        return [self._of_input(index, network, counts) for index in range(len(self.arrays["C"]))]
+
+    def _shapes(self, network: Network) -> dict[str, tuple[int, ...]]:
+        """Of each tensor but those of the unstable neurons, given those of C."""
+        C = self.arrays.get("C", np.zeros(()))
+        batch, rows = C.shape[:2] if C.ndim > 1 else (0, 0)
+        if batch == 0 or rows == 0:
+            raise self._refuse("has no tensor 'C' with at least one input and one row")
+        point = network.nodes[0].shape
+        shapes = {
+            "input.lower": (batch, *point),
+            "input.upper": (batch, *point),
+            "C": (batch, rows, *network.nodes[-1].shape),
+            "d": (batch, rows),
+            "x": (batch, rows, *point),
+            "lower": (batch, rows),
+            "upper": (batch, rows),
+        }
+        if self.statement["input_set"] != "box":
+            shapes |= {"input.centre": (batch, *point), "input.radius": (batch,)}
+        for k, node in enumerate(_relus(network)):
+            shapes |= {f"relu.{k}.{end}": (batch, *node.shape) for end in ("lower", "upper")}
+        return shapes
+
+    def _require_names(self, shapes: dict[str, tuple[int, ...]]) -> None:
+        relus = sum(name.startswith("relu.") for name in shapes) // 2
+        of_unstable = {f"{kind}.{k}" for kind in ("multipliers", "z") for k in range(relus)}
+        expected = set(shapes) | of_unstable
+        for name in sorted(expected ^ set(self.arrays)):
+            raise self._refuse(
+                f"{'lacks' if name in expected else 'has an unknown'} tensor {name!r}"
+            )
+
+    def _require_unstable(self, network: Network) -> list[np.ndarray]:
+        """The number of unstable neurons of each ReLU and input, (batch,), once shapes agree."""
+        rows, counts = self.arrays["C"].shape[1], []
+        for k in range(len(_relus(network))):
+            lower, upper = self.arrays[f"relu.{k}.lower"], self.arrays[f"relu.{k}.upper"]
+            unstable = Neurons(lower, upper).unstable.reshape(len(lower), -1)
+            counts.append(unstable.sum(1))
+            for kind in ("multipliers", "z"):
+                self._require(f"{kind}.{k}", (int(unstable.sum()), rows))
+        return counts
+
+    def _require(self, name: str, shape: tuple[int, ...]) -> None:
+        array = self.arrays[name]
+        if array.shape != shape:
+            raise self._refuse(f"has {name!r} of shape {array.shape}, expected {shape}")
+        claims_nothing = {"lower": -np.inf, "upper": np.inf}
+        finite = np.isfinite(array) | (array == claims_nothing.get(name, 0.0))
+        if not finite.all():
+            raise self._refuse(f"has {array[~finite][0]} in {name!r}")
+
+    def _of_input(self, index: int, network: Network, counts: list[np.ndarray]) -> Evidence:
+        def flat(name: str) -> np.ndarray:
+            return self.arrays[name][index].ravel()
+
+        def row_by_row(name: str) -> np.ndarray:
+            return self.arrays[name][index].reshape(self.arrays["C"].shape[1], -1)
+
+        def of_unstable(name: str, k: int) -> np.ndarray:
+            """The input's part of a list, spread over the neurons; (rows, numbers)."""
+            unstable = relus[k].unstable
+            first = int(counts[k][:index].sum())
+            spread = np.zeros((self.arrays["C"].shape[1], len(unstable)))
+            spread[:, unstable] = self.arrays[name][first : first + int(counts[k][index])].T
+            return spread
+
+        kind = self.statement["input_set"]
+        lower, upper = flat("input.lower"), flat("input.upper")
+        relus = tuple(
+            Neurons(flat(f"relu.{k}.lower"), flat(f"relu.{k}.upper")) for k in range(len(counts))
+        )
+        return Evidence(
+            input_set=InputSet(
+                kind,
+                lower,
+                upper,
+                lower if kind == "box" else flat("input.centre"),
+                0.0 if kind == "box" else float(self.arrays["input.radius"][index]),
+            ),
+            C=row_by_row("C"),
+            d=flat("d"),
+            relus=relus,
+            multipliers=tuple(of_unstable(f"multipliers.{k}", k) for k in range(len(relus))),
+            x=row_by_row("x"),
+            z=tuple(of_unstable(f"z.{k}", k) for k in range(len(relus))),
+            lower=flat("lower"),
+            upper=flat("upper"),
+        )
+
+    def _refuse(self, found: str) -> InvalidInputError:
+        return InvalidInputError(
+            f"{self.path!r} is not a certificate that can be checked: it {found}; save it again "
+            "with solution.certificate.save(path)."
+        )
+
+
+def read_certificate(path: str | os.PathLike[str]) -> CertificateFile:
+    """Read a file, without executing anything in it.
+
+    Raises:
+        InvalidInputError: a file that is not a certificate in a format that is known here.
+    """
+    name = os.fspath(path)
+    file = CertificateFile(str(name), {}, {})
+    if not Path(name).is_file():
+        raise InvalidInputError(
+            f"{name!r} is not a regular file: choose one that solution.certificate.save wrote."
+        )
+    try:
+        with safe_open(name, framework="numpy") as tensors:
+            metadata = tensors.metadata() or {}
+            names = list(tensors.keys())
+            for tensor in names:
+                dtype = tensors.get_slice(tensor).get_dtype()
+                if dtype != "F64":
+                    raise file._refuse(f"has {tensor!r} as {dtype}, expected F64")
+            arrays = {tensor: tensors.get_tensor(tensor) for tensor in names}
+    except (SafetensorError, ValueError, OverflowError, MemoryError) as error:
+        if isinstance(error, InvalidInputError):
+            raise
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise file._refuse(f"is not a safetensors file ({reason})") from error
+    return CertificateFile(file.path, _statement(file, metadata.get(KEY)), arrays)
+
+
+def _statement(file: CertificateFile, text: str | None) -> dict[str, Any]:
+    if text is None:
+        raise file._refuse(f"has no {KEY!r} in its metadata")
+    try:
+        statement = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise file._refuse(f"has a statement that is not JSON ({error})") from error
+    if not isinstance(statement, dict) or type(statement.get("format")) is not int:
+        raise file._refuse("has a statement without a format")
+    if statement["format"] != FORMAT:
+        raise InvalidInputError(
+            f"{file.path!r} is a certificate in format {statement['format']}, and this version of "
+            f"bounds reads format {FORMAT}: check it with the version that wrote it."
+        )
+    for key in sorted(STATED ^ set(statement)):
+        raise file._refuse(f"{'lacks' if key in STATED else 'has an unknown'} entry {key!r}")
+    versions = statement["versions"]
+    if not isinstance(versions, dict) or not all(isinstance(v, str) for v in versions.values()):
+        raise file._refuse("has versions that are not text")
+    for key in ("network", "method", "digest"):
+        if not isinstance(statement[key], str):
+            raise file._refuse(f"has {key!r} as {type(statement[key]).__name__}, expected text")
+    slope = statement["slope"]
+    for key, allowed in (("input_set", SETS), ("intermediate", INTERMEDIATE)):
+        if statement[key] not in allowed:
+            raise file._refuse(f"has {key!r} {statement[key]!r}, expected one of {allowed}")
+    if slope not in (SLOPES if statement["intermediate"] == "backward" else (None,)):
+        raise file._refuse(f"has slope {slope!r} with intermediate {statement['intermediate']!r}")
+    return statement
+
+
+def _relus(network: Network) -> list[ReluNode]:
+    return [node for node in network.nodes if isinstance(node, ReluNode)]

@@ -8,22 +8,28 @@ that what is proved holds for real numbers, whatever the rounding.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import torch
 
-from bounds.checker.arithmetic import Array, ball_precision, balls, proved_above, proved_below
+from bounds.checker.arithmetic import (
+    ball_precision,
+    balls,
+    proved_above,
+    proved_below,
+    rationals,
+)
 from bounds.checker.dual import row_minimum
 from bounds.checker.evidence import Evidence, Rejected
+from bounds.checker.exact import optima, require_small
 from bounds.checker.file import CertificateFile, read_certificate
 from bounds.checker.graph import Graph
 from bounds.checker.input_sets import contains, require_points
 from bounds.checker.neuron_bounds import prove_bounds
 from bounds.checker.primal import row_values
-from bounds.errors import InvalidInputError
 from bounds.load import load_network
 from bounds.network import Network
 
@@ -55,8 +61,8 @@ class Check:
     claimed_lower, claimed_upper: what the file says.
     optimum: with `exact`, the LP optima as fractions.Fraction, None where not found.
     rejections: every claim that does not follow, with the reason.
-    trusted: whether l and u were taken for granted. Then the bounds hold for the LP that these make,
-        and say nothing about the network.
+    trusted: whether l and u were taken for granted. Then the bounds hold for the LP that these
+        make, and say nothing about the network.
     statement: the statement of the file, see `bounds.certificate_file`.
     """
 
@@ -83,7 +89,7 @@ class Check:
     @property
     def verified(self) -> np.ndarray:
         """For each input, whether every row of the network is proved positive on the input set."""
-        return (self.lower > 0).all(1) & (not self.trusted)
+        return np.asarray((self.lower > 0).all(1) & (not self.trusted))
 
 
 def check(
@@ -118,7 +124,10 @@ def check(
             return _rejected(file, str(rejected), trust_bounds)
         evidence = file.evidence(network)
         graph = Graph(network, balls())
+        if exact:
+            require_small(graph, evidence)
         proofs = [prove(graph, each, file.statement, trusted=trust_bounds) for each in evidence]
+        optimum = _optima(network, evidence, proofs) if exact else None
     rejections = [
         Rejection(reason, index, row)
         for index, proof in enumerate(proofs)
@@ -129,7 +138,7 @@ def check(
         upper=np.stack([proof.upper for proof in proofs]),
         claimed_lower=np.stack([each.lower for each in evidence]),
         claimed_upper=np.stack([each.upper for each in evidence]),
-        optimum=None,
+        optimum=optimum,
         rejections=tuple(rejections),
         trusted=trust_bounds,
         statement=file.statement,
@@ -192,6 +201,28 @@ def prove(graph: Graph, evidence: Evidence, statement: dict[str, Any], *, truste
         if above < np.inf and not (upper[row] < np.inf and values[row] <= above):
             rejections.append((row, reason))
     return Proof(np.array([proved_below(ball) for ball in least]), upper, rejections)
+
+
+def _optima(network: Network, evidence: list[Evidence], proofs: list[Proof]) -> np.ndarray:
+    """The LP optima, (batch, rows); None for inputs whose l and u are rejected. Claims that lie on
+    the wrong side of them join the rejections."""
+    graph = Graph(network, rationals())
+    optimum = np.full((len(proofs), len(evidence[0].d)), None, dtype=object)
+    for index, (each, proof) in enumerate(zip(evidence, proofs, strict=True)):
+        if any(row is None for row, _ in proof.rejections):
+            continue
+        for row, value in enumerate(optima(graph, each)):
+            optimum[index, row] = value
+            below, above = float(each.lower[row]), float(each.upper[row])
+            if value is None:
+                proof.rejections.append((row, "the l and u that are trusted leave its LP no point"))
+            elif below > -np.inf and Fraction(below) > value:
+                reason = f"the lower bound {below!r} lies above the LP optimum {value}"
+                proof.rejections.append((row, reason))
+            elif above < np.inf and Fraction(above) < value:
+                reason = f"the upper bound {above!r} lies below the LP optimum {value}"
+                proof.rejections.append((row, reason))
+    return optimum
 
 
 def _slope(statement: dict[str, Any]) -> str | None:

@@ -5,8 +5,8 @@ c z is what a row holds of it, then for every number ν
 
     c z  =  ν ẑ + (c z − ν ẑ)  ≥  ν ẑ + min(−ν l, 0, (c − ν) u),
 
-as a linear form on a triangle is smallest at a vertex. Where z = ẑ, c z = c ẑ; where z = 0, c z = 0.
-So a row is bounded by a form in the inputs of the ReLUs, and layer by layer by one in x.
+as a linear form on a triangle is smallest at a vertex. Of an active neuron c z = c ẑ, of a dead one
+c z = 0. So a row is bounded by a form in the inputs of the ReLUs, and layer by layer by one in x.
 """
 
 from __future__ import annotations

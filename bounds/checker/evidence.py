@@ -45,7 +45,7 @@ class Neurons:
 class Evidence:
     """All that the file says of one input, in float64.
 
-    C: (rows, outputs), d: (rows,): the rows ⟨C, net(x)⟩ + d. relus: each ReLU's l and u, (numbers,).
+    C: (rows, outputs), d: (rows,): the rows ⟨C, net(x)⟩ + d. relus: l and u of each ReLU.
     multipliers: ν at each ReLU, (rows, numbers), 0 where a neuron is not unstable. x: (rows,
     inputs). z: as the multipliers. lower, upper: (rows,), the claims.
     """

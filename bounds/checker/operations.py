@@ -169,7 +169,8 @@ class Diagonal(Matrix):
     def forward(self, x: Array) -> Array:
         return x * self.factors
 
-    backward = forward
+    def backward(self, y: Array) -> Array:
+        return y * self.factors
 
 
 class Identity(Matrix):
@@ -178,7 +179,8 @@ class Identity(Matrix):
     def forward(self, x: Array) -> Array:
         return x
 
-    backward = forward
+    def backward(self, y: Array) -> Array:
+        return y
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from bounds.ball import Ball
 from bounds.certificate import Certificate
 from bounds.certification import Certification, certify, certify_vnnlib
+from bounds.checker import Check, check
 from bounds.errors import BoundsError, InvalidInputError, ModelFileError, UnsupportedLayerError
 from bounds.input_sets import Box
 from bounds.network import Network
@@ -18,6 +19,7 @@ __all__ = [
     "Box",
     "Certificate",
     "Certification",
+    "Check",
     "InvalidInputError",
     "ModelFileError",
     "Network",
@@ -29,6 +31,7 @@ __all__ = [
     "UnsupportedLayerError",
     "certify",
     "certify_vnnlib",
+    "check",
     "margins",
     "relax",
     "solve",

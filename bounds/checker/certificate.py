@@ -217,10 +217,10 @@ def _optima(network: Network, evidence: list[Evidence], proofs: list[Proof]) -> 
             if value is None:
                 proof.rejections.append((row, "the l and u that are trusted leave its LP no point"))
             elif below > -np.inf and Fraction(below) > value:
-                reason = f"the lower bound {below!r} lies above the LP optimum {value}"
+                reason = f"the lower bound {below!r} lies above the LP optimum, {float(value)!r}"
                 proof.rejections.append((row, reason))
             elif above < np.inf and Fraction(above) < value:
-                reason = f"the upper bound {above!r} lies below the LP optimum {value}"
+                reason = f"the upper bound {above!r} lies below the LP optimum, {float(value)!r}"
                 proof.rejections.append((row, reason))
     return optimum
 

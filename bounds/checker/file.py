@@ -165,15 +165,20 @@ def read_certificate(path: str | os.PathLike[str]) -> CertificateFile:
     Raises:
         InvalidInputError: a file that is not a certificate in a format that is known here.
     """
-    name = os.fspath(path)
-    file = CertificateFile(str(name), {}, {})
+    if not isinstance(path, (str, os.PathLike)):
+        raise InvalidInputError(
+            f"check(certificate) got {type(path).__name__}, expected the path of a file that "
+            "solution.certificate.save wrote."
+        )
+    name = os.fsdecode(path)
+    file = CertificateFile(name, {}, {})
     if not Path(name).is_file():
         raise InvalidInputError(
             f"{name!r} is not a regular file: choose one that solution.certificate.save wrote."
         )
     try:
         with safe_open(name, framework="numpy") as tensors:
-            metadata = tensors.metadata() or {}
+            metadata = tensors.metadata()
             names = list(tensors.keys())
             for tensor in names:
                 dtype = tensors.get_slice(tensor).get_dtype()
@@ -185,14 +190,14 @@ def read_certificate(path: str | os.PathLike[str]) -> CertificateFile:
             raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise file._refuse(f"is not a safetensors file ({reason})") from error
-    return CertificateFile(file.path, _statement(file, metadata.get(KEY)), arrays)
+    return CertificateFile(name, _statement(file, metadata), arrays)
 
 
-def _statement(file: CertificateFile, text: str | None) -> dict[str, Any]:
-    if text is None:
-        raise file._refuse(f"has no {KEY!r} in its metadata")
+def _statement(file: CertificateFile, metadata: dict[str, str] | None) -> dict[str, Any]:
+    if metadata is None or set(metadata) != {KEY}:
+        raise file._refuse(f"has metadata other than one entry {KEY!r}")
     try:
-        statement = json.loads(text)
+        statement = json.loads(metadata[KEY])
     except (ValueError, RecursionError) as error:
         raise file._refuse(f"has a statement that is not JSON ({error})") from error
     if not isinstance(statement, dict) or type(statement.get("format")) is not int:

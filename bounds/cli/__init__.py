@@ -1,4 +1,4 @@
-"""The command line: `bounds compare` and `bounds certify`.
+"""The command line: `bounds compare`, `bounds certify` and `bounds check`.
 
 Exit status: 0 where everything agrees or is proved, 1 where it is not, 2 for input that cannot be
 used (one line on standard error, nothing written), 130 on Ctrl-C.
@@ -11,6 +11,7 @@ import argparse
 from rich.console import Console
 
 from bounds.cli.certify import add_certify
+from bounds.cli.check import add_check
 from bounds.cli.compare import add_compare
 from bounds.errors import BoundsError
 
@@ -39,4 +40,5 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     add_compare(commands)
     add_certify(commands)
+    add_check(commands)
     return parser

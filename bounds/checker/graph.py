@@ -18,7 +18,7 @@ from bounds.errors import UnsupportedLayerError
 from bounds.network import AffineNode, InputNode, Network, ReluNode, SumNode
 
 #: How many numbers a walk may hold at once, some hundred bytes each.
-NUMBERS = 2**21
+NUMBERS = 2**19
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,17 @@ from typing import Any
 
 import torch
 
-PACKAGES = ("torch", "numpy", "scipy", "cvxpy", "highspy", "clarabel", "gurobipy")
+PACKAGES = (
+    "torch",
+    "numpy",
+    "scipy",
+    "cvxpy",
+    "highspy",
+    "clarabel",
+    "gurobipy",
+    "onnx",
+    "onnxruntime",
+)
 
 
 def describe(device: torch.device) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bounds.ball import Ball
 from bounds.errors import InvalidInputError
+from bounds.export_archive import first_line
 from bounds.load import load_network
 from bounds.network import Network
 from bounds.shipped import load_digits_images, load_digits_model
@@ -135,10 +136,13 @@ def read_property(options: argparse.Namespace) -> Property:
 
 def _load_input(path: str, network: Network) -> torch.Tensor:
     try:
+        if Path(path).exists() and not Path(path).is_file():
+            raise OSError("it is not a regular file")
         array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # numpy parses the header as Python, and raises what that raises
         raise InvalidInputError(
-            f"--input {path!r} is not a readable .npy file ({error}): save it with numpy.save."
+            f"--input {path!r} is not a readable .npy file ({first_line(error)}): save it with "
+            "numpy.save."
         ) from error
     if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
         kind = getattr(array, "dtype", type(array).__name__)

@@ -73,7 +73,9 @@ def from_onnx(path: str | os.PathLike[str], *, dtype: torch.dtype | None = None)
         )
     file = OnnxFile(os.fsdecode(path))
     try:
-        return _Reader(file, dtype).read()
+        # NaN and infinities in constants are refused where they become parameters, without warnings.
+        with np.errstate(all="ignore"):
+            return _Reader(file, dtype).read()
     except BoundsError:
         raise
     except Exception as error:  # a graph unlike the schema can break the reader anywhere

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -80,6 +81,10 @@ def refuse() -> None:
     raise InvalidInputError("on two\nlines")
 
 
+def warn() -> None:
+    warnings.warn("it is odd", stacklevel=1)
+
+
 def exhaust() -> None:
     raise MemoryError
 
@@ -96,6 +101,7 @@ def wait() -> None:
     [
         (fail, "KeyError"),
         (refuse, "several lines"),
+        (warn, "it is odd"),
         (exhaust, "memory"),
         (wait, "it takes over"),
         (leak, "MiB"),

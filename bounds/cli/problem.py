@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -138,8 +139,10 @@ def _load_input(path: str, network: Network) -> torch.Tensor:
     try:
         if Path(path).exists() and not Path(path).is_file():
             raise OSError("it is not a regular file")
-        array = np.load(path, allow_pickle=False)
-    except Exception as error:  # numpy parses the header as Python, and raises what that raises
+        with warnings.catch_warnings(action="ignore"):
+            array = np.load(path, allow_pickle=False)
+    # numpy parses the header as Python, and warns of and raises whatever that does.
+    except Exception as error:
         raise InvalidInputError(
             f"--input {path!r} is not a readable .npy file ({first_line(error)}): save it with "
             "numpy.save."
@@ -150,7 +153,8 @@ def _load_input(path: str, network: Network) -> torch.Tensor:
             f"--input {path!r} holds {kind}, expected floating-point numbers scaled as the "
             "network expects them: convert with array.astype('float32')."
         )
-    tensor = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float64))
+    with np.errstate(all="ignore"):  # what overflows or is NaN is refused with the ball
+        tensor = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float64))
     shape = network.input_shape
     if tensor.shape != shape and tensor.shape[1:] != shape:
         raise InvalidInputError(

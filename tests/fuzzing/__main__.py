@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -15,6 +16,16 @@ from tests.fuzzing.targets import TARGETS
 
 #: Where cases are written: in memory, where the system has such a folder.
 MEMORY = Path("/dev/shm")
+
+
+def alike(failures: dict[str, str]) -> dict[str, list[str]]:
+    """The files of each failure, told apart by the last line of it; numbers count as equal."""
+    found: dict[str, list[str]] = {}
+    kinds: dict[str, str] = {}
+    for name, failure in failures.items():
+        kind = re.sub(r"\d+", "0", failure.strip().rsplit("\n", 1)[-1])[:200]
+        found.setdefault(kinds.setdefault(kind, failure), []).append(name)
+    return found
 
 
 def main() -> int:
@@ -49,8 +60,9 @@ def main() -> int:
                     save_in=options.save / kind,
                     tick=tick,
                 )
-            for name, failure in report.failures.items():
-                console.print(f"{options.save / kind / name}: {failure}", markup=False)
+            for what, names in alike(report.failures).items():
+                where = options.save / kind / names[0]
+                console.print(f"{where}, {len(names)} like it: {what}", markup=False)
             counts = ", ".join(f"{n} {outcome}" for outcome, n in report.outcomes.most_common())
             console.print(
                 f"{kind}: {report.cases} cases, seed {options.seed}: {counts}; "

@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 import traceback
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -115,8 +116,10 @@ def judge(
     path.write_bytes(data)
     start, before, peak = time.perf_counter(), _resident(), _peak()
     outcome, lines, failure = "read", (), None
+    warned: list[warnings.WarningMessage] = []
     try:
-        with _alarm():
+        with _alarm(), warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
             target.read(path)
     except BoundsError as error:
         outcome, lines = "refused", _lines(error)
@@ -133,6 +136,8 @@ def judge(
     report.slowest = max(report.slowest, taken)
     if taken > SECONDS and failure is None:
         failure = f"it takes {taken:.0f} s"
+    if warned and failure is None:
+        failure = f"it warns: {warned[0].message}"
     # A peak is the process's own and never falls: what rises no further than before is not seen.
     if _peak() > peak and _peak() - before > BYTES:
         failure = failure or f"it takes {(_peak() - before) / 2**20:.0f} MiB"

@@ -125,6 +125,10 @@ def test_the_shipped_networks(tmp_path: Path, name: Any, norm: float, radius: fl
     assert (check.verified == solution.verified.numpy()).all()
     assert (check.gap >= check.upper - check.lower).all()
     assert (check.gap < 1e-4).all()
+    trusting = bounds.check(tmp_path / "certificate", network, trust_bounds=True)
+    assert trusting.accepted, reasons(trusting)
+    assert (trusting.lower == check.lower).all()
+    assert not trusting.verified.any()  # which is about the network
 
 
 def test_optimised_bounds_are_proved_only_where_they_are_trusted(tmp_path: Path) -> None:
@@ -143,7 +147,6 @@ def test_optimised_bounds_are_proved_only_where_they_are_trusted(tmp_path: Path)
     assert trusting.accepted, reasons(trusting)
     assert trusting.trusted
     assert np.isfinite(trusting.lower).all()
-    assert not trusting.verified.any()  # which is about the network
 
 
 def test_trusted_bounds_that_cut_the_point_off_prove_no_upper_bound(tmp_path: Path) -> None:

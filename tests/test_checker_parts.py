@@ -96,7 +96,7 @@ def test_the_support_function_of_balls_within_boxes(case: Drawn) -> None:
         with ball_precision(128):
             found = minimum(points, balls().numbers(c[index].flatten(1).numpy()))
         least = np.array([proved_below(value) for value in found])
-        assert (np.abs(least - expected[index].numpy()) <= slack[index].numpy()).all()
+        assert (np.abs(least - expected[index].numpy()) <= slack[index].numpy() + 1e-300).all()
 
 
 def test_the_support_function_of_a_box() -> None:

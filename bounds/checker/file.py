@@ -46,7 +46,8 @@ class CertificateFile:
         if network_digest(network) != self.statement["network"]:
             raise Rejected(
                 "the certificate is of another network: the digest of the model, read in float64, "
-                "is not the one that it states"
+                "is not the one that it states; if the model is the right one, read it with "
+                "dtype=torch.float64 before it is relaxed"
             )
 
     def evidence(self, network: Network) -> list[Evidence]:

@@ -151,7 +151,11 @@ class Patches(Matrix):
         inputs = []
         for part, weight in zip(parts, self.transposed, strict=True):
             lines = np.moveaxis(part, 2, 1).reshape(-1, weight.nrows())
-            patches = self.arithmetic.product(lines, weight).reshape(rows, places, -1, offsets)
+            # A row that starts at one neuron is 0 at most places.
+            used = ~np.asarray(lines == 0, dtype=bool).all(axis=1)
+            patches = self.arithmetic.zeros(len(lines), weight.ncols())
+            patches[used] = self.arithmetic.product(lines[used], weight)
+            patches = patches.reshape(rows, places, -1, offsets)
             x = self.arithmetic.zeros(rows, patches.shape[2], self.input_places + 1)
             # One offset reads no place of the input twice, so that no addition is lost.
             for offset in range(offsets):

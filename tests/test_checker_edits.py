@@ -189,7 +189,9 @@ def test_whatever_the_evidence_what_is_proved_is_true(problem: Problem, seed: in
     def anything(statement: Statement, arrays: Arrays) -> None:
         for name, array in arrays.items():
             if name.startswith(("multipliers", "z")):
-                arrays[name] = rng.normal(size=array.shape) * rng.choice([0.0, 0.1, 1.0, 1e3])
+                arrays[name] = rng.normal(size=array.shape) * rng.choice(
+                    [0.0, 0.1, 1.0, 1e3, 1e307]
+                )
         count = arrays["x"].shape[1]
         arrays["x"] = points(relaxation.input_set, count, seed).numpy()
         arrays["lower"][:], arrays["upper"][:] = -np.inf, np.inf

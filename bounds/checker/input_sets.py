@@ -11,8 +11,6 @@ is chosen in float64, and what it proves is computed in balls.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from bounds.checker.arithmetic import Array, balls, midpoints, rationals
@@ -50,20 +48,16 @@ def minimum(points: InputSet, c: Array) -> Array:
     """A lower bound of ⟨c, x⟩ over the set, optimal up to rounding; c: (rows, numbers)."""
     if points.kind == "box":
         return _box_minimum(points, c)
-    chosen = (
-        _l1_split(points, midpoints(c)) if points.kind == "l1" else _l2_split(points, midpoints(c))
-    )
+    split = _l1_split if points.kind == "l1" else _l2_split
+    with np.errstate(all="ignore"):  # what overflows proves nothing, and does no harm
+        chosen = split(points, midpoints(c))
     q = balls().numbers(chosen)
     at_centre = balls().dot(q, balls().numbers(points.centre))
     if points.kind == "l1":
         norms = balls().numbers(np.abs(chosen).max(1))
     else:
-        norms = np.array([_root(square) for square in (q * q).sum(1)], dtype=object)
+        norms = np.array([square.sqrt() for square in (q * q).sum(1)], dtype=object)
     return _box_minimum(points, c - q) + at_centre - norms * points.radius
-
-
-def _root(square: Any) -> Any:
-    return square.sqrt()
 
 
 def _box_minimum(points: InputSet, p: Array) -> Array:
@@ -106,14 +100,12 @@ def _l2_split(points: InputSet, c: np.ndarray) -> np.ndarray:
     high = np.full((len(c), 1), np.finfo(float).max)
 
     def split(multiplier: np.ndarray) -> np.ndarray:
-        with np.errstate(over="ignore"):
-            ends = [multiplier * (points.centre - end) for end in (points.upper, points.lower)]
+        ends = (multiplier * (points.centre - end) for end in (points.upper, points.lower))
         return np.clip(c, *ends)
 
     for _ in range(HALVINGS):
         middle = np.sqrt(low) * np.sqrt(high)
-        with np.errstate(over="ignore"):
-            away = np.sqrt(((split(middle) / middle) ** 2).sum(1, keepdims=True))
+        away = np.sqrt(((split(middle) / middle) ** 2).sum(1, keepdims=True))
         within = away <= points.radius
         low, high = np.where(within, low, middle), np.where(within, middle, high)
     return np.where(low == np.finfo(float).tiny, 0.0, split(high))

@@ -72,8 +72,9 @@ def test_the_model_as_a_file(run: Run, tmp_path: Path) -> None:
     status, out, _ = run(*arguments, "--exact", "--json", tmp_path / "out.json")
     assert status == 0
     [line] = json.loads((tmp_path / "out.json").read_text())["inputs"]
-    assert f"LP optimum of input 0, row 0: {line['optimum'][0]}" in out
-    assert Fraction(line["lower"][0]) <= Fraction(line["optimum"][0]) <= Fraction(line["upper"][0])
+    optimum = Fraction(line["optimum"][0])
+    assert f"LP optimum of input 0, row 0: {float(optimum)!r} ≈ {optimum}\n" in out
+    assert Fraction(line["lower"][0]) <= optimum <= Fraction(line["upper"][0])
     assert bounds.check(tmp_path / "certificate", tmp_path / "model.pt2").accepted
     status, out, _ = run(*arguments, "--trust-bounds")
     assert status == 0

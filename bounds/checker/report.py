@@ -27,10 +27,9 @@ def print_check(check: Check, console: Console) -> None:
         console.print(_table(check))
     if check.optimum is not None:
         for index, row in enumerate(_worst_rows(check)):
-            console.print(
-                f"LP optimum of input {index}, row {row}: {check.optimum[index, row]}",
-                soft_wrap=True,
-            )
+            value = check.optimum[index, row]
+            shown = "none" if value is None else f"{float(value)!r} ≈ {value}"
+            console.print(f"LP optimum of input {index}, row {row}: {shown}", soft_wrap=True)
     for rejection in check.rejections[:SHOWN]:
         console.print(f"rejected: {rejection}", soft_wrap=True, markup=False)
     if len(check.rejections) > SHOWN:

@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 import bounds
+from bounds.fixed_slope import adaptive
+from bounds.triangle import ReluBounds
 from tests.networks import Dice, seeds
 
 Slope = Literal["fixed", "adaptive"]
@@ -104,3 +106,14 @@ def test_wong_kolter_of_one_neuron_by_hand() -> None:
     np.testing.assert_allclose(fixed, [-3.0, -0.75], atol=1e-12)
     np.testing.assert_allclose(adaptive, [-3.0, -1.0], atol=1e-12)
     np.testing.assert_allclose(exact, [-3.0, 0.0], atol=1e-8)
+
+
+def test_the_adaptive_slope_cuts_off_the_smaller_triangle() -> None:
+    """By the number: l = −1 and u = 2, 1, 0.5, for coefficients of either sign and size."""
+    upper = torch.tensor([[2.0, 1.0, 0.5]])
+    neurons = ReluBounds(-torch.ones(1, 3), upper)
+    for size in (0.5, 3.0):
+        arriving = size * torch.tensor([[[1.0, 1.0, 1.0], [-1.0, -1.0, -1.0]]])
+        faces = -upper[0] / (1 + upper[0])
+        expected = size * torch.stack([torch.tensor([1.0, 0.0, 0.0]), faces])
+        torch.testing.assert_close(adaptive(0, arriving, neurons)[0], expected)

@@ -17,6 +17,7 @@ from torch import nn
 
 import bounds
 import lp_reference
+from benchmarks import instances
 from bounds.norm_balls import L2Ball
 from bounds.shipped import DIGITS_SHAPE, load_digits_images, load_digits_model
 from tests.certificates import Arrays, Statement, edit, reasons, save
@@ -129,6 +130,18 @@ def test_the_shipped_networks(tmp_path: Path, name: Any, norm: float, radius: fl
     assert trusting.accepted, reasons(trusting)
     assert (trusting.lower == check.lower).all()
     assert not trusting.verified.any()  # which is about the network
+
+
+@pytest.mark.parametrize(
+    ("name", "radius"),
+    [("experiment_2/mnist_MLP_9_100_LPD.pth", 0.05), ("experiment_2/mnist_cnn_small_LPD.pth", 0.1)],
+)
+def test_published_networks(shared_data: Path, tmp_path: Path, name: str, radius: float) -> None:
+    _, relaxation = instances.relaxation(shared_data, name, radius, slice(0, 1))
+    solution = save(tmp_path / "certificate", relaxation)
+    check = bounds.check(tmp_path / "certificate", relaxation.network)
+    assert check.accepted, reasons(check)
+    assert (check.verified == solution.verified.numpy()).all()
 
 
 def test_optimised_bounds_are_proved_only_where_they_are_trusted(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ class CertificateFile:
         C = self.arrays.get("C", np.zeros(()))
         batch, rows = C.shape[:2] if C.ndim > 1 else (0, 0)
         if batch == 0 or rows == 0:
-            raise self._refuse("has no tensor 'C' with at least one input and one row")
+            raise self.refuse("has no tensor 'C' with at least one input and one row")
         point = network.nodes[0].shape
         shapes = {
             "input.lower": (batch, *point),
@@ -91,7 +91,7 @@ class CertificateFile:
         of_unstable = {f"{kind}.{k}" for kind in ("multipliers", "z") for k in range(relus)}
         expected = set(shapes) | of_unstable
         for name in sorted(expected ^ set(self.arrays)):
-            raise self._refuse(
+            raise self.refuse(
                 f"{'lacks' if name in expected else 'has an unknown'} tensor {name!r}"
             )
 
@@ -109,11 +109,11 @@ class CertificateFile:
     def _require(self, name: str, shape: tuple[int, ...]) -> None:
         array = self.arrays[name]
         if array.shape != shape:
-            raise self._refuse(f"has {name!r} of shape {array.shape}, expected {shape}")
+            raise self.refuse(f"has {name!r} of shape {array.shape}, expected {shape}")
         claims_nothing = {"lower": -np.inf, "upper": np.inf}
         finite = np.isfinite(array) | (array == claims_nothing.get(name, 0.0))
         if not finite.all():
-            raise self._refuse(f"has {array[~finite][0]} in {name!r}")
+            raise self.refuse(f"has {array[~finite][0]} in {name!r}")
 
     def _of_input(self, index: int, network: Network, counts: list[np.ndarray]) -> Evidence:
         def flat(name: str) -> np.ndarray:
@@ -153,7 +153,8 @@ class CertificateFile:
             upper=flat("upper"),
         )
 
-    def _refuse(self, found: str) -> InvalidInputError:
+    def refuse(self, found: str) -> InvalidInputError:
+        """The error that says so."""
         return InvalidInputError(
             f"{self.path!r} is not a certificate that can be checked: it {found}; save it again "
             "with solution.certificate.save(path)."
@@ -180,48 +181,47 @@ def read_certificate(path: str | os.PathLike[str]) -> CertificateFile:
     try:
         with safe_open(name, framework="numpy") as tensors:
             metadata = tensors.metadata()
-            names = list(tensors.keys())
-            for tensor in names:
-                dtype = tensors.get_slice(tensor).get_dtype()
-                if dtype != "F64":
-                    raise file._refuse(f"has {tensor!r} as {dtype}, expected F64")
-            arrays = {tensor: tensors.get_tensor(tensor) for tensor in names}
+            names = tensors.keys()
+            kinds = {tensor: tensors.get_slice(tensor).get_dtype() for tensor in names}
+            arrays = {
+                tensor: tensors.get_tensor(tensor) for tensor in names if kinds[tensor] == "F64"
+            }
     except (SafetensorError, ValueError, OverflowError, MemoryError) as error:
-        if isinstance(error, InvalidInputError):
-            raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise file._refuse(f"is not a safetensors file ({reason})") from error
+        raise file.refuse(f"is not a safetensors file ({reason})") from error
+    for tensor in kinds.keys() - arrays.keys():
+        raise file.refuse(f"has {tensor!r} as {kinds[tensor]}, expected F64")
     return CertificateFile(name, _statement(file, metadata), arrays)
 
 
 def _statement(file: CertificateFile, metadata: dict[str, str] | None) -> dict[str, Any]:
     if metadata is None or set(metadata) != {KEY}:
-        raise file._refuse(f"has metadata other than one entry {KEY!r}")
+        raise file.refuse(f"has metadata other than one entry {KEY!r}")
     try:
         statement = json.loads(metadata[KEY])
     except (ValueError, RecursionError) as error:
-        raise file._refuse(f"has a statement that is not JSON ({error})") from error
+        raise file.refuse(f"has a statement that is not JSON ({error})") from error
     if not isinstance(statement, dict) or type(statement.get("format")) is not int:
-        raise file._refuse("has a statement without a format")
+        raise file.refuse("has a statement without a format")
     if statement["format"] != FORMAT:
         raise InvalidInputError(
             f"{file.path!r} is a certificate in format {statement['format']}, and this version of "
             f"bounds reads format {FORMAT}: check it with the version that wrote it."
         )
     for key in sorted(STATED ^ set(statement)):
-        raise file._refuse(f"{'lacks' if key in STATED else 'has an unknown'} entry {key!r}")
+        raise file.refuse(f"{'lacks' if key in STATED else 'has an unknown'} entry {key!r}")
     versions = statement["versions"]
     if not isinstance(versions, dict) or not all(isinstance(v, str) for v in versions.values()):
-        raise file._refuse("has versions that are not text")
+        raise file.refuse("has versions that are not text")
     for key in ("network", "method", "digest"):
         if not isinstance(statement[key], str):
-            raise file._refuse(f"has {key!r} as {type(statement[key]).__name__}, expected text")
+            raise file.refuse(f"has {key!r} as {type(statement[key]).__name__}, expected text")
     slope = statement["slope"]
     for key, allowed in (("input_set", SETS), ("intermediate", INTERMEDIATE)):
         if statement[key] not in allowed:
-            raise file._refuse(f"has {key!r} {statement[key]!r}, expected one of {allowed}")
+            raise file.refuse(f"has {key!r} {statement[key]!r}, expected one of {allowed}")
     if slope not in (SLOPES if statement["intermediate"] == "backward" else (None,)):
-        raise file._refuse(f"has slope {slope!r} with intermediate {statement['intermediate']!r}")
+        raise file.refuse(f"has slope {slope!r} with intermediate {statement['intermediate']!r}")
     return statement
 
 

@@ -33,6 +33,16 @@ class Affine(ABC):
         """Whether W has at most one entry in each row and column: boxes map to boxes exactly."""
         return False
 
+    @property
+    @abstractmethod
+    def fan_in(self) -> int:
+        """How many products `linear` sums for a number at most; 0 where it only moves numbers."""
+
+    @property
+    @abstractmethod
+    def fan_out(self) -> int:
+        """The same for `adjoint`."""
+
     @abstractmethod
     def linear(self, x: Tensor) -> Tensor:
         """W x, for x of shape (batch, *input_shape)."""
@@ -72,6 +82,14 @@ class Linear(Affine):
     weight: Tensor
     bias: Tensor | None = None
 
+    @property
+    def fan_in(self) -> int:
+        return self.weight.shape[1]
+
+    @property
+    def fan_out(self) -> int:
+        return self.weight.shape[0]
+
     def linear(self, x: Tensor) -> Tensor:
         return F.linear(x, self.weight)
 
@@ -97,6 +115,7 @@ class Scale(Affine):
     shift: Tensor | None = None
 
     elementwise = True
+    fan_in = fan_out = 1
 
     def linear(self, x: Tensor) -> Tensor:
         return x * self.scale
@@ -120,6 +139,7 @@ class Reshape(Affine):
     """The same numbers in another per-sample shape."""
 
     elementwise = True
+    fan_in = fan_out = 0
 
     def __post_init__(self) -> None:
         assert math.prod(self.input_shape) == math.prod(self.output_shape)
@@ -159,6 +179,14 @@ class Transposed(Affine):
     @property
     def elementwise(self) -> bool:
         return self.operation.elementwise
+
+    @property
+    def fan_in(self) -> int:
+        return self.operation.fan_out
+
+    @property
+    def fan_out(self) -> int:
+        return self.operation.fan_in
 
     def linear(self, x: Tensor) -> Tensor:
         return self.operation.adjoint(x)

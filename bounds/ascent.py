@@ -27,7 +27,6 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from bounds.dual import DualPoint, backward_pass
 from bounds.fixed_slope import RULES
 from bounds.input_sets import InputSet
 from bounds.network import Network
@@ -232,21 +231,18 @@ def ascend(
     coefficients: Tensor,
     *,
     iterations: int,
-) -> DualPoint:
-    """The dual point of the rows ⟨coefficients, node `start`⟩ with the best slopes found.
+) -> tuple[Tensor, ...]:
+    """The multipliers of the rows ⟨coefficients, node `start`⟩ with the best slopes found.
 
-    Its multipliers are constants for gradients: by the envelope theorem, the gradients are then
-    those of the best bound, as far as the slopes are the best.
+    They are constants for gradients: by the envelope theorem, the gradients at them are those of
+    the best bound, as far as the slopes are the best.
     """
     with torch.no_grad():
         below = Network(network.nodes[: start + 1])
         ascent = SlopeAscent(below, relu_bounds, input_set, coefficients)
         for _ in range(iterations):
             ascent.advance()
-        multipliers = ascent.scatter(ascent.best_nu)
-    return backward_pass(
-        network, relu_bounds, start, coefficients, lambda position, *_: multipliers[position]
-    )
+        return ascent.scatter(ascent.best_nu)
 
 
 def _to_last_relu(network: Network, coefficients: Tensor) -> tuple[Network, Tensor, Tensor]:

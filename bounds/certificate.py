@@ -7,11 +7,13 @@ from os import PathLike
 
 from torch import Tensor
 
+from bounds.affine import Convert
 from bounds.certificate_file import write_certificate
 from bounds.dual import backward_pass
 from bounds.errors import InvalidInputError
-from bounds.primal import push_forward
+from bounds.primal import PrimalPoint, push_forward
 from bounds.relaxation import Relaxation
+from bounds.rounding import plain_arithmetic
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,20 +41,47 @@ class Certificate:
     z: tuple[Tensor, ...]
     claim: Claim | None = None
 
-    def lower(self, relaxation: Relaxation) -> Tensor:
-        """d(ν): a lower bound of the LP whatever the multipliers are; (batch, rows)."""
-        dual_point = backward_pass(
-            relaxation.network,
-            relaxation.relu_bounds,
-            len(relaxation.network.nodes) - 1,
-            relaxation.C,
-            lambda position, arriving, neurons: self.multipliers[position],
-        )
-        return dual_point.value(relaxation.input_set, relaxation.relu_bounds) + relaxation.d
+    def lower(self, relaxation: Relaxation, *, sound: bool = True) -> Tensor:
+        """d(ν): a lower bound of the LP whatever the multipliers are; (batch, rows).
 
-    def upper(self, relaxation: Relaxation) -> Tensor:
-        """The objective at the feasible point; (batch, rows)."""
-        return push_forward(relaxation, self.x, lambda position, low, high: self.z[position]).value
+        sound: rounded down so far that it holds over the reals; if not, up to rounding.
+        """
+        network, relu_bounds = relaxation.network, relaxation.relu_bounds
+        last = len(network.nodes) - 1
+
+        def rule(position: int, *_: object) -> Tensor:
+            return self.multipliers[position]
+
+        if not sound:
+            point = backward_pass(network, relu_bounds, last, relaxation.C, rule)
+            return point.value(relaxation.input_set, relu_bounds) + relaxation.d
+        with plain_arithmetic():
+            ranges = relaxation.ranges()
+            point = backward_pass(network, relu_bounds, last, relaxation.C, rule, ranges)
+            return point.value_below(relaxation.input_set, relu_bounds, relaxation.d)
+
+    def upper(self, relaxation: Relaxation, *, sound: bool = True) -> Tensor:
+        """The objective at the feasible point; (batch, rows).
+
+        sound: rounded up so far that it is that of a point which is feasible over the reals.
+        """
+        return self.point(relaxation, sound=sound).value
+
+    def point(self, relaxation: Relaxation, *, sound: bool = True) -> PrimalPoint:
+        """The feasible point that x and z describe."""
+
+        def stored(position: int, *_: object) -> Tensor:
+            return self.z[position]
+
+        if not sound:
+            return push_forward(relaxation, self.x, stored)
+        with plain_arithmetic():
+            return push_forward(relaxation, self.x, stored, relaxation.ranges())
+
+    def convert(self, convert: Convert) -> Certificate:
+        """The same evidence with `convert` applied to every tensor."""
+        multipliers, z = (tuple(map(convert, each)) for each in (self.multipliers, self.z))
+        return Certificate(multipliers, convert(self.x), z)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the evidence and its claim to a file that `bounds check` proves or refuses.
@@ -61,7 +90,7 @@ class Certificate:
         """
         if self.claim is None:
             raise InvalidInputError(
-                "Certificate.save() has no claim to write: save the certificate of a Solution that "
-                "bounds.solve returned."
+                "Certificate.save() has no claim to write: save the certificate of a Solution of "
+                "bounds.solve with sound=True."
             )
         write_certificate(path, self, self.claim)

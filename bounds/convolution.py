@@ -25,6 +25,14 @@ class Convolution(Affine):
     dilation: Shape
     groups: int
 
+    @property
+    def fan_in(self) -> int:
+        return self.weight[0].numel()
+
+    @property
+    def fan_out(self) -> int:
+        return self.weight[:, 0].numel() // self.groups
+
     def linear(self, x: Tensor) -> Tensor:
         convolve = F.conv1d if self.weight.dim() == 3 else F.conv2d
         return convolve(x, self.weight, None, self.stride, self.padding, self.dilation, self.groups)

@@ -22,6 +22,8 @@ from torch import Tensor
 
 from bounds.input_sets import InputSet
 from bounds.network import Network
+from bounds.ranges import Range
+from bounds.rounding import down, gamma, smallest, weighted
 from bounds.triangle import ReluBounds
 
 #: Chooses ν from the position of the ReLU in `Network.relus`, the arriving ĉ (batch, rows, *shape)
@@ -35,21 +37,44 @@ class DualPoint:
 
     constant: (batch, rows). at_input: c, (batch, rows, *input_shape). multipliers and arriving: ν
     and ĉ at each ReLU that the rows depend on, keyed by its position in `Network.relus`, each
-    (batch, rows, *shape).
+    (batch, rows, *shape). rounding: by how much the pass itself can have raised the value,
+    (batch, rows), where it was watched.
     """
 
     constant: Tensor
     at_input: Tensor
     multipliers: dict[int, Tensor]
     arriving: dict[int, Tensor]
+    rounding: Tensor | None = None
 
     def value(self, input_set: InputSet, relu_bounds: Sequence[ReluBounds]) -> Tensor:
-        """d(ν), of shape (batch, rows)."""
+        """d(ν), of shape (batch, rows), up to rounding."""
         value = self.constant + input_set.minimum(self.at_input)
         for position, nu in self.multipliers.items():
             neurons = relu_bounds[position]
             value = value + neurons.minimum(nu, self.arriving[position]).flatten(2).sum(2)
         return value
+
+    def value_below(
+        self, input_set: InputSet, relu_bounds: Sequence[ReluBounds], d: Tensor | float = 0.0
+    ) -> Tensor:
+        """A number below the bound d(ν) + d of a real-valued network, for a pass that was watched;
+        (batch, rows)."""
+        assert self.rounding is not None
+        dtype = self.constant.dtype
+        terms = [self.constant, input_set.minimum_below(self.at_input), self.constant * 0 + d]
+        excess = self.rounding
+        for position, nu in self.multipliers.items():
+            neurons = relu_bounds[position]
+            vertices = neurons.minimum(nu, self.arriving[position]).flatten(2)
+            terms.append(vertices.sum(2))
+            # No vertex is positive: the sum of their sizes is the size of their sum.
+            count = vertices.shape[2]
+            excess = excess + gamma(count, dtype) * terms[-1].detach().abs()
+            excess = excess + count * smallest(dtype) * (3 + neurons.largest.unsqueeze(1))
+        sizes = torch.stack(terms).detach().abs().sum(0)
+        excess = excess + gamma(len(terms), dtype) * sizes
+        return down(torch.stack(terms).sum(0) - excess)
 
     def negated(self) -> DualPoint:
         """−ν for the negated rows: what the same pass gives for them where the rule is odd in ĉ."""
@@ -58,6 +83,7 @@ class DualPoint:
             -self.at_input,
             {k: -nu for k, nu in self.multipliers.items()},
             {k: -c for k, c in self.arriving.items()},
+            self.rounding,
         )
 
 
@@ -67,12 +93,15 @@ def backward_pass(
     start: int,
     coefficients: Tensor,
     rule: MultiplierRule,
+    ranges: Sequence[Range] | None = None,
 ) -> DualPoint:
     """The dual point of the rows ⟨coefficients, node `start`⟩, with ν chosen by `rule` as the pass
     reaches each ReLU.
 
     coefficients: (batch, rows, *shape of the node). The specification's d is no part of the point.
+    ranges: of the nodes up to `start`, where the rounding of the pass is to be bounded.
     """
+    ledger = None if ranges is None else Ledger(ranges[: start + 1], coefficients)
     multipliers: dict[int, Tensor] = {}
     arrived: dict[int, Tensor] = {}
 
@@ -82,5 +111,29 @@ def backward_pass(
         multipliers[position], arrived[position] = nu, arriving
         return nu + arriving * neurons.active.unsqueeze(1)
 
-    constant, at_input = network.backward(start, coefficients, through)
-    return DualPoint(constant, at_input, multipliers, arrived)
+    constant, at_input = network.backward(start, coefficients, through, ledger)
+    rounding = None if ledger is None else ledger.total
+    return DualPoint(constant, at_input, multipliers, arrived, rounding)
+
+
+class Ledger:
+    """By how much the rounding of a backward pass can raise its value.
+
+    Whatever coefficients on a node the pass has computed, it may go on as if they were exact: what
+    they are off by counts once, where they arise, against the range of the node's values.
+    """
+
+    def __init__(self, ranges: Sequence[Range], coefficients: Tensor) -> None:
+        self._ranges = ranges
+        underflow = torch.stack([each.underflow for each in ranges]).sum(0)
+        self.total = underflow.unsqueeze(1).expand(coefficients.shape[:2])
+
+    def arrived(self, node: int, coefficients: Tensor) -> None:
+        price = self._ranges[node].price
+        if price is not None:
+            self.total = self.total + weighted(coefficients, price)
+
+    def added(self, node: int, coefficients: Tensor) -> None:
+        dtype = coefficients.dtype
+        size = self._ranges[node].magnitude
+        self.total = self.total + weighted(coefficients, gamma(1, dtype) * size)

@@ -26,9 +26,16 @@ class Select(Affine):
         assert self.index.dtype == torch.int64
         assert self.index.shape == self.output_shape
 
+    fan_in = 0
+
     @cached_property
+    def fan_out(self) -> int:
+        copies = int(torch.bincount(self.index.flatten()).max())
+        return copies if copies > 1 else 0
+
+    @property
     def elementwise(self) -> bool:
-        return bool(torch.bincount(self.index.flatten()).max() <= 1)
+        return self.fan_out == 0
 
     @cached_property
     def _copies(self) -> dict[torch.device, Tensor]:

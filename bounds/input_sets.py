@@ -14,6 +14,7 @@ from torch import Tensor
 
 from bounds.affine import Convert, Shape
 from bounds.errors import InvalidInputError
+from bounds.rounding import down, floor, gamma, smallest, weighted
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +33,10 @@ class InputSet(ABC):
         """min ⟨c, x⟩ over the set, of shape (batch, rows); differentiable."""
 
     @abstractmethod
+    def minimum_below(self, coefficients: Tensor) -> Tensor:
+        """The same, rounded to a number that is no larger than the true minimum."""
+
+    @abstractmethod
     def argmin(self, coefficients: Tensor) -> Tensor:
         """A point of the set where ⟨c, x⟩ is smallest, for each row."""
 
@@ -44,9 +49,19 @@ class InputSet(ABC):
         """Whether each point lies in the set, of shape (batch, rows)."""
 
     @abstractmethod
+    def inside(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Points of the set as close to `points`, which are in it up to rounding, as can be proved;
+        and whether each is proved to lie in it, (batch, rows)."""
+
+    @abstractmethod
     def convert(self, convert: Convert) -> InputSet:
         """The same set with `convert` applied to every tensor, all of which start with the batch
         axis."""
+
+    @property
+    def magnitude(self) -> Tensor:
+        """The largest |x| of each coordinate; (batch, *input_shape)."""
+        return torch.maximum(self.lower.abs(), self.upper.abs()).detach()
 
     def __len__(self) -> int:
         return self.lower.shape[0]
@@ -64,6 +79,14 @@ class Box(InputSet):
             .sum(2)
         )
 
+    def minimum_below(self, coefficients: Tensor) -> Tensor:
+        dtype, size = coefficients.dtype, self.magnitude
+        count = size[0].numel()
+        excess = weighted(coefficients, gamma(count, dtype) * (size + floor(dtype)))
+        largest = size.flatten(1).amax(1, keepdim=True)
+        excess = excess + count * smallest(dtype) * (3 + largest)
+        return down(self.minimum(coefficients) - excess)
+
     def argmin(self, coefficients: Tensor) -> Tensor:
         return torch.where(coefficients > 0, self.lower.unsqueeze(1), self.upper.unsqueeze(1))
 
@@ -75,6 +98,9 @@ class Box(InputSet):
     def contains(self, points: Tensor) -> Tensor:
         inside = (points >= self.lower.unsqueeze(1)) & (points <= self.upper.unsqueeze(1))
         return inside.flatten(2).all(2)
+
+    def inside(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        return points, self.contains(points)
 
     def convert(self, convert: Convert) -> Box:
         return Box(convert(self.lower), convert(self.upper))

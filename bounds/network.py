@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +53,16 @@ class ReluNode(Node):
 #: Given the ReLU's position in `Network.relus` and the coefficients that arrive at its output, the
 #: coefficients on its input; both of shape (batch, rows, *shape).
 ReluRule = Callable[[int, Tensor], Tensor]
+
+
+class Observer(Protocol):
+    """Sees the coefficients (batch, rows, *shape) of a backward pass go by."""
+
+    def arrived(self, node: int, coefficients: Tensor) -> None:
+        """These will go through the affine operation of `node`."""
+
+    def added(self, node: int, coefficients: Tensor) -> None:
+        """These are the sum of two that have come to `node` from its readers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,21 +177,30 @@ class Network:
         return values[len(self.nodes) - 1]
 
     def backward(
-        self, start: int, coefficients: Tensor, relu_rule: ReluRule
+        self,
+        start: int,
+        coefficients: Tensor,
+        relu_rule: ReluRule,
+        observer: Observer | None = None,
     ) -> tuple[Tensor, Tensor]:
         """One pass through the transposed network: rewrite ⟨coefficients, node⟩ as ⟨c, x⟩ +
         constant.
 
         coefficients: (batch, rows, *shape of node `start`). At each ReLU, `relu_rule` turns the
-        coefficients on z into those on ẑ; what it leaves out is its own to account for. Returns the
-        constant (batch, rows), which gathers the biases, and c (batch, rows, *input_shape).
+        coefficients on z into those on ẑ; what it leaves out is its own to account for. `observer`
+        is told what is about to be rounded. Returns the constant (batch, rows), which gathers the
+        biases, and c (batch, rows, *input_shape).
         """
         pending = {start: coefficients}
         constant = coefficients.new_zeros(coefficients.shape[:2])
         positions = {index: k for k, index in enumerate(self.relus)}
 
         def send(parent: int, message: Tensor) -> None:
-            pending[parent] = pending[parent] + message if parent in pending else message
+            if parent in pending:
+                message = pending[parent] + message
+                if observer is not None:
+                    observer.added(parent, message)
+            pending[parent] = message
 
         for index in range(start, 0, -1):
             if index not in pending:
@@ -189,6 +208,8 @@ class Network:
             arriving = pending.pop(index)
             match self.nodes[index]:
                 case AffineNode(parents=(parent,), operation=operation):
+                    if observer is not None:
+                        observer.arrived(index, arriving)
                     if operation.offset is not None:
                         constant = constant + (arriving * operation.offset).flatten(2).sum(2)
                     send(parent, per_row(operation.adjoint, arriving))

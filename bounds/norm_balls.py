@@ -9,95 +9,22 @@ is not 0, c lies on the face of the box that x₀ looks at, so η points away fr
 
 and any η may be shortened, coordinate by coordinate, without leaving the set: points are rounded
 towards c. `minimum` evaluates the dual function of the ball's constraint at the best multiplier,
-which sorting finds: it is a lower bound whatever rounding does to that multiplier.
+which sorting finds. `minimum_below` splits c into q + (c − q), of which the ball bounds the one and
+the box the other: for every q,
+
+    ⟨c, x⟩  ≥  ⟨q, x₀⟩ − r ‖q‖_*  +  min over the box of ⟨c − q, x⟩,
+
+with ‖·‖_* the dual norm; the best multiplier has a q with which both sides are equal.
 """
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from bounds.affine import Convert
-from bounds.input_sets import InputSet
-
-#: By how many units of rounding of its radius a point may leave a ball and still count as inside.
-#: `minimum` allows for twice as much, so that it holds for every such point.
-ULPS = 8
-
-
-@dataclass(frozen=True, eq=False)
-class NormBall(InputSet):
-    """The points of the box [lower, upper] within `radius` of `centre`.
-
-    lower, upper: (batch, *input_shape), within centre ± radius. centre: (batch, *input_shape), in
-    the box or not. radius: (batch,). The set is not empty.
-    """
-
-    centre: Tensor
-    radius: Tensor
-
-    #: Of the norm.
-    order: ClassVar[int]
-
-    @property
-    def nearest(self) -> Tensor:
-        """c: the point of the box that is nearest to the centre, in every norm."""
-        return torch.clamp(self.centre, self.lower, self.upper)
-
-    def distance(self, points: Tensor) -> Tensor:
-        """‖x − x₀‖ in units of the radius (of 1 where that is 0), of shape (batch, rows)."""
-        away = (points - self.centre.unsqueeze(1)).flatten(2) / self._unit
-        # torch.linalg.vector_norm sums one after the other and loses digits; sum() pairs them.
-        return away.abs().pow(self.order).sum(2).pow(1 / self.order)
-
-    def contains(self, points: Tensor) -> Tensor:
-        """Whether each point lies in the set: in the box exactly, in the ball up to `ULPS`."""
-        in_box = (points >= self.lower.unsqueeze(1)) & (points <= self.upper.unsqueeze(1))
-        reach = (self.radius.reshape(-1, 1, 1) / self._unit).squeeze(2)
-        in_ball = self.distance(points) <= reach * (1 + ULPS * self._eps)
-        return in_box.flatten(2).all(2) & in_ball
-
-    def project(self, points: Tensor) -> Tensor:
-        inside = self.contains(points).reshape(*points.shape[:2], *[1] * (points.dim() - 2))
-        return torch.where(inside, points, self._project(points))
-
-    @abstractmethod
-    def _project(self, points: Tensor) -> Tensor:
-        """The nearest point of the set, for points that may also lie in it."""
-
-    def convert(self, convert: Convert) -> NormBall:
-        fields = self.lower, self.upper, self.centre, self.radius
-        return type(self)(*(convert(tensor) for tensor in fields))
-
-    @property
-    def _eps(self) -> float:
-        return torch.finfo(self.lower.dtype).eps
-
-    @property
-    def _unit(self) -> Tensor:
-        """The radius, or 1 where it is 0, without gradients; (batch, 1, 1)."""
-        radius = self.radius.detach().reshape(-1, 1, 1)
-        return torch.where(radius > 0, radius, 1.0)
-
-    @property
-    def _frame(self) -> tuple[Tensor, Tensor, Tensor]:
-        """c, and the box of η around it; each (batch, 1, coordinates)."""
-        nearest = self.nearest.flatten(1).unsqueeze(1)
-        lower, upper = (end.flatten(1).unsqueeze(1) for end in (self.lower, self.upper))
-        return nearest, lower - nearest, upper - nearest
-
-    def _place(self, steps: Tensor) -> Tensor:
-        """The points c + η, rounded towards c; η: (batch, rows, coordinates)."""
-        nearest = self.nearest.flatten(1).unsqueeze(1)
-        x = nearest + steps
-        x = torch.where((x - nearest).abs() > steps.abs(), torch.nextafter(x, nearest), x)
-        shaped = x.unflatten(2, self.lower.shape[1:])
-        return torch.clamp(shaped, self.lower.unsqueeze(1), self.upper.unsqueeze(1))
+from bounds.norm_ball import ULPS, NormBall
 
 
 class L1Ball(NormBall):
@@ -122,6 +49,23 @@ class L1Ball(NormBall):
         saved = torch.where(filled, (sizes - multiplier) * rooms, 0.0).sum(2)
         at_nearest = (coefficients * self.nearest.unsqueeze(1)).flatten(2).sum(2)
         return at_nearest - (multiplier * budget).squeeze(2) - saved
+
+    def _split(self, coefficients: Tensor) -> Tensor:
+        sizes, rooms, _ = self._greedy(coefficients)
+        after = (rooms.cumsum(2) < self.budget.reshape(-1, 1, 1)).sum(2, keepdim=True)
+        multiplier = torch.cat((sizes, torch.zeros_like(sizes[:, :, :1])), 2).gather(2, after)
+        limit = multiplier.reshape(*coefficients.shape[:2], *[1] * (coefficients.dim() - 2))
+        # Outside of the box's reach, |x − x₀| grows with |x − c| everywhere.
+        offset = (self.nearest - self.centre).unsqueeze(1)
+        held = torch.clamp(coefficients, -limit, limit)
+        return torch.where(offset == 0, held, -limit * offset.sign())
+
+    def _dual_norm(self, q: Tensor) -> Tensor:
+        return q.abs().amax(2)
+
+    def _use(self, steps: Tensor) -> tuple[Tensor, Tensor]:
+        used = steps.abs().sum(2, keepdim=True)
+        return used / self._unit, self.budget.reshape(-1, 1, 1) / self._unit
 
     def argmin(self, coefficients: Tensor) -> Tensor:
         _, rooms, order = self._greedy(coefficients)
@@ -186,6 +130,24 @@ class L2Ball(NormBall):
         x = nearest + self._unit * steps
         linear = (coefficients.flatten(2) * x).sum(2, keepdim=True)
         return (linear + self._unit * multiplier / 2 * excess).squeeze(2)
+
+    def _split(self, coefficients: Tensor) -> Tensor:
+        # Where the box does not hold η, the gradient of the Lagrangian is 0: q is all of c.
+        path, budget = self._path(-coefficients.flatten(2))
+        tau, whole = path.furthest(budget)
+        multiplier = torch.where(whole, 0.0, path.scale / torch.where(whole, 1.0, tau))
+        held = -multiplier * (path.at(tau) + path.offset)
+        free = (path.leaves < tau) & (tau < path.reaches) & ~whole
+        return torch.where(free, coefficients.flatten(2), held).reshape(coefficients.shape)
+
+    def _dual_norm(self, q: Tensor) -> Tensor:
+        largest = q.abs().amax(2, keepdim=True)
+        shares = q / torch.where(largest > 0, largest, 1.0)
+        return largest.squeeze(2) * shares.square().sum(2).sqrt()
+
+    def _use(self, steps: Tensor) -> tuple[Tensor, Tensor]:
+        path, budget = self._path(steps)
+        return path.used(steps / self._unit), budget
 
     def argmin(self, coefficients: Tensor) -> Tensor:
         path, budget = self._path(-coefficients.flatten(2))

@@ -22,6 +22,7 @@ from bounds.memory import numbers_that_fit, parts_that_fit, pass_numbers
 from bounds.primal import push_forward
 from bounds.progress import Progress, certified
 from bounds.relaxation import Relaxation
+from bounds.rounding import down_to
 from bounds.solution import Solution, Status, merge
 
 #: Iterations between two looks at the gap.
@@ -154,14 +155,7 @@ def _solution(
     )
     return replace(
         solution,
-        lower=_below(solution.lower, dtype),
-        upper=-_below(-solution.upper, dtype),
+        lower=down_to(solution.lower, dtype),
+        upper=-down_to(-solution.upper, dtype),
         certificate=Certificate(nu, point.x.to(dtype), tuple(z.to(dtype) for z in point.z)),
     )
-
-
-def _below(values: Tensor, dtype: torch.dtype) -> Tensor:
-    """The nearest numbers of `dtype` that are no larger."""
-    rounded = values.to(dtype)
-    lower = torch.nextafter(rounded, rounded.new_tensor(-torch.inf))
-    return torch.where(rounded.double() > values, lower, rounded)

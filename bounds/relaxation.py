@@ -20,6 +20,8 @@ from bounds.input_sets import Box, InputSet
 from bounds.intermediate import Intermediate, Slope, relu_bounds
 from bounds.memory import require_bytes
 from bounds.network import Network
+from bounds.ranges import Range, ranges
+from bounds.rounding import plain_arithmetic
 from bounds.specification import Specification
 from bounds.triangle import ReluBounds
 
@@ -31,7 +33,8 @@ class Relaxation:
     network: the network. input_set: its inputs. C: (batch, rows, *output_shape) and d: (batch,
     rows): the rows.
     relu_bounds: l and u of each ReLU, in the order of `network.relus`; they are data of the LP,
-    valid or not for the network itself. intermediate, slope: where they came from.
+    valid or not for the network itself. intermediate, slope: where they came from; if "given",
+    nobody vouches that they hold.
 
     Raises InvalidInputError where shapes do not fit, l > u, or a number is NaN or infinite.
     """
@@ -92,6 +95,11 @@ class Relaxation:
             counts += neurons.unstable.flatten(1).sum(1)
         return tuple(counts.tolist())
 
+    @property
+    def implied(self) -> bool:
+        """Whether l ≤ ẑ ≤ u is a consequence of the LP's rows, and holds for the network."""
+        return self.intermediate != "given"
+
     def convert(self, convert: Convert) -> Relaxation:
         """The same relaxation with `convert` applied to every tensor."""
         return Relaxation(
@@ -116,6 +124,10 @@ class Relaxation:
             self.intermediate,
             self.slope,
         )
+
+    def ranges(self) -> list[Range]:
+        """What the values of every node lie within, in the network and in the LP."""
+        return ranges(self.network, self.input_set, self.relu_bounds, implied=self.implied)
 
     def double(self) -> Relaxation:
         """The same LP in float64, out of the reach of gradients: what the exact methods solve."""
@@ -142,7 +154,8 @@ def relax(
             fit. Default: a quarter of the device's free memory.
 
     Returns:
-        A frozen `Relaxation`, differentiable with respect to the parameters, the centre and the
+        A frozen `Relaxation`, whose l and u hold for the network over the reals, rounding included;
+        differentiable with respect to the parameters, the centre and the
         radius; "optimised" at the multipliers that it found, as constants.
     """
     for name, value, allowed in (
@@ -165,8 +178,9 @@ def relax(
                 "dtype=...)."
             )
     C, d = specification.resolve(len(input_set), network.output_shape, like)
-    bounds = relu_bounds(
-        network, input_set, method=intermediate, slope=slope, max_memory=max_memory
-    )
+    with plain_arithmetic():
+        bounds = relu_bounds(
+            network, input_set, method=intermediate, slope=slope, max_memory=max_memory
+        )
     used = slope if intermediate == "backward" else None
     return Relaxation(network, input_set, C, d, bounds, intermediate, used)

@@ -35,6 +35,8 @@ class Solution:
         found. It is no bound of the network.
     status: (batch, rows), integers that compare with `Status`.
     iterations: (batch, rows), of the method's main loop. method: its name.
+    sound: whether the bounds hold over the reals, for the network with the weights as they are
+        stored: what rounding may have added is bounded and taken off. If not, they hold up to it.
     """
 
     lower: Tensor
@@ -43,6 +45,7 @@ class Solution:
     iterations: Tensor
     certificate: Certificate
     method: str
+    sound: bool = False
 
     @property
     def gap(self) -> Tensor:
@@ -56,12 +59,15 @@ class Solution:
 
     @property
     def verified(self) -> Tensor:
-        """For each input, whether every row is proved positive; shape (batch,).
+        """For each input, whether every row is proved positive; shape (batch,). See
+        `bounds.verdict`.
 
-        A NaN never is, and neither is a row without a feasible point: there, the bounds l, u that
-        the relaxation was given contradict its input set, and would prove anything.
+        Raises InvalidInputError for bounds that are not sound.
         """
-        return ((self.lower > 0) & torch.isfinite(self.upper)).all(1)
+        from bounds.verdict import proved, trusted
+
+        each_row = [[row] for row in range(self.lower.shape[1])]
+        return torch.tensor([proved(lower, each_row) for lower in trusted(self).tolist()])
 
 
 def relative_gap(lower: Tensor, upper: Tensor) -> Tensor:
@@ -113,4 +119,5 @@ def merge(parts: Sequence[tuple[tuple[Tensor, Tensor], Solution]]) -> Solution:
         whole(lambda part: part.iterations),
         certificate,
         parts[0][1].method,
+        parts[0][1].sound,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Literal, get_args
 
@@ -19,7 +20,9 @@ from bounds.optimised_slope import optimised_slope
 from bounds.pdhg import pdhg
 from bounds.primal import push_forward
 from bounds.relaxation import Relaxation
+from bounds.rounding import plain_arithmetic
 from bounds.solution import Solution, Status, merge
+from bounds.soundness import soundly
 
 Method = Literal[
     "fixed_slope", "adaptive_slope", "optimised_slope", "interior_point", "pdhg", "exact"
@@ -41,6 +44,7 @@ def solve(
     iteration_limit: int | None = None,
     time_limit: float | None = None,
     max_memory: int | None = None,
+    sound: bool = True,
 ) -> Solution:
     """Bound the optimum of every LP of `relaxation` from both sides.
 
@@ -58,6 +62,9 @@ def solve(
             valid bounds.
         max_memory: bytes that the work may take, besides the relaxation and the solution; LPs are
             solved in parts that fit. Default: a quarter of the device's free memory.
+        sound: whether the bounds are to hold over the reals: what rounding may have done to the
+            passes that they rest on is bounded and taken off them. If not, they hold up to
+            rounding, cost a little less, and are never `verified`.
 
     Returns:
         A `Solution` whose tensors have shape (batch, rows).
@@ -89,7 +96,8 @@ def solve(
                     f"solve(method={method!r}, {name}={value!r}): a one-pass method has no {name}; "
                     "leave it out."
                 )
-        return _claiming(_in_parts(relaxation, method, max_memory), relaxation)
+        solution = _in_parts(relaxation, method, max_memory, sound)
+        return _claiming(solution, relaxation) if sound else solution
     if tolerance is not None and not 0 < tolerance < 1:
         raise InvalidInputError(f"solve(tolerance={tolerance!r}): expected a number in (0, 1).")
     if iteration_limit is not None and iteration_limit < 1:
@@ -107,7 +115,7 @@ def solve(
         time_limit=float("inf") if time_limit is None else time_limit,
         max_memory=max_memory,
     )
-    return _claiming(solution, relaxation)
+    return _claiming(soundly(solution, relaxation, max_memory), relaxation) if sound else solution
 
 
 def _claiming(solution: Solution, relaxation: Relaxation) -> Solution:
@@ -116,22 +124,28 @@ def _claiming(solution: Solution, relaxation: Relaxation) -> Solution:
     return replace(solution, certificate=replace(solution.certificate, claim=claim))
 
 
-def _in_parts(relaxation: Relaxation, method: str, max_memory: int | None) -> Solution:
+def _in_parts(relaxation: Relaxation, method: str, max_memory: int | None, sound: bool) -> Solution:
     numbers = pass_numbers(relaxation.network)
     parts = parts_that_fit(relaxation.C, numbers, max_memory)
-    return merge([(part, _one_pass(relaxation.take(*part), method)) for part in parts])
+    with plain_arithmetic() if sound else nullcontext():
+        return merge([(part, _one_pass(relaxation.take(*part), method, sound)) for part in parts])
 
 
-def _one_pass(relaxation: Relaxation, method: str) -> Solution:
-    network = relaxation.network
+def _one_pass(relaxation: Relaxation, method: str, sound: bool) -> Solution:
+    network, relu_bounds = relaxation.network, relaxation.relu_bounds
+    ranges = relaxation.ranges() if sound else None
     dual_point = backward_pass(
         network,
-        relaxation.relu_bounds,
+        relu_bounds,
         len(network.nodes) - 1,
         relaxation.C,
         RULES[method.removesuffix("_slope")],
+        ranges,
     )
-    lower = dual_point.value(relaxation.input_set, relaxation.relu_bounds) + relaxation.d
+    if sound:
+        lower = dual_point.value_below(relaxation.input_set, relu_bounds, relaxation.d)
+    else:
+        lower = dual_point.value(relaxation.input_set, relu_bounds) + relaxation.d
     with torch.no_grad():
         # The point that the bound itself suggests: each variable at the end its coefficient pulls
         # it to.
@@ -139,9 +153,10 @@ def _one_pass(relaxation: Relaxation, method: str) -> Solution:
             relaxation,
             relaxation.input_set.argmin(dual_point.at_input),
             lambda position, low, high: torch.where(dual_point.arriving[position] < 0, high, low),
+            ranges,
         )
     upper = primal_point.value
     status = torch.where(torch.isfinite(lower), int(Status.BOUND), int(Status.NUMERICAL_ERROR))
     multipliers = tuple(dual_point.multipliers[k].detach() for k in range(len(network.relus)))
     certificate = Certificate(multipliers, primal_point.x, primal_point.z)
-    return Solution(lower, upper, status, torch.ones_like(status), certificate, method)
+    return Solution(lower, upper, status, torch.ones_like(status), certificate, method, sound)

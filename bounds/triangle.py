@@ -44,6 +44,11 @@ class ReluBounds:
         width = torch.where(self.unstable, self.upper - self.lower, 1.0)
         return torch.where(self.unstable, self.upper / width, 0.0)
 
+    @cached_property
+    def largest(self) -> Tensor:
+        """The largest |l| or |u| of each input; (batch,)."""
+        return torch.maximum(self.lower.abs(), self.upper.abs()).detach().flatten(1).amax(1)
+
     def minimum(self, nu: Tensor, arriving: Tensor) -> Tensor:
         """min of ĉ z − ν ẑ over each unstable neuron's triangle, 0 elsewhere; for (batch, rows,
         *shape)."""

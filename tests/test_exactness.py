@@ -19,6 +19,7 @@ import lp_reference
 from benchmarks import instances
 from bounds import Relaxation, Solution, Status
 from bounds.solve import Method
+from bounds.soundness import soundly
 from tests.problems import Problem, problems
 
 #: How far rounding may put a bound on the wrong side of the optimum, in units of max(1, |LP|).
@@ -29,28 +30,34 @@ EXACTNESS = 1e-6
 ONE_PASS: tuple[Method, ...] = ("fixed_slope", "adaptive_slope")
 
 
-def referee_optima(relaxation: Relaxation) -> tuple[Tensor, Tensor]:
-    """The LP optima, and the unit of every tolerance."""
+def referee_optima(relaxation: Relaxation) -> tuple[Tensor, Tensor, Tensor]:
+    """What the referee's feasible point attains, what its multipliers prove, and the unit of every
+    tolerance. The LP optimum lies between the two."""
     referee = lp_reference.solve(relaxation)
     assert (referee.status == "optimal").all(), referee.status
     lp = torch.from_numpy(referee.value)
-    return lp, lp.abs().clamp(min=1)
+    return lp, torch.from_numpy(referee.dual_value), lp.abs().clamp(min=1)
 
 
 def assert_dual_equals_lp(relaxation: Relaxation, method: Method = "interior_point") -> Solution:
     """Compare an exact method and the one-pass bounds with the referee; returns the former."""
-    lp, unit = referee_optima(relaxation)
-    exact = bounds.solve(relaxation, method=method)
+    lp, dual, unit = referee_optima(relaxation)
+    exact = bounds.solve(relaxation, method=method, sound=False)
     assert (exact.status == Status.OPTIMAL).all(), (exact.status, exact.gap)
     assert (exact.lower <= lp + ROUNDING * unit).all(), exact.lower - lp
     assert (lp - exact.lower <= EXACTNESS * unit).all(), lp - exact.lower
-    assert (lp <= exact.upper + ROUNDING * unit).all(), lp - exact.upper
+    assert (dual <= exact.upper + ROUNDING * unit).all(), dual - exact.upper
     assert (exact.gap <= 1e-9 * unit).all(), exact.gap
+    # What rounding may have done is taken off sound bounds, and is little.
+    sound = soundly(exact, relaxation)
+    assert (sound.lower < exact.lower).all() and (exact.upper < sound.upper).all()
+    assert (lp - sound.lower <= EXACTNESS * unit).all(), lp - sound.lower
+    assert (sound.upper - lp <= EXACTNESS * unit).all(), sound.upper - lp
     for one_pass in ONE_PASS:
         loose = bounds.solve(relaxation.double(), method=one_pass)
         assert (loose.lower <= exact.lower + ROUNDING * unit).all(), loose.lower - exact.lower
-        assert (lp <= loose.upper + ROUNDING * unit).all(), lp - loose.upper
-    return exact
+        assert (dual <= loose.upper + ROUNDING * unit).all(), dual - loose.upper
+    return sound
 
 
 @pytest.mark.parametrize("intermediate", ["interval", "backward"])
@@ -77,11 +84,11 @@ def test_dual_equals_lp_in_float32(problem: Problem) -> None:
 def test_one_pass_bounds_are_around_the_cone_program(problem: Problem) -> None:
     """ℓ2 balls, where the referee is an interior point, exact to `EXACTNESS` alone."""
     relaxation = problem.relax()
-    lp, unit = referee_optima(relaxation)
+    lp, dual, unit = referee_optima(relaxation)
     for method in ONE_PASS:
         solution = bounds.solve(relaxation, method=method)
         assert (solution.lower <= lp + EXACTNESS * unit).all(), solution.lower - lp
-        assert (lp <= solution.upper + EXACTNESS * unit).all(), lp - solution.upper
+        assert (dual <= solution.upper + EXACTNESS * unit).all(), dual - solution.upper
 
 
 PUBLISHED_MLPS = [

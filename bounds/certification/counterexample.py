@@ -20,7 +20,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from bounds.certification.verdict import trusted
 from bounds.errors import BoundsError
 from bounds.export_archive import first_line
 from bounds.input_sets import Box
@@ -28,6 +27,7 @@ from bounds.network import Network
 from bounds.relaxation import relax
 from bounds.solve import solve
 from bounds.specification import Specification
+from bounds.verdict import trusted
 from bounds.vnnlib.property import Case, Property
 
 DTYPES = {"tensor(float)": torch.float32, "tensor(double)": torch.float64}
@@ -143,5 +143,5 @@ def proved_unsafe(
     box = Box(lower.reshape(network.input_shape), upper.reshape(network.input_shape))
     d = None if specification.d is None else -specification.d
     relaxation = relax(network, box, Specification(-specification.C, d))
-    [bounds] = trusted(solve(relaxation, method="adaptive_slope"), relaxation).tolist()
+    [bounds] = trusted(solve(relaxation, method="adaptive_slope")).tolist()
     return any(all(bounds[row] > 0 for row in disjunct) for disjunct in disjuncts)

@@ -12,11 +12,12 @@ from torch import Tensor
 from bounds.certification.attack import attack, restarts
 from bounds.certification.counterexample import Counterexample
 from bounds.certification.deadline import Deadline, Stopwatch
-from bounds.certification.verdict import Verdict, proved, trusted
 from bounds.memory import pass_numbers
 from bounds.relaxation import Relaxation
 from bounds.solution import Solution
 from bounds.solve import solve
+from bounds.soundness import soundly
+from bounds.verdict import Verdict, proved, trusted
 
 #: Given an input's position in the batch and a point: the counterexample there, if it is one.
 Replay = Callable[[int, Tensor], Counterexample | None]
@@ -68,7 +69,7 @@ class Escalation:
     def run(self) -> list[Decision]:
         batch = range(len(self.decisions))
         with self.clock("adaptive_slope"):
-            solution = solve(self.relaxation, method="adaptive_slope")
+            solution = solve(self.relaxation, method="adaptive_slope", sound=False)
             self._learn(solution, self.relaxation, batch, range(len(self.decisions[0].lower)))
         points = solution.certificate.x
         self._search({(i, k): points[i, self.disjuncts[k]] for i in batch for k in self._left(i)})
@@ -92,7 +93,9 @@ class Escalation:
         self, solution: Solution, relaxation: Relaxation, images: Sequence[int], rows: Sequence[int]
     ) -> None:
         """Keep the better bound of each row; the one place where a verdict becomes "unsat"."""
-        for i, found in zip(images, trusted(solution, relaxation).tolist(), strict=True):
+        # Evaluated in float64, whatever the relaxation is in.
+        bounds = trusted(soundly(solution, relaxation))
+        for i, found in zip(images, bounds.tolist(), strict=True):
             decision = self.decisions[i]
             decision.method = solution.method
             for row, bound in zip(rows, found, strict=True):
@@ -111,7 +114,7 @@ class Escalation:
         rows = list(dict.fromkeys(row for k in disjuncts for row in self.disjuncts[k]))
         part = self.relaxation.take(torch.tensor([i]), torch.tensor(rows))
         with self.clock("exact"):
-            solution = solve(part, method="exact", time_limit=left_seconds)
+            solution = solve(part, method="exact", time_limit=left_seconds, sound=False)
             self._learn(solution, part, [i], rows)
         points = dict(zip(rows, solution.certificate.x[0].to(part.C), strict=True))
         left = [k for k in disjuncts if not proved(self.decisions[i].lower, [self.disjuncts[k]])]

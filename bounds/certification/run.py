@@ -14,12 +14,12 @@ from bounds.ball import Ball
 from bounds.certification.counterexample import Counterexample
 from bounds.certification.deadline import Deadline, Stopwatch
 from bounds.certification.decide import Decision, Escalation, Replay
-from bounds.certification.verdict import Verdict
 from bounds.errors import InvalidInputError
 from bounds.input_sets import Box
 from bounds.network import Network
 from bounds.relaxation import relax
 from bounds.specification import Specification
+from bounds.verdict import Verdict
 
 
 @dataclass(frozen=True, eq=False)

@@ -176,6 +176,11 @@ def test_transposed_is_the_transpose(operation: Transposed, seed: int) -> None:
     close(operation.forward(y), expected)
 
 
+def test_transposed_adds_the_bias_that_it_is_given() -> None:
+    scale, bias = Scale((2,), (2,), torch.ones(2).double()), torch.tensor([1.0, 2.0]).double()
+    close(transposed(scale, bias).forward(torch.zeros(1, 2).double()), bias.unsqueeze(0))
+
+
 @every_kind
 @given(data=st.data())
 def test_adjoint_is_the_transpose(kind: str, data: st.DataObject) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from os import PathLike
 
+import torch
 from torch import Tensor
 
 from bounds.affine import Convert
@@ -46,6 +47,7 @@ class Certificate:
 
         sound: rounded down so far that it holds over the reals; if not, up to rounding.
         """
+        relaxation = self._alike(relaxation)
         network, relu_bounds = relaxation.network, relaxation.relu_bounds
         last = len(network.nodes) - 1
 
@@ -70,6 +72,8 @@ class Certificate:
     def point(self, relaxation: Relaxation, *, sound: bool = True) -> PrimalPoint:
         """The feasible point that x and z describe."""
 
+        relaxation = self._alike(relaxation)
+
         def stored(position: int, *_: object) -> Tensor:
             return self.z[position]
 
@@ -77,6 +81,11 @@ class Certificate:
             return push_forward(relaxation, self.x, stored)
         with plain_arithmetic():
             return push_forward(relaxation, self.x, stored, relaxation.ranges())
+
+    def _alike(self, relaxation: Relaxation) -> Relaxation:
+        """The relaxation in the dtype of the evidence, if that is float64."""
+        single = relaxation.C.dtype != self.x.dtype == torch.float64
+        return relaxation.double() if single else relaxation
 
     def convert(self, convert: Convert) -> Certificate:
         """The same evidence with `convert` applied to every tensor."""

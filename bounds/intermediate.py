@@ -29,9 +29,9 @@ from bounds.triangle import ReluBounds
 Intermediate = Literal["interval", "backward", "optimised"]
 Slope = Literal["fixed", "adaptive"]
 
-#: l and u are this many ε of their terms wider than rounding asks for. Bounds that a corner of the
-#: input set attains would leave the LP no interior there, and LP solvers no feasible point.
-MARGIN = 64
+#: l and u are wider than rounding asks for by this part of their terms. Bounds that a corner of the
+#: input set attains leave the LP no interior there, and LP solvers fail on triangles of width 1e-15.
+WIDENING = 2.0**-44
 #: Iterations on the slopes of an optimised bound, and how many rows of a pass a row counts for
 #: meanwhile: by its state, and for the sake of the processor's cache.
 ITERATIONS, WEIGHT = 10, 32
@@ -106,8 +106,7 @@ def _relu_bounds(
 
 
 def _margin(pre_activations: Range) -> Tensor:
-    terms = pre_activations.terms
-    return MARGIN * torch.finfo(terms.dtype).eps * terms
+    return WIDENING * pre_activations.terms
 
 
 def _tighten(

@@ -87,9 +87,15 @@ class NormBall(InputSet):
         used, budget = self._use(steps)
         budget = (budget - 4 * spare * (self.radius.reshape(-1, 1, 1) > 0)).clamp(min=0)
         moved = self._place(steps * torch.where(used > budget, budget / used, 1.0))
-        in_box = Box(self.lower, self.upper).contains(moved)
-        distance = self.distance(moved) * self._unit.squeeze(2) * (1 + spare)
-        return moved, in_box & (distance <= self.radius.unsqueeze(1))
+        known = self._surely_contains(points, spare)
+        shaped = known.reshape(*known.shape, *[1] * (points.dim() - 2))
+        return torch.where(shaped, points, moved), known | self._surely_contains(moved, spare)
+
+    def _surely_contains(self, points: Tensor, spare: float) -> Tensor:
+        """Whether each point lies in the set for all that rounding can do; (batch, rows)."""
+        distance = self.distance(points) * self._unit.squeeze(2) * (1 + spare)
+        in_box = Box(self.lower, self.upper).contains(points)
+        return in_box & (distance <= self.radius.unsqueeze(1))
 
     @abstractmethod
     def _use(self, steps: Tensor) -> tuple[Tensor, Tensor]:

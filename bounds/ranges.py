@@ -95,9 +95,9 @@ def _products(operation: Affine, before: Range) -> Tensor:
     size, little = before.magnitude, floor(before.lower.dtype)
     largest = size.flatten(1).amax(1).reshape(-1, *[1] * len(operation.output_shape))
     products = operation.absolute().linear(size + little).detach() + little * (largest + 4)
-    if float(products.min()) > 8 * little * (1 + float(largest.max())):
+    if float(products.min()) > little**0.7:
         return products
-    # Where all is 0, nothing underflows: such neurons stay 0.
+    # Where all factors are 0, nothing underflows: such sums stay 0.
     pairs = operation.convert(_pattern).linear(_pattern(size))
     return torch.where(pairs == 0, 0.0, products)
 

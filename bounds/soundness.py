@@ -7,6 +7,7 @@ from torch import Tensor
 
 from bounds.certificate import Certificate
 from bounds.memory import parts_that_fit, pass_numbers
+from bounds.primal import FEASIBILITY
 from bounds.relaxation import Relaxation
 from bounds.rounding import down_to
 from bounds.solution import Solution, Status, merge
@@ -16,8 +17,9 @@ from bounds.solution import Solution, Status, merge
 def soundly(solution: Solution, relaxation: Relaxation, max_memory: int | None = None) -> Solution:
     """The solution whose bounds are those that its certificate proves, rounded outward.
 
-    They are evaluated in float64, whatever the relaxation is in. Nothing else that the solver said
-    of them counts.
+    They are evaluated in float64, whatever the relaxation is in. What the solver said of them
+    counts only where it speaks against them: where its own bounds are no numbers, or contradict
+    them, the status is NUMERICAL_ERROR.
     """
     double = relaxation.double()
     evidence = solution.certificate.convert(Tensor.double)
@@ -29,13 +31,17 @@ def soundly(solution: Solution, relaxation: Relaxation, max_memory: int | None =
 
         part, certificate = double.take(images, rows), evidence.convert(part_of)
         lower, point = certificate.lower(part), certificate.point(part)
+        said_lower, said_upper = part_of(solution.lower), part_of(solution.upper)
+        # Evidence does not mend what broke down.
+        slack = FEASIBILITY * torch.finfo(solution.lower.dtype).eps * point.magnitude
+        agrees = ~(said_upper < lower - slack)
+        ended_well = torch.isfinite(lower) & torch.isfinite(said_lower) & agrees
+        upper = torch.where(torch.isfinite(said_upper), point.value, torch.inf)
         dtype = solution.lower.dtype
-        status = part_of(solution.status)
-        status = torch.where(torch.isfinite(lower), status, int(Status.NUMERICAL_ERROR))
         bounds = Solution(
             down_to(lower, dtype),
-            -down_to(-point.value, dtype),
-            status,
+            -down_to(-upper, dtype),
+            torch.where(ended_well, part_of(solution.status), int(Status.NUMERICAL_ERROR)),
             part_of(solution.iterations),
             Certificate(certificate.multipliers, point.x, point.z),
             solution.method,

@@ -50,7 +50,8 @@ def assert_dual_equals_lp(relaxation: Relaxation, method: Method = "interior_poi
     assert (exact.gap <= 1e-9 * unit).all(), exact.gap
     # What rounding may have done is taken off sound bounds, and is little.
     sound = soundly(exact, relaxation)
-    assert (sound.lower < exact.lower).all() and (exact.upper < sound.upper).all()
+    assert (sound.lower < exact.lower).all()
+    assert (exact.upper < sound.upper).all()
     assert (lp - sound.lower <= EXACTNESS * unit).all(), lp - sound.lower
     assert (sound.upper - lp <= EXACTNESS * unit).all(), sound.upper - lp
     for one_pass in ONE_PASS:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
-from bounds import Certificate, Solution
+from bounds import Certificate, InvalidInputError, Solution, Status
 from bounds.solution import gap_closed, relative_gap
+from tests.refusals import refused
 
 NAN, INF = math.nan, math.inf
 
@@ -66,10 +68,17 @@ def test_relative_gap() -> None:
         ([1.0, 1.0], [1.0, NAN], False),
         ([1.0, 1.0], [1.0, INF], False),
         ([INF, 1.0], [INF, 1.0], False),
+        ([1.0, 1.0], [1.0, 0.5], False),
+        ([1.0, 1e-300], [1.0, 1e-300], True),
     ],
 )
 def test_verified(lower: list[float], upper: list[float], verified: bool) -> None:
-    numbers = torch.tensor([lower]), torch.tensor([upper])
+    below, above = torch.tensor([[lower], [upper]], dtype=torch.float64)
     status = torch.zeros(1, 2, dtype=torch.long)
-    solution = Solution(*numbers, status, status, Certificate((), numbers[0], ()), "none")
+    certificate = Certificate((), below, ())
+    solution = Solution(below, above, status, status, certificate, "none", sound=True)
     assert solution.verified.tolist() == [verified]
+    broken = replace(solution, status=torch.full_like(status, int(Status.NUMERICAL_ERROR)))
+    assert not broken.verified.any()
+    up_to_rounding = replace(solution, sound=False)
+    refused(lambda: up_to_rounding.verified, InvalidInputError, "'none'", "sound=True")

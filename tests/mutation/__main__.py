@@ -28,7 +28,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "affine": ("affine", "fixed_slope", "gradients"),
     "dual": ("fixed_slope", "ascent", "solution", "intermediate", "soundness"),
     "fixed_slope": ("fixed_slope", "soundness"),
-    "input_sets": ("input_sets", "norm_balls", "relaxation", "soundness", "solution"),
+    "input_sets": ("box", "input_sets", "norm_balls", "relaxation", "soundness", "solution"),
     "interior_point": ("interior_point", "solution"),
     "relaxation": ("relaxation", "solution", "intermediate", "memory"),
 }

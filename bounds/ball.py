@@ -12,6 +12,7 @@ from bounds.affine import Shape
 from bounds.errors import InvalidInputError
 from bounds.input_sets import Box, InputSet
 from bounds.norm_balls import L1Ball, L2Ball, NormBall
+from bounds.rounding import difference_below, down_to
 
 Number = Tensor | float
 
@@ -34,7 +35,7 @@ class Ball(_BallOptions):
     upper] where one is given.
 
     The intersection itself is what bounds hold for and are exact on, whatever the norm, and x may
-    lie outside the box.
+    lie outside the box. Ends that are no numbers of the dtype of x are rounded outward.
 
     Args:
         x: the centre or centres, of shape (*input_shape) or (batch, *input_shape), floating point.
@@ -88,14 +89,15 @@ class Ball(_BallOptions):
                 f"Ball(x) has shape {tuple(x.shape)}, an empty batch: give at least one input."
             )
         if self.norm == math.inf:
-            radius = self._spread("radius", self.radius, x)
+            radius = -self._spread("radius", -self.radius, x)
         else:
             radius = self._one_an_input(x)
-        lower, upper = x - radius, x + radius
+        # Rounded outward: no point of the set is left out.
+        lower, upper = difference_below(x, radius), -difference_below(-x, radius)
         if self.lower is not None:
             lower = torch.maximum(lower, self._spread("lower", self.lower, x))
         if self.upper is not None:
-            upper = torch.minimum(upper, self._spread("upper", self.upper, x))
+            upper = torch.minimum(upper, -self._spread("upper", -self.upper, x))
         empty = (lower > upper).flatten(1).any(1)
         resolved: InputSet = Box(lower, upper)
         if self.norm != math.inf:
@@ -111,7 +113,7 @@ class Ball(_BallOptions):
 
     def _one_an_input(self, x: Tensor) -> Tensor:
         """The radius as a tensor of shape (batch, 1, …, 1)."""
-        radius = torch.as_tensor(self.radius, dtype=x.dtype, device=x.device)
+        radius = -_rounded_down(-self.radius, x)
         if radius.numel() != 1 and radius.shape not in ((len(x),), (len(x), *[1] * (x.dim() - 1))):
             raise InvalidInputError(
                 f"Ball(radius) has shape {tuple(radius.shape)}, expected a number or ({len(x)},) "
@@ -120,8 +122,8 @@ class Ball(_BallOptions):
         return radius.reshape(-1, *[1] * (x.dim() - 1)).expand(len(x), *[1] * (x.dim() - 1))
 
     def _spread(self, name: str, value: Number, x: Tensor) -> Tensor:
-        """`value` as a tensor that broadcasts to x of shape (batch, *input_shape)."""
-        tensor = torch.as_tensor(value, dtype=x.dtype, device=x.device)
+        """`value`, rounded down, as a tensor that broadcasts to x (batch, *input_shape)."""
+        tensor = _rounded_down(value, x)
         per_input = tensor.dim() == 1 and len(tensor) == len(x)
         per_coordinate = _broadcasts(tensor, x)
         if per_input and per_coordinate and len(x) > 1:
@@ -138,6 +140,13 @@ class Ball(_BallOptions):
                 f"something that broadcasts to {tuple(x.shape)}."
             )
         return tensor
+
+
+def _rounded_down(value: Number, x: Tensor) -> Tensor:
+    """The value in the dtype and on the device of x, no larger than it was."""
+    exact = value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
+    wide = exact if exact.is_floating_point() else exact.double()
+    return down_to(wide.to(x.device), x.dtype)
 
 
 def _broadcasts(tensor: Tensor, x: Tensor) -> bool:

@@ -29,8 +29,9 @@ from bounds.triangle import ReluBounds
 Intermediate = Literal["interval", "backward", "optimised"]
 Slope = Literal["fixed", "adaptive"]
 
-#: l and u are wider than rounding asks for by this part of their terms. Bounds that a corner of the
-#: input set attains leave the LP no interior there, and LP solvers fail on triangles of width 1e-15.
+#: l and u are wider than rounding asks for by this part of their terms. Bounds that a corner of
+#: the input set attains leave the LP no interior there, and solvers fail on triangles of width
+#: 1e-15.
 WIDENING = 2.0**-44
 #: Iterations on the slopes of an optimised bound, and how many rows of a pass a row counts for
 #: meanwhile: by its state, and for the sake of the processor's cache.

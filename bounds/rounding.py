@@ -56,6 +56,16 @@ def up(values: Tensor) -> Tensor:
     return torch.nextafter(values, torch.full_like(values, math.inf))
 
 
+def difference_below(a: Tensor, b: Tensor) -> Tensor:
+    """The largest numbers of their dtype that are no larger than a − b."""
+    difference = a - b
+    # What the subtraction rounded away, exactly (Knuth's TwoSum).
+    with torch.no_grad():
+        part = difference - a
+        lost = (a - (difference - part)) - (b + part)
+    return torch.where(lost < 0, down(difference), difference)
+
+
 def down_to(values: Tensor, dtype: torch.dtype) -> Tensor:
     """The largest numbers of `dtype` that are no larger."""
     rounded = values.to(dtype)

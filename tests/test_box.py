@@ -77,6 +77,14 @@ def test_rounded_minima_are_below_the_exact_ones(seed: int, dtype: torch.dtype, 
     assert bool((below <= plain).all())
 
 
+def test_rounded_minima_count_what_underflows() -> None:
+    """−0.4 of the smallest number is rounded to 0, twenty times."""
+    box = Box(torch.full((1, 20), -0.4).double(), torch.full((1, 20), 100.0).double())
+    c = torch.full((1, 1, 20), 5e-324, dtype=torch.float64)
+    assert float(box.minimum(c)) == 0
+    assert Fraction(float(box.minimum_below(c))) <= _minimum(box, 0, c[0, 0])
+
+
 def _minimum(box: Box, image: int, c: Tensor) -> Fraction:
     ends = (box.lower[image].tolist(), box.upper[image].tolist())
     return sum(

@@ -73,7 +73,7 @@ def from_onnx(path: str | os.PathLike[str], *, dtype: torch.dtype | None = None)
         )
     file = OnnxFile(os.fsdecode(path))
     try:
-        # NaN and infinities in constants are refused where they become parameters, without warnings.
+        # NaN and infinities in constants are refused where they become parameters; no warnings.
         with np.errstate(all="ignore"):
             return _Reader(file, dtype).read()
     except BoundsError:

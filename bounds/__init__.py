@@ -4,6 +4,7 @@ from bounds.ball import Ball
 from bounds.certificate import Certificate
 from bounds.certification import Certification, certify, certify_vnnlib
 from bounds.checker import Check, check
+from bounds.deployment import deployment_margin
 from bounds.errors import BoundsError, InvalidInputError, ModelFileError, UnsupportedLayerError
 from bounds.input_sets import Box
 from bounds.network import Network
@@ -32,6 +33,7 @@ __all__ = [
     "certify",
     "certify_vnnlib",
     "check",
+    "deployment_margin",
     "margins",
     "relax",
     "solve",

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from bounds.network import AffineNode, InputNode, Network, ReluNode, SumNode
-from bounds.ranges import Range
+from bounds.ranges import Range, rounding_in
 from bounds.relaxation import Relaxation
 from bounds.rounding import floor, gamma, smallest, up, weighted
 from bounds.triangle import ReluBounds
@@ -59,7 +59,7 @@ def push_forward(
     if ranges is not None:
         x, proved = relaxation.input_set.inside(x)
         feasible = feasible & proved
-        errors = evaluation_errors(relaxation.network, ranges, relaxation.relu_bounds)
+        errors = evaluation_errors(relaxation.network, ranges, relaxation.relu_bounds, x.dtype)
     chosen: list[Tensor] = []
 
     def relu(position: int, flat: Tensor) -> Tensor:
@@ -91,10 +91,13 @@ def push_forward(
 
 
 def evaluation_errors(
-    network: Network, ranges: Sequence[Range], relu_bounds: Sequence[ReluBounds]
+    network: Network,
+    ranges: Sequence[Range],
+    relu_bounds: Sequence[ReluBounds],
+    dtype: torch.dtype,
 ) -> list[Tensor]:
-    """By how much the nodes of a point that `push_forward` evaluates can differ from those of the
-    exact one, each (batch, *shape), in the order of the nodes."""
+    """By how much the nodes of a point that `push_forward` evaluates in a dtype can differ from
+    those of the exact one, each (batch, *shape), in the order of the nodes."""
     errors: list[Tensor] = []
     layers = iter(relu_bounds)
     for node, found in zip(network.nodes, ranges, strict=True):
@@ -103,20 +106,19 @@ def evaluation_errors(
                 errors.append(torch.zeros_like(found.lower.detach()))
             case AffineNode(parents=(parent,), operation=operation):
                 error = operation.absolute().linear(errors[parent])
-                if found.rounding is not None:
-                    inherited = 1 + 2 * gamma(operation.fan_in, error.dtype)
-                    error = inherited * error + found.rounding.detach()
+                if operation.fan_in > 0 or operation.offset is not None:
+                    inherited = 1 + 2 * gamma(operation.fan_in, dtype)
+                    error = inherited * error + rounding_in(dtype, operation, ranges[parent])
                 errors.append(error)
             case SumNode(parents=parents):
-                assert found.rounding is not None
                 error = torch.stack([errors[parent] for parent in parents]).sum(0)
-                inherited = 1 + 2 * gamma(len(parents), error.dtype)
-                errors.append(inherited * error + found.rounding.detach())
+                share = gamma(len(parents), dtype)
+                errors.append((1 + 2 * share) * error + share * found.terms)
             case ReluNode(parents=(parent,)):
                 # z is clamped between ẑ and a face of slope u / (u − l) < 1.
                 neurons, error = next(layers), errors[parent]
-                share = gamma(4, error.dtype)
-                upper = neurons.upper.detach() + floor(error.dtype)
+                share = gamma(4, dtype)
+                upper = neurons.upper.detach() + floor(dtype)
                 clamped = torch.where(neurons.unstable, (1 + share) * error + share * upper, error)
                 errors.append(torch.where(neurons.unstable | neurons.active, clamped, 0.0))
             case _:

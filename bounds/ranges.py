@@ -25,8 +25,6 @@ class Range:
     """Of one node: lower ≤ values ≤ upper, each (batch, *shape).
 
     terms: the sizes of the terms that the values are sums of, added up; (batch, *shape).
-    rounding: by how much an evaluation of the node from its parents' values can be off, (batch,
-    *shape); None where it is exact.
     price: what one unit of coefficient on the node can cost a backward pass through it, (batch,
     *shape); None where nothing. underflow: what it can cost besides, whatever the coefficients;
     (batch,).
@@ -37,7 +35,6 @@ class Range:
     upper: Tensor
     terms: Tensor
     underflow: Tensor
-    rounding: Tensor | None = None
     price: Tensor | None = None
     box: bool = False
     exact: bool = False
@@ -83,16 +80,23 @@ def affine_range(network: Network, node: AffineNode, before: Range) -> Range:
         middle + radius + rounding,
         products + shift,
         smallest(dtype) * pairs,
-        rounding,
         price,
         box,
         exact,
     )
 
 
-def _products(operation: Affine, before: Range) -> Tensor:
+def rounding_in(dtype: torch.dtype, operation: Affine, before: Range) -> Tensor:
+    """By how much W x + b can be off where it is evaluated in another dtype; (batch, *shape)."""
+    products = _products(operation, before, dtype)
+    if operation.offset is not None:
+        products = products + operation.offset.detach().abs()
+    return gamma(operation.fan_in, dtype) * products
+
+
+def _products(operation: Affine, before: Range, dtype: torch.dtype | None = None) -> Tensor:
     """|W| |x| at its largest, and so much more that ε times it covers underflow."""
-    size, little = before.magnitude, floor(before.lower.dtype)
+    size, little = before.magnitude, floor(dtype or before.lower.dtype)
     largest = size.flatten(1).amax(1).reshape(-1, *[1] * len(operation.output_shape))
     products = operation.absolute().linear(size + little).detach() + little * (largest + 4)
     if float(products.min()) > little**0.7:
@@ -117,7 +121,6 @@ def sum_range(terms: Sequence[Range]) -> Range:
         torch.stack([term.upper for term in terms]).sum(0) + rounding,
         size,
         torch.zeros_like(terms[0].underflow),
-        rounding,
     )
 
 

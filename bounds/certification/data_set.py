@@ -35,6 +35,7 @@ def certify(
     timeout: float | None = None,
     seed: int = 0,
     dtype: torch.dtype = torch.float64,
+    deployed: torch.dtype | None = None,
 ) -> Certification:
     """Whether every margin z_y − z_j is positive on a ball around each input.
 
@@ -52,11 +53,14 @@ def certify(
         dtype: what one-pass bounds and attacks compute in, on the device of x. Proofs are in
             float64 whatever it is, of the network with parameters rounded to it.
 
+        deployed: the dtype that the network is evaluated in where it is used, if proofs are to hold
+            for that as well; see `bounds.deployment`. Default: they hold over the reals.
+
     Raises:
         InvalidInputError: what `Ball`, `margins` and `relax` refuse, or a timeout of 0 or less.
         ModelFileError, UnsupportedLayerError: what the readers of models refuse.
     """
-    run = Run(timeout, seed)
+    run = Run(timeout, seed, deployed)
     if not isinstance(x, Tensor):
         raise InvalidInputError(f"certify got x of type {type(x).__name__}, expected a tensor.")
     labels = torch.as_tensor(y)

@@ -14,6 +14,7 @@ from bounds.certification.counterexample import Counterexample
 from bounds.certification.deadline import Deadline, Stopwatch
 from bounds.memory import pass_numbers
 from bounds.relaxation import Relaxation
+from bounds.rounding import difference_below
 from bounds.solution import Solution
 from bounds.solve import solve
 from bounds.soundness import soundly
@@ -45,7 +46,8 @@ class Escalation:
 
     An output is unsafe where it is in a disjunct: where none of its rows is positive.
 
-    disjuncts: the rows of each. replay: confirms candidates. clock: is told what took how long.
+    disjuncts: the rows of each. replay: confirms candidates. margin: what a row has to exceed to
+    be positive, (batch, rows) in float64. clock: is told what took how long.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Escalation:
         disjuncts: Sequence[Sequence[int]],
         replay: Replay,
         *,
+        margin: Tensor,
         generator: torch.Generator,
         deadline: Deadline,
         clock: Stopwatch,
@@ -61,7 +64,7 @@ class Escalation:
         # Shorter disjuncts repeat their last row, which changes nothing.
         longest = max(map(len, disjuncts))
         self.disjuncts = [[*rows, *[rows[-1]] * (longest - len(rows))] for rows in disjuncts]
-        self.relaxation, self.replay = relaxation, replay
+        self.relaxation, self.replay, self.margin = relaxation, replay, margin
         self.generator, self.deadline, self.clock = generator, deadline, clock
         batch, rows = relaxation.C.shape[:2]
         self.decisions = [Decision([-math.inf] * rows) for _ in range(batch)]
@@ -94,7 +97,8 @@ class Escalation:
     ) -> None:
         """Keep the better bound of each row; the one place where a verdict becomes "unsat"."""
         # Evaluated in float64, whatever the relaxation is in.
-        bounds = trusted(soundly(solution, relaxation))
+        proof = trusted(soundly(solution, relaxation)).double()
+        bounds = difference_below(proof, self.margin[list(images)][:, list(rows)])
         for i, found in zip(images, bounds.tolist(), strict=True):
             decision = self.decisions[i]
             decision.method = solution.method

@@ -31,6 +31,7 @@ def certify_vnnlib(
     seed: int = 0,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float64,
+    deployed: torch.dtype | None = None,
 ) -> Certification:
     """Whether a property holds, case by case; `.verdict` is that of the property.
 
@@ -48,12 +49,15 @@ def certify_vnnlib(
         device, dtype: where and in what one-pass bounds and attacks compute. Proofs are in float64
             whatever it is, of the network with parameters rounded to `dtype`.
 
+        deployed: the dtype that the network is evaluated in where it is used, if proofs are to hold
+            for that as well; see `bounds.deployment`. Default: they hold over the reals.
+
     Raises:
         InvalidInputError: a file that `read_vnnlib` refuses, a property of other numbers of inputs
             or outputs than the network's, or a timeout of 0 or less.
         ModelFileError, UnsupportedLayerError: what the readers of models refuse.
     """
-    run = Run(timeout, seed)
+    run = Run(timeout, seed, deployed)
     if not isinstance(property, Property):
         property = read_vnnlib(property)
     network = model if isinstance(model, Network) else load_network(model, dtype=dtype)

@@ -14,6 +14,7 @@ from bounds.ball import Ball
 from bounds.certification.counterexample import Counterexample
 from bounds.certification.deadline import Deadline, Stopwatch
 from bounds.certification.decide import Decision, Escalation, Replay
+from bounds.deployment import deployment_margin
 from bounds.errors import InvalidInputError
 from bounds.input_sets import Box
 from bounds.network import Network
@@ -55,14 +56,18 @@ class Certification:
 
 
 class Run:
-    """One deadline, one seed and one clock for all parts of a certification."""
+    """One deadline, one seed and one clock for all parts of a certification.
 
-    def __init__(self, timeout: float | None, seed: int) -> None:
+    deployed: the dtype whose rounding proofs have to survive, if any.
+    """
+
+    def __init__(self, timeout: float | None, seed: int, deployed: torch.dtype | None) -> None:
         if not 0 <= seed < 2**63:
             raise InvalidInputError(f"seed={seed!r}: expected a whole number from 0 to 2**63 − 1.")
         self._start = time.perf_counter()
         self._deadline, self._clock = Deadline(timeout), Stopwatch()
         self._generator = torch.Generator().manual_seed(seed)
+        self._deployed = deployed
 
     def decide(
         self,
@@ -78,10 +83,14 @@ class Run:
             return [Decision([-math.inf] * specification.C.shape[-2]) for _ in range(batch)]
         with self._clock("relax"):
             relaxation = relax(network, ball, specification, slope="adaptive")
+            margin = torch.zeros_like(relaxation.d, dtype=torch.float64)
+            if self._deployed is not None:
+                margin = deployment_margin(relaxation, self._deployed)
         return Escalation(
             relaxation,
             disjuncts,
             replay,
+            margin=margin,
             generator=self._generator,
             deadline=self._deadline,
             clock=self._clock,

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 
 from bounds.certification.data_set import certify
@@ -52,6 +53,11 @@ def add_certify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     command.add_argument("--timeout", type=float, metavar="S", help="in seconds; default none")
     command.add_argument("--seed", type=int, default=0, metavar="N", help="of the attack; 0")
+    command.add_argument(
+        "--deployed",
+        choices=("float32", "float64"),
+        help="prove it for the network as evaluated in this dtype, too; default: over the reals",
+    )
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -75,6 +81,7 @@ def _property(options: argparse.Namespace) -> int:
             seed=options.seed,
             device=device,
             dtype=dtype,
+            deployed=_deployed(options),
         )
     console.print(certification.verdict, style="bold")
     worst = worst_of_disjuncts(certification, property)
@@ -102,12 +109,17 @@ def _data_set(options: argparse.Namespace) -> int:
             timeout=options.timeout,
             seed=options.seed,
             dtype=ball.x.dtype,
+            deployed=_deployed(options),
         )
     print_certification(certification, "input", worst_of_rows(certification), console)
     console.print(summary(certification), style="bold")
     stated = {"radius": ball.radius, "norm": str(ball.norm), "clip": [ball.lower, ball.upper]}
     _write(options, stated, data_set_json(certification, labels.expand(len(ball.x)).tolist()))
     return 0 if certification.verdict == "unsat" else 1
+
+
+def _deployed(options: argparse.Namespace) -> torch.dtype | None:
+    return None if options.deployed is None else getattr(torch, options.deployed)
 
 
 def _write(options: argparse.Namespace, stated: dict[str, Any], record: dict[str, Any]) -> None:

@@ -50,6 +50,11 @@ class Relaxation:
     def __post_init__(self) -> None:
         batch, rows = self.C.shape[:2]
         network = self.network
+        if batch == 0 or rows == 0:
+            raise InvalidInputError(
+                f"Relaxation got C of shape {tuple(self.C.shape)}, which has no rows: give at "
+                "least one input and one row."
+            )
         expected = [
             ("input_set.lower", self.input_set.lower, (batch, *network.input_shape)),
             ("input_set.upper", self.input_set.upper, (batch, *network.input_shape)),

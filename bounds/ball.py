@@ -174,7 +174,7 @@ def _require_number(name: str, value: object) -> None:
         raise InvalidInputError(
             f"Ball({name}) got a {type(value).__name__}, expected a number or a tensor."
         )
-    tensor = torch.as_tensor(value)
+    tensor = value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
     if tensor.numel() == 0 or tensor.is_complex():
         raise InvalidInputError(f"Ball({name}) got {value!r}, expected real numbers.")
     _require_finite(name, tensor)

@@ -26,11 +26,17 @@ SURVIVORS = Path(__file__).with_name("survivors.toml")
 #: function, the fastest first, up to one that fails.
 TESTS: dict[str, tuple[str, ...]] = {
     "affine": ("affine", "fixed_slope", "gradients"),
-    "dual": ("fixed_slope", "ascent", "solution", "intermediate", "soundness"),
+    "dual": (
+        *("fixed_slope", "ascent", "solution", "intermediate", "soundness"),
+        *("adversarial_numerics", "certify"),
+    ),
     "fixed_slope": ("fixed_slope", "soundness"),
-    "input_sets": ("box", "input_sets", "norm_balls", "relaxation", "soundness", "solution"),
+    "input_sets": (
+        *("box", "input_sets", "norm_balls", "relaxation", "soundness", "solution"),
+        "adversarial_numerics",
+    ),
     "interior_point": ("interior_point", "solution"),
-    "relaxation": ("relaxation", "solution", "intermediate", "memory"),
+    "relaxation": ("relaxation", "solution", "intermediate", "memory", "rejection", "certify"),
 }
 #: Lines that are left as they are: what errors say.
 MESSAGES = (r'^\s*f?"', r"\braise \w+")

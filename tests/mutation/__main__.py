@@ -27,6 +27,7 @@ SURVIVORS = Path(__file__).with_name("survivors.toml")
 TESTS: dict[str, tuple[str, ...]] = {
     "affine": ("affine", "fixed_slope", "gradients"),
     "dual": (
+        "dual",
         *("fixed_slope", "ascent", "solution", "intermediate", "soundness"),
         *("adversarial_numerics", "certify"),
     ),

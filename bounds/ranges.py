@@ -60,19 +60,23 @@ def affine_range(network: Network, node: AffineNode, before: Range) -> Range:
     nothing = torch.zeros_like(before.underflow)
     if operation.fan_in == 0 and operation.offset is None:  # it only moves numbers
         lower, upper = operation.linear(before.lower), operation.linear(before.upper)
-        price = None
+        price, underflow = None, nothing
         if operation.fan_out > 0:
             price = gamma(operation.fan_out, lower.dtype) * _products(operation, before)
+            sizes = before.magnitude.flatten(1).sum(1)
+            underflow = smallest(lower.dtype) * operation.fan_out * sizes
         terms = operation.linear(before.terms)
-        return Range(lower, upper, terms, nothing, price=price, box=box, exact=exact)
+        return Range(lower, upper, terms, underflow, price=price, box=box, exact=exact)
     dtype, offset = before.lower.dtype, operation.offset
     products = _products(operation, before)
     shift = products.new_zeros(()) if offset is None else offset.detach().abs()
     rounding = gamma(operation.fan_in, dtype) * (products + shift)
     # The biases of all nodes are summed up, coefficient by coefficient.
     sums = products[0].numel() + len(network.nodes)
-    price = gamma(operation.fan_out, dtype) * products + gamma(sums, dtype) * shift
-    pairs = products.flatten(1).sum(1) + 3 * operation.fan_out * before.magnitude.flatten(1).sum(1)
+    biases = shift if offset is None else shift + floor(dtype)
+    price = gamma(operation.fan_out, dtype) * products + gamma(sums, dtype) * biases
+    pairs = (products + shift + 3).flatten(1).sum(1)
+    pairs = pairs + 3 * operation.fan_out * before.magnitude.flatten(1).sum(1)
     middle = operation.forward((before.lower + before.upper) / 2)
     radius = operation.absolute().linear((before.upper - before.lower) / 2)
     return Range(
@@ -102,7 +106,8 @@ def _products(operation: Affine, before: Range, dtype: torch.dtype | None = None
     if float(products.min()) > little**0.7:
         return products
     # Where all factors are 0, nothing underflows: such sums stay 0.
-    pairs = operation.convert(_pattern).linear(_pattern(size))
+    factors = torch.maximum(_pattern(before.lower), _pattern(before.upper))
+    pairs = operation.convert(_pattern).linear(factors)
     return torch.where(pairs == 0, 0.0, products)
 
 

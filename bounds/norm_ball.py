@@ -53,6 +53,7 @@ class NormBall(InputSet):
     def minimum_below(self, coefficients: Tensor) -> Tensor:
         with torch.no_grad():
             q = self._split(coefficients)
+            # That c − q is rounded is one of the spare roundings of `gamma` there.
             from_box = Box(self.lower, self.upper).minimum_below(coefficients - q)
             centre = self.centre.unsqueeze(1)
             at_centre = (q * centre).flatten(2).sum(2)
@@ -61,8 +62,6 @@ class NormBall(InputSet):
             dtype, count = q.dtype, q.flatten(2).shape[2]
             size = self.centre.abs()
             sizes = weighted(q, size + floor(dtype)) + reach + below.abs() + from_box.abs()
-            # c − q is rounded, too.
-            sizes = sizes + weighted(coefficients - q, self.magnitude)
             largest = (size.flatten(1).amax(1) + self.radius).unsqueeze(1)
             excess = gamma(count, dtype) * sizes + count * smallest(dtype) * (3 + largest)
             below = down(below - excess)

@@ -62,6 +62,19 @@ def test_absorbed_terms(dtype: torch.dtype, relu: bool) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("norm", [1, 2])
+def test_absorbed_terms_in_the_support_function_of_a_ball(norm: float, dtype: torch.dtype) -> None:
+    """x₀ + x₁ + x₂ around (ω, −1, −ω) in every order: −1 is attained at the centre."""
+    plain = []
+    for centre in itertools.permutations((2.0**60, -1.0, -(2.0**60))):
+        ball = Ball(torch.tensor([centre], dtype=dtype), radius=0.25, norm=norm).resolve((3,))
+        rows = torch.ones(1, 1, 3, dtype=dtype)
+        plain.append(ball.minimum(rows).item())
+        assert ball.minimum_below(rows).item() <= -1
+    assert max(plain) > -1
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_absorbed_terms_below_a_relu(dtype: torch.dtype) -> None:
     """The same sum inside: l and u of the ReLU have to hold −1 and 1."""
     omega = 4 * LAST[dtype]

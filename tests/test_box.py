@@ -94,3 +94,20 @@ def _minimum(box: Box, image: int, c: Tensor) -> Fraction:
         ),
         Fraction(0),
     )
+
+
+@pytest.mark.parametrize(("coefficient", "end"), [(-1e-308, 1e6), (-1e10, 1e-308)])
+def test_factors_that_are_flushed_to_zero_are_allowed_for(coefficient: float, end: float) -> None:
+    count = 20
+    box = Box(torch.zeros(1, count).double(), torch.full((1, count), end, dtype=torch.float64))
+    rows = torch.full((1, 1, count), coefficient, dtype=torch.float64)
+    exact = Fraction(coefficient) * Fraction(end) * count
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor does not flush subnormal numbers")
+    try:
+        plain, below = box.minimum(rows).item(), box.minimum_below(rows).item()
+    finally:
+        torch.set_flush_denormal(False)
+    assert plain == 0
+    assert Fraction(below) <= exact
+    assert below > -1e-290

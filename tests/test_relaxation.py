@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 import bounds
-from bounds import Box, InvalidInputError, Relaxation, ReluBounds
+from bounds import Box, InvalidInputError, Relaxation, ReluBounds, intermediate
+from tests.refusals import refused
 
 
 @pytest.fixture
@@ -54,6 +55,12 @@ BROKEN: dict[str, tuple[Change, str]] = {
         lambda r: replace(r, input_set=Box(r.input_set.lower * torch.nan, r.input_set.upper)),
         "input_set.lower",
     ),
+    "infinite box": (
+        lambda r: replace(r, input_set=Box(r.input_set.lower, r.input_set.upper / 0)),
+        "input_set.upper",
+    ),
+    "no rows": (lambda r: replace(r, C=r.C[:, :0], d=r.d[:, :0]), "(2, 0, 2), which has no rows"),
+    "no inputs": (lambda r: replace(r, C=r.C[:0], d=r.d[:0]), "(0, 1, 2), which has no rows"),
     "rows of another network": (lambda r: replace(r, C=r.C[..., :1]), "expected (2, 1, 2)"),
     "offsets of other rows": (lambda r: replace(r, d=r.d[:1]), "d of shape (1, 1)"),
 }
@@ -65,6 +72,54 @@ def test_inconsistent_data_is_refused(relaxation: Relaxation, name: str) -> None
     with pytest.raises(InvalidInputError) as caught:
         change(relaxation)
     assert message in str(caught.value)
+
+
+def test_where_bounds_come_from_goes_with_them(relaxation: Relaxation) -> None:
+    """The checker derives l and u by the rule that the relaxation names."""
+    ball, rows = relaxation.input_set, bounds.margins(0, 2)
+    assert relaxation.implied
+    for method in ("interval", "backward", "optimised"):
+        for slope in ("fixed", "adaptive"):
+            made = bounds.relax(
+                relaxation.network,
+                ball,  # type: ignore[arg-type]
+                rows,
+                intermediate=method,  # type: ignore[arg-type]
+                slope=slope,  # type: ignore[arg-type]
+            )
+            used = slope if method == "backward" else None
+            one = torch.arange(1)
+            for same in (made, made.double(), made.take(one, one)):
+                assert (same.intermediate, same.slope, same.implied) == (method, used, True)
+    by_hand = Relaxation(
+        *(relaxation.network, relaxation.input_set, relaxation.C, relaxation.d),
+        relaxation.relu_bounds,
+    )
+    assert (by_hand.intermediate, by_hand.slope, by_hand.implied) == ("given", None, False)
+
+
+def test_the_memory_of_relax_is_a_number_of_bytes(
+    relaxation: Relaxation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def relax(max_memory: int) -> Relaxation:
+        return bounds.relax(
+            relaxation.network,
+            relaxation.input_set,  # type: ignore[arg-type]
+            bounds.margins(0, 2),
+            max_memory=max_memory,
+        )
+
+    refused(lambda: relax(0), InvalidInputError, "relax(max_memory=0)")
+    asked: list[int | None] = []
+    original = intermediate.rows_at_once
+
+    def rows_at_once(like: torch.Tensor, numbers: int, max_memory: int | None) -> int:
+        asked.append(max_memory)
+        return original(like, numbers, max_memory)
+
+    monkeypatch.setattr(intermediate, "rows_at_once", rows_at_once)
+    relax(12345)
+    assert set(asked) == {12345}
 
 
 def test_it_is_frozen(relaxation: Relaxation) -> None:

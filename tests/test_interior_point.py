@@ -52,6 +52,7 @@ def test_converges_in_few_iterations(digits: Relaxation) -> None:
     assert (solution.status == Status.OPTIMAL).all()
     assert (solution.relative_gap <= RELATIVE).all()
     assert solution.iterations.max() <= 25
+    assert solution.method == "interior_point"
 
 
 def test_each_lp_stops_at_its_own_convergence(digits: Relaxation) -> None:

@@ -122,3 +122,20 @@ def test_given_bounds_of_active_neurons_bind_no_z() -> None:
     assert given.ranges()[-1].lower.item() <= 1
     assert given.ranges()[-1].upper.item() >= 3
     assert relaxation.ranges()[-1].upper.item() == relaxation.relu_bounds[0].upper.item()
+
+
+def test_a_point_at_the_end_of_given_bounds_is_not_surely_feasible() -> None:
+    """With ẑ = x and u = 1 given, no rounding is left for x = 1."""
+    model = nn.Sequential(linear([[1.0]], [0.0], torch.float64), nn.ReLU())
+    network = Network.from_torch(model, (1,)).detach()
+    end = torch.ones(1, 1).double()
+    box, rows = Box(-end[0], end[0]), Specification(-end)
+    given = replace(
+        bounds.relax(network, box, rows),
+        relu_bounds=(ReluBounds(-end, end),),
+        intermediate="given",
+    )
+    for relaxation, infinite in ((given, True), (bounds.relax(network, box, rows), False)):
+        solution = bounds.solve(relaxation, method="fixed_slope")
+        assert torch.isinf(solution.upper).item() is infinite
+        assert solution.lower.item() <= -1

@@ -106,15 +106,20 @@ class Relaxation:
         return self.intermediate != "given"
 
     def convert(self, convert: Convert) -> Relaxation:
-        """The same relaxation with `convert` applied to every tensor."""
+        """The same relaxation with `convert` applied to every tensor.
+
+        In a dtype of fewer digits its l and u count as given: rounding may have moved them inward.
+        """
+        C = convert(self.C)
+        exact = torch.finfo(C.dtype).eps <= torch.finfo(self.C.dtype).eps
         return Relaxation(
             self.network.convert(convert),
             self.input_set.convert(convert),
-            convert(self.C),
+            C,
             convert(self.d),
             tuple(neurons.convert(convert) for neurons in self.relu_bounds),
-            self.intermediate,
-            self.slope,
+            self.intermediate if exact else "given",
+            self.slope if exact else None,
         )
 
     def take(self, images: Tensor, rows: Tensor) -> Relaxation:

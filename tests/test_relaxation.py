@@ -91,6 +91,9 @@ def test_where_bounds_come_from_goes_with_them(relaxation: Relaxation) -> None:
             one = torch.arange(1)
             for same in (made, made.double(), made.take(one, one)):
                 assert (same.intermediate, same.slope, same.implied) == (method, used, True)
+    # l and u may have been rounded inward.
+    rounded = relaxation.convert(torch.Tensor.float)
+    assert (rounded.intermediate, rounded.slope, rounded.implied) == ("given", None, False)
     by_hand = Relaxation(
         *(relaxation.network, relaxation.input_set, relaxation.C, relaxation.d),
         relaxation.relu_bounds,

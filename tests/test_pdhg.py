@@ -290,8 +290,9 @@ def test_float32_is_iterated_in_float32_and_certified_in_float64(
 
     original = pdhg._step
     monkeypatch.setattr(pdhg, "_step", step)
+    # l and u that were rounded: points at their ends are feasible up to rounding only.
     single = digits.convert(Tensor.float)
-    solution = bounds.solve(single, method="pdhg", tolerance=1e-6)
+    solution = bounds.solve(single, method="pdhg", tolerance=1e-6, sound=False)
     assert seen[0] == torch.float32
     assert seen[-1] == torch.float64
     assert seen == sorted(seen, key=lambda dtype: dtype != torch.float32)

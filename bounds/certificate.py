@@ -71,7 +71,6 @@ class Certificate:
 
     def point(self, relaxation: Relaxation, *, sound: bool = True) -> PrimalPoint:
         """The feasible point that x and z describe."""
-
         relaxation = self._alike(relaxation)
 
         def stored(position: int, *_: object) -> Tensor:

@@ -57,7 +57,10 @@ def up(values: Tensor) -> Tensor:
 
 
 def difference_below(a: Tensor, b: Tensor) -> Tensor:
-    """The largest numbers of their dtype that are no larger than a − b."""
+    """The largest numbers of their dtype that are no larger than a − b.
+
+    Unlike the passes, this counts on subnormal numbers where a or b is nearly one.
+    """
     difference = a - b
     # What the subtraction rounded away, exactly (Knuth's TwoSum).
     with torch.no_grad():

@@ -8,7 +8,8 @@ from bounds.deployment import deployment_margin
 from bounds.errors import BoundsError, InvalidInputError, ModelFileError, UnsupportedLayerError
 from bounds.input_sets import Box
 from bounds.network import Network
-from bounds.relaxation import Relaxation, relax
+from bounds.relax import relax
+from bounds.relaxation import Relaxation
 from bounds.solution import Solution, Status
 from bounds.solve import solve
 from bounds.specification import Specification, margins

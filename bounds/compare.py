@@ -14,7 +14,8 @@ import lp_reference
 from bounds.ball import Ball
 from bounds.input_sets import Box
 from bounds.network import Network
-from bounds.relaxation import Relaxation, relax
+from bounds.relax import relax
+from bounds.relaxation import Relaxation
 from bounds.solution import Solution, Status
 from bounds.solve import solve
 from bounds.specification import Specification

@@ -16,6 +16,8 @@ from bounds.simplices import Metric, Simplices
 #: Rows of T computed by one product: few enough to leave out most of the upper triangle, enough for
 #: fast products.
 PANEL = 32
+#: Numbers in the scaled panels of one product: what stays in a processor's cache, or fills a GPU.
+CACHE = {"cpu": 2**18, "cuda": 2**28}
 #: What is added to the unit diagonal, in turn, when the factorisation breaks down; refinement makes
 #: up for it.
 JITTERS = (0.0, 1e-14, 1e-11, 1e-8)
@@ -44,19 +46,19 @@ class NewtonSystem:
         n, d = lp.e.shape[1], lp.c_b.shape[2]
         weights = torch.cat((V.V_b, V.V_33), -1)
         T = weights.new_zeros(*weights.shape[:2], n, n)
-        for AL, panels, weight, V_13, into in zip(
-            lp.AL, self.panels, weights, V.V_13, T, strict=True
-        ):
-            for rows, spans in panels:
-                for span in spans:
-                    # All rows of an input share A and L: one product serves them all.
-                    panel = AL[rows, span]
-                    product = (panel * weight[:, None, span]) @ AL[: rows.stop, span].mT
-                    into[:, rows, : rows.stop] += product
+        at_once = CACHE[T.device.type]
+        for image, panels in enumerate(self.panels):
+            AL = lp.AL[image]
+            for rows, span in ((rows, span) for rows, spans in panels for span in spans):
+                # All LPs of an input share A and L: one product serves as many as fit.
+                panel, below = AL[rows, span], AL[: rows.stop, span].mT
+                for some in _slices(weights.shape[1], max(1, at_once // panel.numel())):
+                    into = T[image, some, rows]
+                    into[:, :, : rows.stop] += (panel * weights[image, some, None, span]) @ below
                     if span.start >= d:
-                        # L is strictly lower triangular: its transpose stays above the diagonal.
+                        # L is strictly lower triangular: Lᵀ stays above the diagonal.
                         on_z = slice(span.start - d, span.stop - d)
-                        into[:, rows, on_z] -= panel * V_13[:, None, on_z]
+                        into[:, :, on_z] -= panel * V.V_13[image, some, None, on_z]
         T.diagonal(dim1=2, dim2=3).add_(V.V_11)
         return T.flatten(0, 1) if bool(self.live.all()) else T[self.live]
 
@@ -112,6 +114,10 @@ class Direction:
         dnu = self.system.solve(missing, refine=refine)
         dt = dt + self.simplices.respond(self.metric, dnu)
         return dnu, dt, (r - dt) / self.metric.D
+
+
+def _slices(stop: int, step: int) -> list[slice]:
+    return [slice(first, first + step) for first in range(0, stop, step)]
 
 
 def _cholesky(T: Tensor) -> Tensor:

@@ -8,21 +8,15 @@ gets no bounds of its own.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import get_args
 
 import torch
 from torch import Tensor
 
 from bounds.affine import Convert
-from bounds.ball import Ball
 from bounds.errors import InvalidInputError
-from bounds.input_sets import Box, InputSet
-from bounds.intermediate import Intermediate, Slope, relu_bounds
-from bounds.memory import require_bytes
+from bounds.input_sets import InputSet
 from bounds.network import Network
 from bounds.ranges import Range, ranges
-from bounds.rounding import plain_arithmetic
-from bounds.specification import Specification
 from bounds.triangle import ReluBounds
 
 
@@ -34,7 +28,8 @@ class Relaxation:
     rows): the rows.
     relu_bounds: l and u of each ReLU, in the order of `network.relus`; they are data of the LP,
     valid or not for the network itself. intermediate, slope: where they came from; if "given",
-    nobody vouches that they hold.
+    nobody vouches that they hold. unsolved: of each input, how many of the LPs that l and u are the
+    optima of (intermediate="lp") ended without one; those bounds hold, but could be tighter.
 
     Raises InvalidInputError where shapes do not fit, l > u, or a number is NaN or infinite.
     """
@@ -46,6 +41,7 @@ class Relaxation:
     relu_bounds: tuple[ReluBounds, ...]
     intermediate: str = "given"
     slope: str | None = None
+    unsolved: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         batch, rows = self.C.shape[:2]
@@ -120,6 +116,7 @@ class Relaxation:
             tuple(neurons.convert(convert) for neurons in self.relu_bounds),
             self.intermediate if exact else "given",
             self.slope if exact else None,
+            self.unsolved if exact else (),
         )
 
     def take(self, images: Tensor, rows: Tensor) -> Relaxation:
@@ -133,6 +130,7 @@ class Relaxation:
             tuple(neurons.convert(lambda bound: bound[images]) for neurons in self.relu_bounds),
             self.intermediate,
             self.slope,
+            tuple(self.unsolved[image] for image in images.tolist()) if self.unsolved else (),
         )
 
     def ranges(self) -> list[Range]:
@@ -142,55 +140,3 @@ class Relaxation:
     def double(self) -> Relaxation:
         """The same LP in float64, out of the reach of gradients: what the exact methods solve."""
         return self.convert(lambda tensor: tensor.detach().double())
-
-
-def relax(
-    network: Network,
-    ball: Ball | Box,
-    specification: Specification,
-    *,
-    intermediate: Intermediate = "backward",
-    slope: Slope = "fixed",
-    max_memory: int | None = None,
-) -> Relaxation:
-    """Relax every ReLU of `network` over `ball`, or over a box, for the rows of `specification`.
-
-    Args:
-        intermediate: how l and u are found: "interval" (boxes), "backward" (the dual bound of the
-            layers below, for the neurons that boxes leave unstable), or "optimised" (the better of
-            both slopes, and then slopes optimised for each bound that is unstable still).
-        slope: the dual bound that "backward" uses, "fixed" (Wong–Kolter) or "adaptive" (CROWN).
-        max_memory: bytes that the passes may take, besides the result; they are cut into parts that
-            fit. Default: a quarter of the device's free memory.
-
-    Returns:
-        A frozen `Relaxation`, whose l and u hold for the network over the reals, rounding included;
-        differentiable with respect to the parameters, the centre and the
-        radius; "optimised" at the multipliers that it found, as constants.
-    """
-    for name, value, allowed in (
-        ("intermediate", intermediate, get_args(Intermediate)),
-        ("slope", slope, get_args(Slope)),
-    ):
-        if value not in allowed:
-            raise InvalidInputError(
-                f"relax({name}={value!r}): expected one of {', '.join(map(repr, allowed))}."
-            )
-    require_bytes("relax", max_memory)
-    input_set = ball.resolve(network.input_shape)
-    like = input_set.lower
-    for parameter in network.parameters[:1]:
-        if parameter.dtype != like.dtype or parameter.device != like.device:
-            raise InvalidInputError(
-                f"relax got a network in {parameter.dtype} on {parameter.device} and inputs in "
-                f"{like.dtype} on "
-                f"{like.device}: convert one with .to(...) or Network.from_torch(..., "
-                "dtype=...)."
-            )
-    C, d = specification.resolve(len(input_set), network.output_shape, like)
-    with plain_arithmetic():
-        bounds = relu_bounds(
-            network, input_set, method=intermediate, slope=slope, max_memory=max_memory
-        )
-    used = slope if intermediate == "backward" else None
-    return Relaxation(network, input_set, C, d, bounds, intermediate, used)

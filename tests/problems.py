@@ -18,7 +18,8 @@ from bounds.ball import Ball
 from bounds.input_sets import InputSet
 from bounds.network import Network
 from bounds.norm_balls import NormBall
-from bounds.relaxation import Relaxation, relax
+from bounds.relax import relax
+from bounds.relaxation import Relaxation
 from bounds.specification import Specification, margins
 from tests.networks import Architecture, Dice, architectures, seeds
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import bounds
+import lp_reference
 from benchmarks.instances import FOLDER, load_model, ten_images
 from bounds import Ball, Network, Relaxation, ReluBounds, Specification
 from bounds.intermediate import relu_bounds
@@ -26,6 +27,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "backward": {"intermediate": "backward"},
     "adaptive": {"intermediate": "backward", "slope": "adaptive"},
     "optimised": {"intermediate": "optimised"},
+    "lp": {"intermediate": "lp"},
 }
 every_method = pytest.mark.parametrize("method", METHODS)
 #: Problems on networks whose every ReLU is a module, so that hooks see all pre-activations.
@@ -146,7 +148,9 @@ def test_backward_is_never_looser_than_interval(problem: Problem) -> None:
 @given(problem=problems(batch=st.integers(2, 3), norms=NORMS))
 def test_a_batch_is_its_inputs(problem: Problem) -> None:
     """An input's relaxation does not depend on what else is in the batch."""
-    for options in METHODS.values():
+    for method, options in METHODS.items():
+        # An LP's optimum is known to the tolerance that it is solved to.
+        digits = 4e-6 if method == "lp" else 1e-12
         together = problem.relax(**options)
         rows = torch.arange(together.C.shape[1])
         for image in range(problem.batch):
@@ -156,10 +160,10 @@ def test_a_batch_is_its_inputs(problem: Problem) -> None:
                 part.input_set,
                 method=options["intermediate"],
                 slope=options.get("slope", "fixed"),
-            )
+            ).layers
             for one, all_ in zip(alone, part.relu_bounds, strict=True):
                 assert torch.equal(one.unstable, all_.unstable)
-                scale = 1e-12 * (one.lower.abs() + one.upper.abs()).amax()
+                scale = digits * (one.lower.abs() + one.upper.abs()).amax()
                 assert ((one.lower - all_.lower).abs() <= scale).all()
                 assert ((one.upper - all_.upper).abs() <= scale).all()
 
@@ -256,3 +260,31 @@ def test_leaves_sees_bounds_that_are_too_tight() -> None:
         ReluBounds(neurons.lower, neurons.upper - cut),
     ):
         assert leaves(replace(relaxation, relu_bounds=(tight,)), problem.model, x) > 0
+
+
+@given(problem=problems(batch=st.just(1)))
+def test_lp_bounds_are_the_optima_of_the_layers_below(problem: Problem) -> None:
+    """What the referee finds for each neuron that the backward bound leaves unstable."""
+    relaxation = problem.relax(intermediate="lp")
+    network, input_set = problem.network, relaxation.input_set
+    assert relaxation.unsolved == (0,)
+    for position, index in enumerate(network.relus):
+        (parent,) = network.nodes[index].parents
+        neurons = relaxation.relu_bounds[position]
+        unstable = neurons.unstable.flatten().nonzero().squeeze(1)[:4]
+        if len(unstable) == 0:
+            continue
+        one_hot = torch.eye(neurons.lower.numel(), dtype=torch.float64)[unstable]
+        rows = torch.cat((one_hot, -one_hot)).unflatten(1, network.nodes[parent].shape)
+        below = Relaxation(
+            Network(network.nodes[: parent + 1]),
+            input_set,
+            rows.unsqueeze(0),
+            torch.zeros(1, len(rows), dtype=torch.float64),
+            relaxation.relu_bounds[:position],
+            intermediate="lp",
+        )
+        optima = torch.from_numpy(lp_reference.solve(below).dual_value).squeeze(0)
+        low, high = neurons.lower.flatten()[unstable], -neurons.upper.flatten()[unstable]
+        size = 1 + torch.maximum(neurons.lower.abs(), neurons.upper.abs()).amax()
+        torch.testing.assert_close(torch.cat((low, high)), optima, rtol=0, atol=float(2e-6 * size))

@@ -24,7 +24,7 @@ from bounds.errors import BoundsError
 from bounds.export_archive import first_line
 from bounds.input_sets import Box
 from bounds.network import Network
-from bounds.relaxation import relax
+from bounds.relax import relax
 from bounds.solve import solve
 from bounds.specification import Specification
 from bounds.verdict import trusted

@@ -18,7 +18,7 @@ from bounds.deployment import deployment_margin
 from bounds.errors import InvalidInputError
 from bounds.input_sets import Box
 from bounds.network import Network
-from bounds.relaxation import relax
+from bounds.relax import relax
 from bounds.specification import Specification
 from bounds.verdict import Verdict
 

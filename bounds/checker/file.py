@@ -22,7 +22,7 @@ from bounds.errors import InvalidInputError
 from bounds.network import Network, ReluNode
 
 SETS = ("box", "l1", "l2")
-INTERMEDIATE = ("interval", "backward", "optimised", "given")
+INTERMEDIATE = ("interval", "backward", "optimised", "lp", "given")
 SLOPES = ("fixed", "adaptive")
 STATED = {"format", "network", "input_set", "intermediate", "slope", "method", "versions", "digest"}
 
@@ -220,7 +220,7 @@ def _statement(file: CertificateFile, metadata: dict[str, str] | None) -> dict[s
     for key, allowed in (("input_set", SETS), ("intermediate", INTERMEDIATE)):
         if statement[key] not in allowed:
             raise file.refuse(f"has {key!r} {statement[key]!r}, expected one of {allowed}")
-    if slope not in (SLOPES if statement["intermediate"] == "backward" else (None,)):
+    if slope not in (SLOPES if statement["intermediate"] in ("backward", "lp") else (None,)):
         raise file.refuse(f"has slope {slope!r} with intermediate {statement['intermediate']!r}")
     return statement
 

@@ -26,6 +26,7 @@ from bounds.cost import matrix_numbers
 from bounds.dual import backward_pass
 from bounds.errors import InvalidInputError
 from bounds.fixed_slope import fixed
+from bounds.goal import Goal
 from bounds.memory import numbers_that_fit
 from bounds.newton import PANEL, Direction, NewtonSystem, Panels
 from bounds.primal import push_forward
@@ -57,7 +58,7 @@ def solve_condensed(
     panels: list[Panels],
     nu: Tensor,
     *,
-    tolerance: float,
+    goal: Goal,
     iteration_limit: int,
     deadline: float,
 ) -> _Iterates:
@@ -68,12 +69,12 @@ def solve_condensed(
     costs = _costs(simplices, nu)
     _, cost_b, *_, cost_face = simplices.blocks(costs)
     greedy_b, greedy_z = (cost_b < 0).to(nu), torch.where(cost_face < 0, simplices.upper, 0.0)
-    _record(at_work, simplices, costs, greedy_b, greedy_z, 0, tolerance)
+    _record(at_work, simplices, costs, greedy_b, greedy_z, 0, goal)
     for iteration in range(iteration_limit + 1):
         # Bounds at this iterate: every ν is dual feasible, every b can be pushed forward.
         costs = _costs(simplices, at_work.nu)
         b, pre, post = simplices.point(at_work.t)
-        _record(at_work, simplices, costs, b, post, iteration, tolerance)
+        _record(at_work, simplices, costs, b, post, iteration, goal)
         if iteration == iteration_limit:
             at_work.end(Status.ITERATION_LIMIT)
         elif time.monotonic() > deadline:
@@ -142,7 +143,7 @@ def _record(
     b: Tensor,
     post: Tensor,
     iteration: int,
-    tolerance: float,
+    goal: Goal,
 ) -> None:
     """The bounds at ν, whose vertex costs these are, and at b with z near what `post` suggests."""
     lower, magnitude = simplices.dual_value(costs, at_work.nu)
@@ -156,7 +157,7 @@ def _record(
         b,
         z,
         magnitude,
-        tolerance=tolerance,
+        goal=goal,
         patience=PATIENCE,
     )
 
@@ -169,13 +170,13 @@ def _length(v: Tensor, dv: Tensor, shortened: float = 1.0) -> Tensor:
 def interior_point(
     relaxation: Relaxation,
     *,
-    tolerance: float,
+    goal: Goal,
     iteration_limit: int,
     time_limit: float,
     max_memory: int | None,
 ) -> Solution:
     """Solve every LP of the relaxation in float64; see `bounds.solve` for the options."""
-    limits = tolerance, iteration_limit, time.monotonic() + time_limit, max_memory
+    limits = goal, iteration_limit, time.monotonic() + time_limit, max_memory
     relaxation = relaxation.double()
     needed, given = matrix_numbers(relaxation), numbers_that_fit(relaxation.C, max_memory)
     if needed > given:
@@ -214,7 +215,7 @@ def _places(relaxation: Relaxation, n: int) -> int:
 
 def _solve_together(
     part: Relaxation,
-    tolerance: float,
+    goal: Goal,
     iteration_limit: int,
     deadline: float,
     max_memory: int | None,
@@ -231,7 +232,7 @@ def _solve_together(
             lp.take(images, some.expand(len(nu), -1)),
             panels,
             nu[:, some],
-            tolerance=tolerance / 2,
+            goal=goal.times(1 / 2),
             iteration_limit=iteration_limit,
             deadline=deadline,
         )
@@ -251,6 +252,6 @@ def _solve_together(
         found("status"),
         found("iterations"),
         magnitude=found("magnitude"),
-        tolerance=tolerance,
+        goal=goal,
         method="interior_point",
     )

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from bounds.ascent import SlopeAscent
 from bounds.certificate import Certificate
+from bounds.goal import Goal
 from bounds.memory import numbers_that_fit, parts_that_fit, pass_numbers
 from bounds.primal import push_forward
 from bounds.progress import Progress, certified
@@ -51,7 +52,7 @@ class _Averages(Progress):
         self.mean_x = self.mean_x.lerp(ascent.x.flatten(2), weight)
         self.mean_z = self.mean_z.lerp(ascent.z, weight)
 
-    def look(self, part: Relaxation, ascent: SlopeAscent, tolerance: float) -> None:
+    def look(self, part: Relaxation, ascent: SlopeAscent, goal: Goal) -> None:
         """Record the bounds, the upper one of the point that the averages suggest."""
         x = self.mean_x.unflatten(2, part.network.input_shape)
         suggested = ascent.scatter(self.mean_z)
@@ -65,7 +66,7 @@ class _Averages(Progress):
             point.x.flatten(2),
             self.mean_z,
             ascent.magnitude + part.d.abs(),
-            tolerance=tolerance,
+            goal=goal,
             patience=math.inf,
         )
 
@@ -73,7 +74,7 @@ class _Averages(Progress):
 def optimised_slope(
     relaxation: Relaxation,
     *,
-    tolerance: float,
+    goal: Goal,
     iteration_limit: int,
     time_limit: float,
     max_memory: int | None,
@@ -82,7 +83,7 @@ def optimised_slope(
 
     Not differentiable.
     """
-    limits = tolerance, iteration_limit, time.monotonic() + time_limit
+    limits = goal, iteration_limit, time.monotonic() + time_limit
     relaxation = relaxation.convert(Tensor.detach)
     C = relaxation.C
     places = min(BATCH[C.device.type], numbers_that_fit(C, max_memory))
@@ -101,7 +102,7 @@ def _numbers(relaxation: Relaxation) -> int:
 
 
 def _solve_together(
-    part: Relaxation, tolerance: float, iteration_limit: int, deadline: float
+    part: Relaxation, goal: Goal, iteration_limit: int, deadline: float
 ) -> Solution:
     left, whole = part, SlopeAscent(part.network, part.relu_bounds, part.input_set, part.C)
     x = part.d.new_zeros(*part.d.shape, math.prod(part.network.input_shape))
@@ -114,7 +115,7 @@ def _solve_together(
         last, late = iteration == iteration_limit, time.monotonic() > deadline
         if not (last or late or iteration == 1 or iteration % CHECK == 0):
             continue
-        at_work.look(left, ascent, CLOSE * tolerance)
+        at_work.look(left, ascent, goal.times(CLOSE))
         if last or late:
             at_work.end(Status.ITERATION_LIMIT if last else Status.TIME_LIMIT)
         at_work.put_back(everything)
@@ -124,7 +125,7 @@ def _solve_together(
         if kept is not None:
             at_work, left, ascent = at_work.take(*kept), left.take(*kept), ascent.take(*kept)
     nu, suggested = whole.scatter(everything.best_nu), whole.scatter(everything.best_z)
-    return _solution(part, everything, nu, suggested, tolerance)
+    return _solution(part, everything, nu, suggested, goal)
 
 
 def _solution(
@@ -132,7 +133,7 @@ def _solution(
     ended: Progress,
     nu: tuple[Tensor, ...],
     suggested: tuple[Tensor, ...],
-    tolerance: float,
+    goal: Goal,
 ) -> Solution:
     """The bounds in float64, of what was found in whatever dtype, and then rounded outward to it.
 
@@ -150,7 +151,7 @@ def _solution(
         ended.status,
         ended.iterations,
         magnitude=coarser * ended.magnitude,
-        tolerance=tolerance,
+        goal=goal,
         method="optimised_slope",
     )
     return replace(

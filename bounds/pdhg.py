@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
@@ -33,6 +33,7 @@ from torch import Tensor
 
 from bounds.dual import backward_pass
 from bounds.fixed_slope import fixed
+from bounds.goal import Goal
 from bounds.matrix_free import MatrixFreeLP
 from bounds.memory import parts_that_fit, pass_numbers
 from bounds.primal import push_forward
@@ -97,7 +98,7 @@ def iterate(
     lp: MatrixFreeLP,
     point: Tensor,
     *,
-    tolerance: float,
+    goal: Goal,
     iteration_limit: int,
     patience: float,
     deadline: float,
@@ -109,7 +110,7 @@ def iterate(
     sizes = StepSizes.of(lp)
     x, _, z, nu = lp.parts(point)
     everything = _Iterates.start(point, (x, z, nu), sizes.primal_weight(lp, nu))
-    at_work, limits = everything, (tolerance, patience)
+    at_work, limits = everything, (goal, patience)
     _record(at_work, lp, 0, *limits, greedy=True)
     for iteration in range(iteration_limit + 1):
         if iteration % CHECK == 0 or iteration == iteration_limit:
@@ -162,7 +163,7 @@ def _record(
     at_work: _Iterates,
     lp: MatrixFreeLP,
     iteration: int,
-    tolerance: float,
+    goal: Goal,
     patience: float,
     *,
     greedy: bool,
@@ -186,7 +187,7 @@ def _record(
         point.x.flatten(2),
         lp.gather(point.z),
         magnitude,
-        tolerance=tolerance,
+        goal=goal,
         patience=patience,
     )
 
@@ -194,7 +195,7 @@ def _record(
 def pdhg(
     relaxation: Relaxation,
     *,
-    tolerance: float,
+    goal: Goal,
     iteration_limit: int,
     time_limit: float,
     max_memory: int | None,
@@ -203,7 +204,7 @@ def pdhg(
 
     A relaxation in float32 is iterated in float32 first, and finished and certified in float64.
     """
-    limits = tolerance, iteration_limit, time.monotonic() + time_limit
+    limits = goal, iteration_limit, time.monotonic() + time_limit
     double = relaxation.double()
     numbers = _numbers(double)
     with torch.no_grad():
@@ -224,7 +225,7 @@ def _numbers(relaxation: Relaxation) -> int:
 def _solve_together(
     part: Relaxation,
     dtype: torch.dtype,
-    tolerance: float,
+    goal: Goal,
     iteration_limit: int,
     deadline: float,
 ) -> Solution:
@@ -233,15 +234,16 @@ def _solve_together(
     start = backward_pass(part.network, part.relu_bounds, last, part.C, fixed)
     nu = lp.gather([start.multipliers[k] for k in range(len(part.relu_bounds))])
     point = lp.middle(nu)
-    tolerances = [(torch.float64, tolerance / 2, float("inf"))]
+    stages = [(torch.float64, goal.times(1 / 2), float("inf"))]
     if dtype == torch.float32:
-        tolerances.insert(0, (dtype, max(tolerance / 2, FLOAT32_GAP), FLOAT32_PATIENCE))
+        coarser = replace(goal, tolerance=max(goal.tolerance / 2, FLOAT32_GAP))
+        stages.insert(0, (dtype, coarser, FLOAT32_PATIENCE))
     done = torch.zeros_like(part.d, dtype=torch.long)
-    for precision, wanted, patience in tolerances:
+    for precision, wanted, patience in stages:
         ended = iterate(
             lp.to(precision),
             point.to(precision),
-            tolerance=wanted,
+            goal=wanted,
             iteration_limit=max(1, iteration_limit - int(done.max())),
             patience=patience,
             deadline=deadline,
@@ -257,6 +259,6 @@ def _solve_together(
         ended.status,
         done,
         magnitude=ended.magnitude,
-        tolerance=tolerance,
+        goal=goal,
         method="pdhg",
     )

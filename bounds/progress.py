@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from bounds.certificate import Certificate
+from bounds.goal import Goal
 from bounds.primal import PrimalPoint
 from bounds.relaxation import Relaxation
 from bounds.solution import Solution, Status, gap_closed
@@ -84,7 +85,7 @@ class Progress:
         z: Tensor,
         magnitude: Tensor,
         *,
-        tolerance: float,
+        goal: Goal,
         patience: float,
     ) -> None:
         """Keep the better bounds, and end the LPs whose gap has closed or stopped closing."""
@@ -102,11 +103,11 @@ class Progress:
 
         gap = self.upper - self.lower
         rounding = ROUNDING * torch.finfo(lower.dtype).eps * magnitude
-        closed = gap_closed(self.lower, self.upper, tolerance, rounding)
+        reached, status = goal.reached(self.lower, self.upper, magnitude, rounding)
         self.last_progress = torch.where(gap < 0.9 * before, iteration, self.last_progress)
         stalled = iteration - self.last_progress > patience
-        self.status = torch.where(running & closed, int(Status.OPTIMAL), self.status)
-        self.running = running & ~closed & ~stalled & torch.isfinite(magnitude)
+        self.status = torch.where(running & reached, status, self.status)
+        self.running = running & ~reached & ~stalled & torch.isfinite(magnitude)
 
     def end(self, status: Status) -> None:
         """End every LP that is still running."""
@@ -153,19 +154,21 @@ def certified(
     iterations: Tensor,
     *,
     magnitude: Tensor,
-    tolerance: float,
+    goal: Goal,
     method: str,
 ) -> Solution:
     """The solution whose bounds are those of the multipliers and the point on the network itself.
 
-    An LP that ended as optimal, and is not by those bounds, has broken down.
+    An LP that ended at the goal, and is not there by those bounds, has broken down.
     """
     certificate = Certificate(multipliers, point.x, point.z)
     lower, upper = certificate.lower(relaxation, sound=False), point.value
     # Of the LP that was solved, and of the network, whose constants may cancel.
     terms = magnitude + point.magnitude
     rounding = 4 * ROUNDING * torch.finfo(lower.dtype).eps * terms
-    closed = gap_closed(lower, upper, tolerance, rounding)
-    failed = (status == Status.OPTIMAL) & ~closed | ~torch.isfinite(lower)
+    closed = gap_closed(lower, upper, goal.tolerance, rounding)
+    undecided = ~((lower > 0) | (upper < 0))
+    failed = (status == Status.OPTIMAL) & ~closed | (status == Status.SIGN) & undecided
+    failed |= ~torch.isfinite(lower)
     status = torch.where(failed, int(Status.NUMERICAL_ERROR), status)
     return Solution(lower, upper, status, iterations, certificate, method)

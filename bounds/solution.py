@@ -23,6 +23,8 @@ class Status(IntEnum):
     TIME_LIMIT = 3
     NUMERICAL_ERROR = 4
     """The arithmetic broke down before the gap closed, or a bound is NaN."""
+    SIGN = 5
+    """lower > 0 or upper < 0, which was all that was asked; the gap is open."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,6 +14,7 @@ from bounds.cost import cheaper_exact_method
 from bounds.dual import backward_pass
 from bounds.errors import InvalidInputError
 from bounds.fixed_slope import RULES
+from bounds.goal import Goal
 from bounds.interior_point import interior_point
 from bounds.memory import parts_that_fit, pass_numbers, require_bytes
 from bounds.optimised_slope import optimised_slope
@@ -44,6 +45,7 @@ def solve(
     iteration_limit: int | None = None,
     time_limit: float | None = None,
     max_memory: int | None = None,
+    sign_only: bool = False,
     sound: bool = True,
 ) -> Solution:
     """Bound the optimum of every LP of `relaxation` from both sides.
@@ -62,6 +64,8 @@ def solve(
             valid bounds.
         max_memory: bytes that the work may take, besides the relaxation and the solution; LPs are
             solved in parts that fit. Default: a quarter of the device's free memory.
+        sign_only: of the iterative methods: leave an LP as soon as lower > 0 or upper < 0, with the
+            status SIGN. A verdict needs no more.
         sound: whether the bounds are to hold over the reals: what rounding may have done to the
             passes that they rest on is bounded and taken off them. If not, they hold up to
             rounding, cost a little less, and are never `verified`.
@@ -89,6 +93,7 @@ def solve(
             "tolerance": tolerance,
             "iteration_limit": iteration_limit,
             "time_limit": time_limit,
+            "sign_only": sign_only or None,
         }
         for name, value in options.items():
             if value is not None:
@@ -110,7 +115,7 @@ def solve(
     iterative, usual_tolerance, usual_limit = ITERATIVE[chosen]
     solution = iterative(
         relaxation,
-        tolerance=usual_tolerance if tolerance is None else tolerance,
+        goal=Goal(usual_tolerance if tolerance is None else tolerance, sign_only),
         iteration_limit=usual_limit if iteration_limit is None else iteration_limit,
         time_limit=float("inf") if time_limit is None else time_limit,
         max_memory=max_memory,

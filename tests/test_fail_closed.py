@@ -79,6 +79,9 @@ class Ending:
 
 ENDINGS = {
     "the gap is closed": Ending(options(method="exact"), Status.OPTIMAL, True, True),
+    "the sign is decided": Ending(
+        options(method="pdhg", tolerance=1e-15, sign_only=True), Status.SIGN, True, True
+    ),
     "one pass is all": Ending(options(method="fixed_slope"), Status.BOUND, True, True),
     "iteration limit": Ending(
         options(method="pdhg", iteration_limit=1), Status.ITERATION_LIMIT, True, True

@@ -279,7 +279,12 @@ SOLVES: dict[str, tuple[dict[str, Any], list[str]]] = {
             [f"method='{method}'", f"{option}={value}", "leave it out"],
         )
         for method in ("fixed_slope", "adaptive_slope")
-        for option, value in (("tolerance", 0.1), ("iteration_limit", 5), ("time_limit", 1.0))
+        for option, value in (
+            ("tolerance", 0.1),
+            ("iteration_limit", 5),
+            ("time_limit", 1.0),
+            ("sign_only", True),
+        )
     },
 }
 

@@ -118,7 +118,9 @@ class Escalation:
         rows = list(dict.fromkeys(row for k in disjuncts for row in self.disjuncts[k]))
         part = self.relaxation.take(torch.tensor([i]), torch.tensor(rows))
         with self.clock("exact"):
-            solution = solve(part, method="exact", time_limit=left_seconds, sound=False)
+            solution = solve(
+                part, method="exact", time_limit=left_seconds, sign_only=True, sound=False
+            )
             self._learn(solution, part, [i], rows)
         points = dict(zip(rows, solution.certificate.x[0].to(part.C), strict=True))
         left = [k for k in disjuncts if not proved(self.decisions[i].lower, [self.disjuncts[k]])]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -151,8 +152,8 @@ def _rounded_down(value: Number, x: Tensor) -> Tensor:
 
 def _broadcasts(tensor: Tensor, x: Tensor) -> bool:
     try:
-        return torch.broadcast_shapes(tensor.shape, x.shape) == x.shape
-    except RuntimeError:
+        return np.broadcast_shapes(tensor.shape, x.shape) == x.shape  # torch's imports sympy
+    except ValueError:
         return False
 
 

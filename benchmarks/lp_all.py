@@ -40,6 +40,7 @@ import bounds
 from benchmarks import environment, published
 from benchmarks.escalate import escalate
 from benchmarks.instances import FOLDER, data_folder, load_model
+from benchmarks.journal import append, entries, open_journal
 from bounds.certificate_file import network_digest
 from bounds.load import load_network
 
@@ -69,34 +70,6 @@ def table_rows(data: Path) -> list[Row]:
         Row(folder / row["weights"], float(row["epsilon"]), row)
         for row in published.rows(data, "table1")
     ]
-
-
-# -- the journal: first what is measured, then an object a line for each image or session
-
-
-def open_journal(path: Path, about: Record) -> dict[int, Record]:
-    """The outcomes that it has; ends the program where it is about something else."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = path.read_text() if path.is_file() else ""
-    # A line that was cut off when a process was killed has no end.
-    whole = text[: text.rfind("\n") + 1]
-    lines = [json.loads(line) for line in whole.splitlines()]
-    if not lines:
-        path.write_text(json.dumps(about) + "\n")
-    elif lines[0] != about:
-        raise SystemExit(
-            f"lp_all: {path} is a journal of {lines[0]}, not of {about}: move it away, or choose "
-            "another --json."
-        )
-    elif whole != text:
-        path.write_text(whole)
-    return {line["image"]: line for line in lines[1:] if "image" in line}
-
-
-def append(path: Path, lines: list[Record]) -> None:
-    """In one write, so that several processes may append."""
-    with path.open("ab", buffering=0) as stream:
-        stream.write("".join(json.dumps(line) + "\n" for line in lines).encode())
 
 
 # -- a worker
@@ -132,7 +105,8 @@ def run(row: Row, options: argparse.Namespace, folder: Path, progress: Progress)
     journal = folder / f"{row.name}.jsonl"
     digest = network_digest(read_network(row.model, "cpu"))
     about = {"model": row.model.name, "radius": row.radius, "network": digest}
-    done = open_journal(journal, about)
+    open_journal(journal, about)
+    done = images_of(entries(journal))
     left = [image for image in range(options.images) if image not in done]
     size, start = CHUNK[options.device], time.perf_counter()
     bar = progress.add_task(row.name, total=options.images, completed=options.images - len(left))
@@ -148,7 +122,7 @@ def run(row: Row, options: argparse.Namespace, folder: Path, progress: Progress)
             finished, pending = wait(pending, timeout=1)
             for future in finished:
                 future.result()
-            progress.update(bar, completed=len(open_journal(journal, about)))
+            progress.update(bar, completed=len(images_of(entries(journal))))
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
         for process in list((pool._processes or {}).values()):
@@ -156,16 +130,19 @@ def run(row: Row, options: argparse.Namespace, folder: Path, progress: Progress)
                 process.kill()
         spent = time.perf_counter() - start
         append(journal, [{"session": {"seconds": spent, "workers": options.workers}}])
-    return summary(row, options.images, journal)
+    return summary(row, options.images, entries(journal))
+
+
+def images_of(lines: list[Record]) -> dict[int, Record]:
+    """The outcomes in a journal, by image."""
+    return {line["image"]: line for line in lines if "image" in line}
 
 
 # -- what came out
 
 
-def summary(row: Row, images: int, journal: Path) -> Record:
-    lines = [json.loads(line) for line in journal.read_text().splitlines()[1:]]
-    outcomes = {line["image"]: line for line in lines if line.get("image", images) < images}
-    every = list(outcomes.values())
+def summary(row: Row, images: int, lines: list[Record]) -> Record:
+    every = [one for image, one in images_of(lines).items() if image < images]
     decided = Counter(one["decided"] for one in every)
     proved = Counter(one["decided"] for one in every if one["certified"])
     lps: Counter[str] = Counter()

@@ -53,7 +53,11 @@ def _inner(
     lps = bounds.Relaxation(below, input_set, rows, 0 * rows.flatten(2)[:, :, 0], tuple(found))
     attained = bounds.solve(lps, method="adaptive_slope", sound=False).upper
     one, other = attained[:, :count], -attained[:, count:]
-    low, high = torch.minimum(one, other), torch.maximum(one, other)
+    # The network's own value at a point holds where a pass finds none within the intervals below.
+    middle = below((input_set.lower + input_set.upper) / 2).flatten(1).gather(1, chosen)
+    one, other = (torch.where(torch.isfinite(end), end, middle) for end in (one, other))
+    low = torch.minimum(torch.minimum(one, other), middle)
+    high = torch.maximum(torch.maximum(one, other), middle)
 
     def merge(bound: Tensor, inner: Tensor) -> Tensor:
         flat = bound.flatten(1)

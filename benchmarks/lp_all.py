@@ -17,14 +17,10 @@ import argparse
 import functools
 import json
 import os
-import signal
 import sys
 import time
 from collections import Counter
-from concurrent.futures import Future, ProcessPoolExecutor, wait
-from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -41,6 +37,7 @@ from benchmarks import environment, published
 from benchmarks.escalate import escalate
 from benchmarks.instances import FOLDER, data_folder, load_model
 from benchmarks.journal import append, entries, open_journal
+from benchmarks.workers import run_all
 from bounds.certificate_file import network_digest
 from bounds.load import load_network
 
@@ -75,11 +72,6 @@ def table_rows(data: Path) -> list[Row]:
 # -- a worker
 
 
-def prepare(threads: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
-    torch.set_num_threads(threads)
-
-
 def measure(row: Row, data: Path, device: str, images: list[int], journal: Path) -> None:
     """Decide these test images, and write each down."""
     x, y = (part[images].to(device) for part in read_images(data))
@@ -110,24 +102,18 @@ def run(row: Row, options: argparse.Namespace, folder: Path, progress: Progress)
     left = [image for image in range(options.images) if image not in done]
     size, start = CHUNK[options.device], time.perf_counter()
     bar = progress.add_task(row.name, total=options.images, completed=options.images - len(left))
-    pool = ProcessPoolExecutor(options.workers, get_context("spawn"), prepare, (options.threads,))
+    work = [
+        (row, options.data, options.device, left[first : first + size], journal)
+        for first in range(0, len(left), size)
+    ]
     try:
-        pending: set[Future[None]] = {
-            pool.submit(
-                measure, row, options.data, options.device, left[first : first + size], journal
-            )
-            for first in range(0, len(left), size)
-        }
-        while pending:
-            finished, pending = wait(pending, timeout=1)
-            for future in finished:
-                future.result()
-            progress.update(bar, completed=len(images_of(entries(journal))))
+        run_all(
+            measure,
+            work,
+            workers=options.workers,
+            tick=lambda: progress.update(bar, completed=len(images_of(entries(journal)))),
+        )
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in list((pool._processes or {}).values()):
-            with suppress(ProcessLookupError):
-                process.kill()
         spent = time.perf_counter() - start
         append(journal, [{"session": {"seconds": spent, "workers": options.workers}}])
     return summary(row, options.images, entries(journal))
@@ -228,7 +214,6 @@ def parse() -> argparse.Namespace:
         parser.error(f"--images {options.images}: expected 1 to {published.IMAGES}")
     cores = os.cpu_count() or 1
     options.workers = options.workers or (cores if options.device == "cpu" else 1)
-    options.threads = max(1, cores // options.workers)
     return options
 
 
@@ -244,7 +229,6 @@ def main() -> int:
         "benchmark": "lp_all",
         **environment.describe(torch.device(options.device)),
         "workers": options.workers,
-        "threads_of_each": options.threads,
         "rows": [],
     }
     columns = (

@@ -35,7 +35,7 @@ import bounds
 from benchmarks import environment, published
 from benchmarks.escalate import solve_rows
 from benchmarks.instances import FOLDER, data_folder, load_model, ten_images
-from benchmarks.journal import append, entries, open_journal
+from benchmarks.line_journal import append, entries, open_journal
 from benchmarks.workers import run_all
 
 Record = dict[str, Any]

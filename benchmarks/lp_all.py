@@ -36,7 +36,7 @@ import bounds
 from benchmarks import environment, published
 from benchmarks.escalate import escalate
 from benchmarks.instances import FOLDER, data_folder, load_model
-from benchmarks.journal import append, entries, open_journal
+from benchmarks.line_journal import append, entries, open_journal
 from benchmarks.workers import run_all
 from bounds.certificate_file import network_digest
 from bounds.load import load_network
@@ -58,7 +58,8 @@ class Row:
 
     @property
     def name(self) -> str:
-        return f"{self.model.stem}_{self.radius:g}"
+        name = self.model.name.removesuffix(".pth").removesuffix(".onnx")
+        return f"{name}_{self.radius:g}"
 
 
 def table_rows(data: Path) -> list[Row]:

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -35,82 +35,22 @@ from bounds.input_sets import Box, InputSet
 from bounds.memory import pass_numbers, rows_at_once
 from bounds.norm_balls import L1Ball
 from bounds.relaxation import Relaxation
+from bounds.triangle_lp import TriangleLP
 
 
 @dataclass(frozen=True, eq=False)
-class CondensedLP:
-    """The LPs of B inputs with S rows each.
+class CondensedLP(TriangleLP):
+    """The LPs of a relaxation, and how their variables stand for its neurons and inputs.
 
-    AL: [A | L], (B, n, d + n). e, lower, upper: (B, n). c_b: (B, S, d). c_z: (B, S, n).
-    c_0: (B, S). layers: the start of each layer's block, and n; the first is 1 where the row of a
-    budget comes before, else 0. chosen: for each ReLU the flat indices (B, block) of its unstable
-    neurons, and which of them are real (the others are idle). origin: (B, inputs). columns: (d,),
-    the flat input coordinate that each b moves. width: (B, d), signed.
+    chosen: for each ReLU the flat indices (B, block) of its unstable neurons, and which of them are
+    real (the others are idle). origin: (B, inputs). columns: (d,), the flat input coordinate that
+    each b moves. width: (B, d), signed.
     """
 
-    AL: Tensor
-    e: Tensor
-    lower: Tensor
-    upper: Tensor
-    c_b: Tensor
-    c_z: Tensor
-    c_0: Tensor
-    layers: tuple[int, ...]
     chosen: tuple[tuple[Tensor, Tensor], ...]
     origin: Tensor
     columns: Tensor
     width: Tensor
-
-    @property
-    def A(self) -> Tensor:
-        """(B, n, d)"""
-        return self.AL[:, :, : self.c_b.shape[2]]
-
-    @property
-    def L(self) -> Tensor:
-        """(B, n, n), strictly lower block-triangular."""
-        return self.AL[:, :, self.c_b.shape[2] :]
-
-    def take(self, images: Tensor, rows: Tensor) -> CondensedLP:
-        """The LPs of these inputs (B',) and, of each, these rows (B', S')."""
-        at = images.unsqueeze(1)
-        whole = len(images) == len(self.e)
-
-        def pick(tensor: Tensor) -> Tensor:
-            return tensor if whole else tensor[images]
-
-        return replace(
-            self,
-            AL=pick(self.AL),
-            e=pick(self.e),
-            lower=pick(self.lower),
-            upper=pick(self.upper),
-            c_b=self.c_b[at, rows],
-            c_z=self.c_z[at, rows],
-            c_0=self.c_0[at, rows],
-            chosen=tuple((pick(index), pick(real)) for index, real in self.chosen),
-            origin=pick(self.origin),
-            width=pick(self.width),
-        )
-
-    def panels(self, size: int) -> list[list[tuple[slice, tuple[slice, ...]]]]:
-        """For each input, the rows of [A | L] in panels, with the columns that each leaves not 0.
-
-        Neurons of a convolution stand by position, so that a panel of at most `size` of them sees a
-        strip of the input and of the layers below. Idle neurons, whose rows are 0, are in no panel.
-        """
-        d = self.c_b.shape[2]
-        counts = [real.sum(1).tolist() for _, real in self.chosen]
-        found = []
-        for image, AL in enumerate(self.AL):
-            rows = [slice(0, 1)] * self.layers[0]
-            rows += [
-                slice(first, min(first + size, start + count[image]))
-                for start, count in zip(self.layers, counts, strict=False)
-                for first in range(start, start + count[image], size)
-            ]
-            found.append([(panel, _spans((AL[panel] != 0).any(0), d)) for panel in rows])
-        return found
 
     def gather(self, values: Sequence[Tensor]) -> Tensor:
         """The unstable neurons' entries of one (B, S, *shape) tensor a ReLU, as (B, S, n); 0 in a
@@ -134,13 +74,6 @@ class CondensedLP:
             found.append(flat.unflatten(2, neurons.lower.shape[1:]))
         return tuple(found)
 
-    def within_budget(self, b: Tensor) -> Tensor:
-        """b (B, S, d), shortened where it exceeds the budget."""
-        if self.layers[0] == 0:
-            return b
-        spent = (b @ self.A[:, :1].mT) / -self.lower[:, :1].unsqueeze(1)
-        return b / spent.clamp(min=1)
-
     def point(self, relaxation: Relaxation, b: Tensor) -> Tensor:
         """The inputs (B, S, *input_shape) that b (B, S, d) stands for, never outside the set."""
         x = self.origin.unsqueeze(1).repeat(1, b.shape[1], 1)
@@ -156,16 +89,6 @@ def _by_position(shape: Sequence[int], device: torch.device) -> Tensor:
     zeros.
     """
     return torch.arange(math.prod(shape), device=device).reshape(shape[0], -1).mT.flatten()
-
-
-def _spans(used: Tensor, d: int) -> tuple[slice, ...]:
-    """The ranges of columns of A and of L outside which nothing is used; used: (d + n,)."""
-    spans = []
-    for start, part in ((0, used[:d]), (d, used[d:])):
-        where = part.nonzero()
-        if len(where):
-            spans.append(slice(start + int(where[0]), start + int(where[-1]) + 1))
-    return tuple(spans)
 
 
 def condense(relaxation: Relaxation, *, max_memory: int | None = None) -> CondensedLP:

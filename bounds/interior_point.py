@@ -21,19 +21,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bounds.condense import CondensedLP, condense
+from bounds.condense import condense
 from bounds.cost import matrix_numbers
 from bounds.dual import backward_pass
 from bounds.errors import InvalidInputError
 from bounds.fixed_slope import fixed
 from bounds.goal import Goal
 from bounds.memory import numbers_that_fit
-from bounds.newton import PANEL, Direction, NewtonSystem, Panels
+from bounds.newton import PANEL, Direction, NewtonSystem
+from bounds.presolve import Presolved
 from bounds.primal import push_forward
 from bounds.progress import Progress, certified
 from bounds.relaxation import Relaxation
 from bounds.simplices import Simplices
 from bounds.solution import Solution, Status, merge
+from bounds.triangle_lp import Panels, TriangleLP
 
 #: The fraction of the way to the boundary that a step goes.
 STEP = 0.995
@@ -42,6 +44,8 @@ PATIENCE = 10
 #: Numbers in all the matrices T of the LPs that are solved together: what stays in a processor's
 #: cache, or what fills a GPU.
 BATCH = {"cpu": 2**22, "cuda": 2**27}
+#: LPs of up to so many neurons are assembled in one batch, larger ones panel by panel.
+SMALL = 128
 
 
 @dataclass(eq=False, kw_only=True)
@@ -54,8 +58,8 @@ class _Iterates(Progress):
 
 
 def solve_condensed(
-    lp: CondensedLP,
-    panels: list[Panels],
+    lp: TriangleLP,
+    panels: list[Panels] | None,
     nu: Tensor,
     *,
     goal: Goal,
@@ -85,7 +89,8 @@ def solve_condensed(
         kept = at_work.running_places()
         if kept is not None:
             at_work, left = at_work.take(*kept), left.take(*kept)
-            panels = [panels[image] for image in kept[0].tolist()]
+            if panels is not None:
+                panels = [panels[image] for image in kept[0].tolist()]
             simplices = Simplices(left)
             b, pre, post = simplices.point(at_work.t)
 
@@ -111,7 +116,7 @@ def solve_condensed(
     return everything
 
 
-def _start(lp: CondensedLP, nu: Tensor) -> _Iterates:
+def _start(lp: TriangleLP, nu: Tensor) -> _Iterates:
     """Equal weights on the vertices; each simplex's slacks lifted until they are positive.
 
     A budget allows for less of b: for two thirds of it, as the equal weights of its row say.
@@ -221,37 +226,68 @@ def _solve_together(
     max_memory: int | None,
 ) -> Solution:
     lp = condense(part, max_memory=max_memory)
-    panels = lp.panels(PANEL)
     last = len(part.network.nodes) - 1
     start = backward_pass(part.network, part.relu_bounds, last, part.C, fixed)
     nu = lp.gather([start.multipliers[k] for k in range(len(part.relu_bounds))])
-    images = torch.arange(len(nu), device=nu.device)
-    rows = torch.arange(nu.shape[1], device=nu.device)
-    ended = [
-        solve_condensed(
-            lp.take(images, some.expand(len(nu), -1)),
-            panels,
-            nu[:, some],
-            goal=goal.times(1 / 2),
-            iteration_limit=iteration_limit,
-            deadline=deadline,
-        )
-        for some in rows.split(max(1, _places(part, nu.shape[2]) // len(nu)))
-    ]
-
-    def found(name: str) -> Tensor:
-        return torch.cat([getattr(iterates, name) for iterates in ended], 1)
-
+    limits = goal.times(1 / 2), iteration_limit, deadline
+    presolved = Presolved.of(lp) if part.implied else None
+    if presolved is not None and presolved.pays:
+        ended = _alone(presolved, nu, *limits)
+    else:
+        ended = _as_rows(lp, nu, _places(part, nu.shape[2]), *limits)
     # The bounds that count are those of the whole network, not of the condensed LP.
-    suggested = lp.scatter(part, found("best_z"))
-    point = push_forward(part, lp.point(part, found("best_x")), lambda k, low, high: suggested[k])
+    suggested = lp.scatter(part, ended.best_z)
+    point = push_forward(part, lp.point(part, ended.best_x), lambda k, low, high: suggested[k])
     return certified(
         part,
-        lp.scatter(part, found("best_nu")),
+        lp.scatter(part, ended.best_nu),
         point,
-        found("status"),
-        found("iterations"),
-        magnitude=found("magnitude"),
+        ended.status,
+        ended.iterations,
+        magnitude=ended.magnitude,
         goal=goal,
         method="interior_point",
     )
+
+
+def _as_rows(
+    lp: TriangleLP, nu: Tensor, places: int, goal: Goal, iteration_limit: int, deadline: float
+) -> Progress:
+    """All LPs with the matrices of their inputs, from ν on, so many at a time."""
+    panels = lp.panels(PANEL)
+    images, rows = (torch.arange(size, device=nu.device) for size in nu.shape[:2])
+    everything = Progress(**Progress.beginning(lp.c_b, lp.c_z, nu))
+    for some in rows.split(max(1, places // len(nu))):
+        chosen = lp.take(images, some.expand(len(nu), -1))
+        ended = solve_condensed(
+            chosen, panels, nu[:, some], goal=goal, iteration_limit=iteration_limit,
+            deadline=deadline,
+        )  # fmt: skip
+        for name in Progress.RESULTS:
+            getattr(everything, name)[:, some] = getattr(ended, name)
+    return everything
+
+
+def _alone(
+    presolved: Presolved, nu: Tensor, goal: Goal, iteration_limit: int, deadline: float
+) -> Progress:
+    """Each LP with what presolving leaves of it, from ν on."""
+    lp = presolved.lp
+    # Where nothing else is known: b at the end that its cost pulls it to, z on the upper face.
+    b, z = (lp.c_b < 0).to(nu), lp.upper.unsqueeze(1).expand_as(nu)
+    everything = Progress(**Progress.beginning(b, z, presolved.nu))
+    for group in presolved.alone(BATCH[nu.device.type]):
+        panels = group.lp.panels(PANEL) if group.lp.e.shape[1] > SMALL else None
+        ended = solve_condensed(
+            group.lp, panels, group.gather(nu), goal=goal, iteration_limit=iteration_limit,
+            deadline=deadline,
+        )  # fmt: skip
+        group.put_neurons(ended.best_nu, everything.best_nu)
+        group.put_neurons(ended.best_z, everything.best_z)
+        group.put_inputs(ended.best_x, everything.best_x)
+        rows = nu.shape[1]
+        for name in ("status", "iterations", "magnitude"):
+            getattr(everything, name)[group.at // rows, group.at % rows] = getattr(
+                ended, name
+            ).squeeze(1)
+    return everything

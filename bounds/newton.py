@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bounds.condense import CondensedLP
 from bounds.simplices import Metric, Simplices
+from bounds.triangle_lp import Panels, TriangleLP
 
 #: Rows of T computed by one product: few enough to leave out most of the upper triangle, enough for
 #: fast products.
@@ -22,45 +22,51 @@ CACHE = {"cpu": 2**18, "cuda": 2**28}
 #: up for it.
 JITTERS = (0.0, 1e-14, 1e-11, 1e-8)
 
-#: Of one input, sets of rows of [A | L] and, of each set, the columns that are not 0 there.
-Panels = list[tuple[slice, tuple[slice, ...]]]
-
 
 class NewtonSystem:
     """T of every live LP, scaled to unit diagonal and factored.
 
     live: which of the (B, S) LPs to factor; the solution of the others is 0. panels: those of each
-    input.
+    input; None: in one batch, for small LPs of one row each.
     """
 
-    def __init__(self, lp: CondensedLP, panels: list[Panels], V: Metric, live: Tensor) -> None:
-        self.lp, self.panels, self.V, self.live = lp, panels, V, live
-        T = self._assemble()
+    def __init__(
+        self, lp: TriangleLP, panels: list[Panels] | None, V: Metric, live: Tensor
+    ) -> None:
+        self.lp, self.V, self.live = lp, V, live
+        T = self._in_one() if panels is None else self._by_panels(panels)
+        T.diagonal(dim1=2, dim2=3).add_(V.V_11)
+        T = T.flatten(0, 1) if bool(live.all()) else T[live]
         self.scale = T.diagonal(dim1=1, dim2=2).rsqrt()
         T.mul_(self.scale.unsqueeze(1)).mul_(self.scale.unsqueeze(2))
         self.factor = _cholesky(T)
 
-    def _assemble(self) -> Tensor:
-        """The lower triangles of T for the live LPs; what stands above them is not meant."""
+    def _in_one(self) -> Tensor:
+        """T without its diagonal V₁₁; what stands above the diagonal is not meant."""
+        lp, V = self.lp, self.V
+        T = (lp.AL * torch.cat((V.V_b, V.V_33), -1)) @ lp.AL.mT
+        # L is strictly lower triangular: Lᵀ stays above the diagonal.
+        return (T - lp.L * V.V_13).unsqueeze(1)
+
+    def _by_panels(self, panels: list[Panels]) -> Tensor:
+        """The same, without the products that are 0, and few of those above the diagonal."""
         lp, V = self.lp, self.V
         n, d = lp.e.shape[1], lp.c_b.shape[2]
         weights = torch.cat((V.V_b, V.V_33), -1)
         T = weights.new_zeros(*weights.shape[:2], n, n)
         at_once = CACHE[T.device.type]
-        for image, panels in enumerate(self.panels):
+        for image, panels_of_it in enumerate(panels):
             AL = lp.AL[image]
-            for rows, span in ((rows, span) for rows, spans in panels for span in spans):
+            for rows, span in ((rows, span) for rows, spans in panels_of_it for span in spans):
                 # All LPs of an input share A and L: one product serves as many as fit.
                 panel, below = AL[rows, span], AL[: rows.stop, span].mT
                 for some in _slices(weights.shape[1], max(1, at_once // panel.numel())):
                     into = T[image, some, rows]
                     into[:, :, : rows.stop] += (panel * weights[image, some, None, span]) @ below
                     if span.start >= d:
-                        # L is strictly lower triangular: Lᵀ stays above the diagonal.
                         on_z = slice(span.start - d, span.stop - d)
                         into[:, :, on_z] -= panel * V.V_13[image, some, None, on_z]
-        T.diagonal(dim1=2, dim2=3).add_(V.V_11)
-        return T.flatten(0, 1) if bool(self.live.all()) else T[self.live]
+        return T
 
     def solve(self, r: Tensor, *, refine: bool) -> Tensor:
         """T⁻¹ r for r (B, S, n), with one step of iterative refinement on request."""

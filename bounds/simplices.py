@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bounds.condense import CondensedLP
+from bounds.triangle_lp import TriangleLP
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +38,7 @@ class Metric:
 class Simplices:
     """Vertex algebra of one condensed LP; all vectors are (B, S, ·)."""
 
-    def __init__(self, lp: CondensedLP) -> None:
+    def __init__(self, lp: TriangleLP) -> None:
         self.lp = lp
         self.n, self.d = lp.A.shape[1:]
         self.sizes = [self.d] * 2 + [self.n] * 3

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 import bounds
 from bounds import Box, Relaxation, ReluBounds, Solution, Status, interior_point, newton
-from bounds.condense import CondensedLP, condense
+from bounds.condense import condense
 from bounds.newton import NewtonSystem
 from bounds.shipped import load_digits_images, load_digits_model
 from bounds.simplices import Simplices
+from bounds.triangle_lp import TriangleLP
 from tests.networks import Dice
 from tests.problems import Problem, problems
 
@@ -181,7 +182,7 @@ def test_parts_do_not_change_the_answer(
     whole = bounds.solve(digits)
     calls: list[torch.Size] = []
 
-    def solve_condensed(lp: CondensedLP, *arguments: Any, **options: Any) -> Any:
+    def solve_condensed(lp: TriangleLP, *arguments: Any, **options: Any) -> Any:
         calls.append(lp.c_0.shape)
         return original(lp, *arguments, **options)
 
@@ -247,7 +248,7 @@ def test_a_point_outside_the_box_proves_nothing(digits: Relaxation) -> None:
 # -- linear algebra --------------------------------------------------------------------------------
 
 
-def dense(lp: CondensedLP, system: NewtonSystem, image: int, row: int) -> Tensor:
+def dense(lp: TriangleLP, system: NewtonSystem, image: int, row: int) -> Tensor:
     """T as the docstring of `bounds.newton` writes it."""
     V, A, L = system.V, lp.A[image], lp.L[image]
     V_b, V_13 = V.V_b[image, row], V.V_13[image, row]

@@ -1,0 +1,99 @@
+"""LPs over a unit box and triangles, which the interior point works on.
+
+    ẑ = A b + L z + e,    0 ≤ b ≤ 1,    (ẑ_i, z_i) in the triangle of l_i and u_i,
+    objective = c_b · b + c_z · z + c_0,
+
+with L strictly lower block-triangular.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+#: Of one input, sets of rows of [A | L] and, of each set, the columns that are not 0 there.
+Panels = list[tuple[slice, tuple[slice, ...]]]
+
+
+@dataclass(frozen=True, eq=False)
+class TriangleLP:
+    """The LPs of B inputs with S rows each.
+
+    AL: [A | L], (B, n, d + n). e, lower, upper: (B, n). c_b: (B, S, d). c_z: (B, S, n).
+    c_0: (B, S). layers: the start of each layer's block, and n; the first is 1 where a budget for b
+    comes before, else 0.
+    """
+
+    AL: Tensor
+    e: Tensor
+    lower: Tensor
+    upper: Tensor
+    c_b: Tensor
+    c_z: Tensor
+    c_0: Tensor
+    layers: tuple[int, ...]
+
+    @property
+    def A(self) -> Tensor:
+        """(B, n, d)"""
+        return self.AL[:, :, : self.c_b.shape[2]]
+
+    @property
+    def L(self) -> Tensor:
+        """(B, n, n), strictly lower block-triangular."""
+        return self.AL[:, :, self.c_b.shape[2] :]
+
+    def take(self, images: Tensor, rows: Tensor) -> TriangleLP:
+        """The LPs of these inputs (B',) and, of each, these rows (B', S')."""
+        at = images.unsqueeze(1)
+        whole = len(images) == len(self.e)
+
+        def pick(tensor: Tensor) -> Tensor:
+            return tensor if whole else tensor[images]
+
+        return TriangleLP(
+            AL=pick(self.AL),
+            e=pick(self.e),
+            lower=pick(self.lower),
+            upper=pick(self.upper),
+            c_b=self.c_b[at, rows],
+            c_z=self.c_z[at, rows],
+            c_0=self.c_0[at, rows],
+            layers=self.layers,
+        )
+
+    def within_budget(self, b: Tensor) -> Tensor:
+        """b (B, S, d), shortened where it exceeds the budget."""
+        if self.layers[0] == 0:
+            return b
+        spent = (b @ self.A[:, :1].mT) / -self.lower[:, :1].unsqueeze(1)
+        return b / spent.clamp(min=1)
+
+    def panels(self, size: int) -> list[Panels]:
+        """For each input, the rows of [A | L] in panels, with the columns that each leaves not 0.
+
+        Neurons of a convolution stand by position, so that a panel of at most `size` of them sees a
+        strip of the input and of the layers below. Rows that are 0 at its end are in no panel.
+        """
+        d = self.c_b.shape[2]
+        found = []
+        for AL in self.AL:
+            nonzero = AL != 0
+            rows = [slice(0, 1)] * self.layers[0]
+            for start, stop in zip(self.layers, self.layers[1:], strict=False):
+                used = nonzero[start:stop].any(1).nonzero()
+                end = start + int(used[-1]) + 1 if len(used) else start
+                rows += [slice(k, min(k + size, end)) for k in range(start, end, size)]
+            found.append([(panel, _spans(nonzero[panel].any(0), d)) for panel in rows])
+        return found
+
+
+def _spans(used: Tensor, d: int) -> tuple[slice, ...]:
+    """The ranges of columns of A and of L outside which nothing is used; used: (d + n,)."""
+    spans = []
+    for start, part in ((0, used[:d]), (d, used[d:])):
+        where = part.nonzero()
+        if len(where):
+            spans.append(slice(start + int(where[0]), start + int(where[-1]) + 1))
+    return tuple(spans)

@@ -1,9 +1,9 @@
 """One cell of the benchmark: a method on a network with a batch, in a fresh process of its own.
 
 Seconds: the first run warms up, then runs are repeated while the budget lasts, and the median
-counts; a first run that is over the budget counts itself. A run whose calls together take longer than the budget ends after the
-call that went over, and its time is extrapolated from the values that it has given. A process that
-takes far longer is ended.
+counts; a first run that is over the budget counts itself. A run whose calls together take longer
+than the budget ends after the call that went over, and its time is extrapolated from the values
+that it has given. A process that takes far longer is ended.
 
 Memory: on the CPU the most that the process held, by /proc, in the first run less what it held
 before; on a GPU torch's own peak, less what it held before.
@@ -20,12 +20,14 @@ import math
 import multiprocessing
 import os
 import resource
+import signal
 import statistics
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from functools import cache
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -43,8 +45,9 @@ from bounds.memory import free_memory
 Entry = dict[str, Any]
 #: A run is repeated so many times at most.
 REPEATS = 7
-#: How many budgets a process may take for each of its entries, and how many seconds to get ready.
-LIMIT, READY = 5, 60.0
+#: How many seconds a process may take to get ready, how many budgets then for its entry, and how
+#: many more for counting its operations.
+READY, LIMIT, COUNTING = 60.0, 8, 2
 #: How many of its values a cell keeps, for comparing it with others.
 KEPT = 27
 #: Characters of a refusal.
@@ -52,10 +55,6 @@ NOTE = 60
 #: The share of the free memory that a cell may take; more would bring the machine down.
 MEMORY_SHARE = 0.6
 CHECKOUT = Path(__file__).resolve().parent.parent
-#: What a new process starts with, so that importing is not done again for each.
-#: torch._dynamo is what counting operations brings along.
-PRELOADED = ["benchmarks.cells", "torch._dynamo", "convex_adversarial", "auto_LiRPA"]
-
 CHOLESKY = torch.ops.aten.linalg_cholesky_ex
 TRIANGULAR = torch.ops.aten.linalg_solve_triangular
 #: What torch's own counter leaves out.
@@ -218,12 +217,8 @@ def facts(cell: Cell) -> Iterator[Entry]:
 def apart(function: Callable[[Cell], Iterator[Entry]], cell: Cell) -> Entry:
     """The last entry that the function gives in a new process, which is ended where the next takes
     too long."""
+    _start_server()
     context = multiprocessing.get_context("forkserver")
-    # The process that forks the others finds this checkout too, and imports once for all of them.
-    before = os.environ.get("PYTHONPATH", "")
-    if str(CHECKOUT) not in before.split(os.pathsep):
-        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(CHECKOUT), before]))
-    context.set_forkserver_preload(PRELOADED)
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(
         target=_answer, args=(function, cell, torch.get_num_threads(), sender), daemon=True
@@ -233,7 +228,8 @@ def apart(function: Callable[[Cell], Iterator[Entry]], cell: Cell) -> Entry:
     entry, patience = {"note": f"not ready in {READY:g} s"}, READY
     try:
         while receiver.poll(patience):
-            entry, patience = receiver.recv(), LIMIT * cell.budget
+            entry = receiver.recv()
+            patience = cell.budget * (COUNTING if "seconds" in entry else LIMIT)
     except EOFError:  # it is done, or something ended it
         process.join()
         if process.exitcode and "seconds" not in entry:
@@ -245,14 +241,36 @@ def apart(function: Callable[[Cell], Iterator[Entry]], cell: Cell) -> Entry:
     return entry
 
 
+@cache
+def _start_server() -> None:
+    """The process that forks the others has imported everything once, and has run nothing."""
+    multiprocessing.get_context("forkserver").set_forkserver_preload(["benchmarks.preload"])
+    paths = [str(CHECKOUT), os.environ.get("PYTHONPATH", "")]
+    ours = {
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        # What peers warn of is theirs, and so are the semaphores of a process that was ended.
+        "PYTHONWARNINGS": "ignore",
+        # Importing auto_LiRPA asks for a GPU, and a driver that is awake cannot be forked.
+        "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
+    }
+    before = {name: os.environ.get(name) for name in ours}
+    os.environ.update(ours)
+    try:
+        resource_tracker.ensure_running()
+        forkserver.ensure_running()
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
 def _answer(
     function: Callable[[Cell], Iterator[Entry]], cell: Cell, threads: int, sender: Connection
 ) -> None:
     torch.set_num_threads(threads)
-    warnings.simplefilter("ignore")  # the peers' own, and what they print
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever waits is told, and ends this process
     if cell.device == "cpu":  # a GPU's driver reserves addresses without limit
         limit_memory(MEMORY_SHARE)
-    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):  # auto_LiRPA prints
         try:
             for entry in function(cell):
                 sender.send(entry)

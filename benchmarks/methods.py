@@ -107,7 +107,7 @@ METHODS: dict[str, Method] = {
         for name, prepare in {
             **{name: peers.direct(name) for name in DIRECT},
             **{
-                f"{name}, on our condensed LP": peers.direct(name, condensing=True)
+                f"{name}, condensed by us": peers.direct(name, condensing=True)
                 for name in CONDENSED
             },
             "cvxpy + HiGHS": peers.modelled("HIGHS"),

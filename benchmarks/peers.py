@@ -35,8 +35,7 @@ REMEDIES = {
 
 def load(package: str) -> Any:
     """The package; ImportError where it is not there."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of what torch has deprecated since
+    with warnings.catch_warnings(record=True):  # of what torch has deprecated; filters get reset
         return importlib.import_module(package)
 
 

@@ -1,6 +1,6 @@
 """Every method on networks from tiny to large, ours beside what is installed of the peers.
 
-    python benchmarks/speed.py --json benchmarks/results/speed.json --plot benchmarks/results/speed.png
+    cd benchmarks; python speed.py --json results/speed.json --plot results/speed.png
 
 Three tasks (`benchmarks/protocol.py`): intermediate bounds, lower bounds from nothing, and lower
 bounds with l and u given; the methods are in `benchmarks/methods.py` and the networks in
@@ -29,13 +29,17 @@ from benchmarks import cells, environment, instances, journal, peers, speed_repo
 from benchmarks.cells import Cell, Entry
 from benchmarks.methods import METHODS
 from benchmarks.protocol import DTYPES
-from benchmarks.workloads import NETWORKS, QUICK
+from benchmarks.workloads import FAMILIES, NETWORKS, QUICK
 
 Record = dict[str, Any]
 #: How a cell is measured: apart, unless a test wants otherwise.
 Measure = Callable[[Callable[[Cell], Iterator[Entry]], Cell], Entry]
 #: Seconds a cell: of a full run, and of a quick one.
-BUDGET, QUICK_BUDGET = 2.0, 0.2
+BUDGET, QUICK_BUDGET = 1.0, 0.1
+#: What begins the note of a cell that is not tried.
+SMALLER = "a smaller one: "
+#: Columns of the tables where the output is no terminal.
+WIDTH = 132
 #: A record goes on only where these are the same.
 SAME = ("benchmark", "commit", "device", "threads", "peers", "budget", "seed")
 
@@ -43,21 +47,18 @@ SAME = ("benchmark", "commit", "device", "threads", "peers", "budget", "seed")
 def plan(
     names: Sequence[str], absent: set[str], *, quick: bool, **shared: Any
 ) -> dict[str, list[Cell]]:
-    """Each network's cells: the batch that networks are compared at first, then from small to
-    large."""
+    """Each network's cells: the batch that networks are compared at first, then the others from
+    small to large."""
     cells_of: dict[str, list[Cell]] = {}
     for name in names:
-        cells_of[name] = []
-        for key, method in METHODS.items():
-            if method.package in absent or (method.package and not NETWORKS[name].make):
-                continue
-            first, *others = method.batches(NETWORKS[name])
-            if quick and name != workloads.GROWING_BATCH:
-                others = []
-            batches = [first, *(batch for batch in sorted(others) if not (quick and batch > 30))]
-            cells_of[name] += [
-                Cell(network=name, method=key, batch=batch, **shared) for batch in batches
-            ]
+        workload, most = NETWORKS[name], QUICK.get(name, 0) if quick else float("inf")
+        cells_of[name] = [
+            Cell(network=name, method=key, batch=batch, **shared)
+            for key, method in METHODS.items()
+            if method.package not in absent and (workload.make or not method.package)
+            for first, *others in [method.batches(workload)]
+            for batch in [first, *sorted(batch for batch in others if batch <= most)]
+        ]
     return cells_of
 
 
@@ -80,24 +81,39 @@ def fill(
         for name, wanted in todo.items():
             progress.update(bar, description=f"{name}: its LPs")
             if name not in record["networks"]:
-                largest = [cell for cell in wanted if METHODS[cell.method].task == "solve"][0]
-                found = measure(cells.facts, largest)
+                some = next(cell for cell in wanted if METHODS[cell.method].task == "solve")
+                found = measure(cells.facts, some)
+                if "note" in found:
+                    console.print(f"{name} is skipped: {found['note']}", highlight=False)
+                    progress.update(bar, advance=len(wanted))
+                    continue
                 record["networks"][name] = {**found, "cells": {}}
             done = record["networks"][name]["cells"]
             for cell in wanted:
-                progress.update(bar, advance=1, description=f"{name}: {cell.key}")
+                progress.update(bar, description=f"{name}: {cell.key}")
                 if cell.key not in done:
-                    done[cell.key] = stuck(done, cell) or measure(cells.measure, cell)
+                    done[cell.key] = stuck(record, cell) or measure(cells.measure, cell)
                     journal.save(path, record)
+                progress.update(bar, advance=1)
             console.print(speed_report.table(record, name))
 
 
-def stuck(done: dict[str, Entry], cell: Cell) -> Entry | None:
-    """The note that the method has on a smaller batch of the network, which this one would get."""
-    for key, entry in done.items():
-        method, batch = key.rsplit(" @ ", 1)
-        if method == cell.method and int(batch) <= cell.batch and "note" in entry:
-            return {"note": entry["note"]}
+def stuck(record: Record, cell: Cell) -> Entry | None:
+    """A note where the method had one on a smaller batch, or on a smaller network of the family."""
+    smaller = [
+        (cell.network, batch)
+        for batch in METHODS[cell.method].batches(NETWORKS[cell.network])
+        if batch < cell.batch
+    ]
+    for family in FAMILIES.values():
+        names = list(family.values())
+        if cell.network in names:
+            smaller += [(name, cell.batch) for name in names[: names.index(cell.network)]]
+    for name, batch in smaller:
+        entries = record["networks"].get(name, {}).get("cells", {})
+        note = entries.get(f"{cell.method} @ {batch}", {}).get("note")
+        if note is not None:
+            return {"note": SMALLER + note.removeprefix(SMALLER)}
     return None
 
 
@@ -146,6 +162,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDTH)
     data = instances.data_folder()
     names = options.networks or list(QUICK if options.quick else NETWORKS)
     missing = [name for name in names if NETWORKS[name].published and not data.is_dir()]
@@ -172,7 +190,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             console.print("stopped; the same command goes on from here" if options.json else "")
             return 130
     record["exponents"] = speed_report.exponents(record)
-    console.print(speed_report.exponents_table(record))
+    if record["exponents"]:
+        console.print(speed_report.exponents_table(record))
     journal.save(options.json, record)
     if options.plot is not None:
         speed_report.draw(record, options.plot)

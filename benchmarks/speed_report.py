@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import NullFormatter, ScalarFormatter
+from rich import box
 from rich.table import Table
 
 from benchmarks.methods import METHODS
@@ -18,7 +19,7 @@ from benchmarks.workloads import FAMILIES, GROWING_BATCH, NETWORKS
 Record = dict[str, Any]
 #: Fewer sizes than this give no exponent.
 LEAST = 3
-COLUMNS = ("seconds", "× ours", "difference", "at their l, u", "MB", "Gflop", "of matrix rate")
+COLUMNS = ("seconds", "× ours", "difference", "at its l, u", "MB", "Gflop", "of rate")
 
 
 def entry(record: Record, network: str, method: str, batch: int | None = None) -> Record | None:
@@ -39,22 +40,21 @@ def table(record: Record, network: str) -> Table:
     unstable = ", ".join(map(str, found["unstable"]))
     shown = Table(
         title=f"{network}: {found['parameters']:,} parameters, {found['neurons']:,} neurons, "
-        f"{unstable} of them unstable, radius {found['radius']:.3g}"
+        f"{unstable} of them unstable, radius {found['radius']:.3g}",
+        box=box.SIMPLE_HEAD,
     )
     shown.add_column("method")
     shown.add_column("batch", justify="right")
     for column in COLUMNS:
-        shown.add_column(column, justify="right")
+        shown.add_column(column, justify="right", no_wrap=True)
     for name, method in METHODS.items():
-        for batch in method.batches(NETWORKS[network]):
+        for batch in sorted(method.batches(NETWORKS[network])):
             cell = found["cells"].get(f"{name} @ {batch}")
-            if cell is None:
-                continue
-            if "seconds" not in cell:
-                shown.add_row(name, str(batch), cell["note"])
-                continue
-            ours = entry(record, network, method.ours, batch)
-            shown.add_row(name, str(batch), *columns(record, method, cell, ours))
+            if cell is not None and "seconds" in cell:
+                ours = entry(record, network, method.ours, batch)
+                shown.add_row(name, str(batch), *columns(record, method, cell, ours))
+            elif cell is not None:
+                shown.add_row(f"{name}: {cell['note']}", str(batch))
     return shown
 
 
@@ -130,6 +130,7 @@ def exponents_table(record: Record) -> Table:
 
 # -- picture
 
+UNSTABLE = "unstable neurons"
 #: Ours are solid, peers dashed; neighbours in the table differ in colour and mark.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
 MARKS = "osD^vP*X"
@@ -143,7 +144,7 @@ TITLES = {
 def draw(record: Record, path: Path) -> None:
     """A row of panels a task: seconds against width, depth and batch, and all networks by their
     unstable neurons."""
-    directions = (*FAMILIES, "batch", "unstable neurons")
+    directions = (*FAMILIES, "batch", UNSTABLE)
     figure = Figure(figsize=(17, 13), layout="constrained")
     parts = figure.subfigures(len(TITLES), 1)
     for part, task in zip(parts, get_args(Task), strict=True):
@@ -155,8 +156,16 @@ def draw(record: Record, path: Path) -> None:
         }
         for panel, direction in zip(panels, directions, strict=True):
             for method, look in styles.items():
-                draw_method(panel, record, method, direction, look)
+                if found := points(record, method, direction):
+                    # Networks of one size differ: no line joins them.
+                    line = {"linestyle": "none"} if direction == UNSTABLE else {}
+                    panel.plot(*zip(*found, strict=True), **look | line)
             panel.set(xscale="log", yscale="log", xlabel=direction)
+            panel.xaxis.set_minor_formatter(NullFormatter())
+            panel.xaxis.set_major_formatter(ScalarFormatter())
+            sizes = {size for method in styles for size, _ in points(record, method, direction)}
+            if direction != UNSTABLE:
+                panel.set_xticks(sorted(sizes))
             panel.grid(alpha=0.25)
         panels[0].set_ylabel("seconds")
         handles = [
@@ -178,18 +187,12 @@ def style(method: str, index: int) -> dict[str, Any]:
     }
 
 
-def draw_method(
-    panel: Axes, record: Record, method: str, direction: str, look: dict[str, Any]
-) -> None:
-    if direction != "unstable neurons":
-        points = growth(record, method, direction)
-    else:
-        points = [
-            (float(np.mean(facts["unstable"])), cell["seconds"])
-            for network, facts in record["networks"].items()
-            if (cell := entry(record, network, method)) is not None
-        ]
-        # Networks of one size differ: no line joins them.
-        look = {**look, "linestyle": "none"}
-    if points:
-        panel.plot(*zip(*points, strict=True), **look)
+def points(record: Record, method: str, direction: str) -> list[tuple[float, float]]:
+    """(size, seconds) along one direction, or of all networks by their unstable neurons."""
+    if direction != UNSTABLE:
+        return growth(record, method, direction)
+    return [
+        (float(np.mean(facts["unstable"])), cell["seconds"])
+        for network, facts in record["networks"].items()
+        if (cell := entry(record, network, method)) is not None
+    ]

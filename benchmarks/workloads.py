@@ -180,23 +180,19 @@ def salman(name: str, radius: float) -> Workload:
         mean = torch.tensor(instances.CIFAR_MEAN, dtype=torch.float64).reshape(3, 1, 1)
         return model, (instances.cifar_images(data)[0][:batch] - mean) / deviation
 
-    return Workload(
-        make=make, radius=radius / deviation, fast=(10, 1, 50), exact=(3, 1), published=True
-    )
+    return Workload(make=make, radius=radius / deviation, fast=(10, 1, 50), published=True)
 
 
 # -- the table
 
+#: A family's from small to large: what takes too long on one is not tried on the next.
 NETWORKS: dict[str, Workload] = {
+    "mlp 3×50": mlp(3, 50, 0.0076),
     "mlp 2×100": mlp(2, 100, 0.0092),
     "mlp 3×100": mlp(3, 100, 0.0079, fast=(10, 1, 3, 30, 100, 300), exact=(3, 1, 10, 30)),
     "mlp 4×100": mlp(4, 100, 0.0073),
-    "mlp 5×100": mlp(5, 100, 0.0067),
     "mlp 6×100": mlp(6, 100, 0.0061),
-    "mlp 7×100": mlp(7, 100, 0.0054),
-    "mlp 8×100": mlp(8, 100, 0.0048),
     "mlp 9×100": mlp(9, 100, 0.0043),
-    "mlp 3×50": mlp(3, 50, 0.0076),
     "mlp 3×200": mlp(3, 200, 0.0073),
     "mlp 3×400": mlp(3, 400, 0.0073),
     "mlp 3×800": mlp(3, 800, 0.0060),
@@ -212,16 +208,15 @@ NETWORKS: dict[str, Workload] = {
 #: The networks along which one size grows, by that size; the batch grows on one network.
 FAMILIES: dict[str, dict[int, str]] = {
     "width": {width: f"mlp 3×{width}" for width in (50, 100, 200, 400, 800)},
-    "depth": {depth: f"mlp {depth}×100" for depth in range(2, 10)},
+    "depth": {depth: f"mlp {depth}×100" for depth in (2, 3, 4, 6, 9)},
 }
 GROWING_BATCH = "mlp 3×100"
-#: What --quick takes.
-QUICK = (
-    "mlp 3×50",
-    "mlp 3×100",
-    "mlp 3×200",
-    "mlp 2×100",
-    "mlp 4×100",
-    "mnist_MLP_2_100_NOR",
-    "mnist_cnn_small_LPD",
-)
+#: What --quick takes, with the largest batch besides the first.
+QUICK = {
+    "mlp 3×50": 0,
+    "mlp 3×100": 10,
+    "mlp 3×200": 0,
+    "mlp 2×100": 0,
+    "mlp 4×100": 0,
+    "mnist_MLP_2_100_NOR": 0,
+}

@@ -47,7 +47,7 @@ Entry = dict[str, Any]
 REPEATS = 7
 #: How many seconds a process may take to get ready, how many budgets then for its entry, and how
 #: many more for counting its operations.
-READY, LIMIT, COUNTING = 60.0, 8, 2
+READY, LIMIT, COUNTING = 60.0, 8, 4
 #: How many of its values a cell keeps, for comparing it with others.
 KEPT = 27
 #: Characters of a refusal.

@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,6 @@ from benchmarks.protocol import DTYPES
 from benchmarks.workloads import FAMILIES, NETWORKS, QUICK
 
 Record = dict[str, Any]
-#: How a cell is measured: apart, unless a test wants otherwise.
-Measure = Callable[[Callable[[Cell], Iterator[Entry]], Cell], Entry]
 #: Seconds a cell: of a full run, and of a quick one.
 BUDGET, QUICK_BUDGET = 1.0, 0.1
 #: What begins the note of a cell that is not tried.
@@ -62,13 +60,7 @@ def plan(
     return cells_of
 
 
-def fill(
-    record: Record,
-    todo: dict[str, list[Cell]],
-    path: Path | None,
-    console: Console,
-    measure: Measure = cells.apart,
-) -> None:
+def fill(record: Record, todo: dict[str, list[Cell]], path: Path | None, console: Console) -> None:
     """Measure what the record lacks, a network after the other."""
     columns = (
         BarColumn(),
@@ -82,7 +74,7 @@ def fill(
             progress.update(bar, description=f"{name}: its LPs")
             if name not in record["networks"]:
                 some = next(cell for cell in wanted if METHODS[cell.method].task == "solve")
-                found = measure(cells.facts, some)
+                found = cells.apart(cells.facts, some)
                 if "note" in found:
                     console.print(f"{name} is skipped: {found['note']}", highlight=False)
                     progress.update(bar, advance=len(wanted))
@@ -92,7 +84,7 @@ def fill(
             for cell in wanted:
                 progress.update(bar, description=f"{name}: {cell.key}")
                 if cell.key not in done:
-                    done[cell.key] = stuck(record, cell) or measure(cells.measure, cell)
+                    done[cell.key] = stuck(record, cell) or cells.apart(cells.measure, cell)
                     journal.save(path, record)
                 progress.update(bar, advance=1)
             console.print(speed_report.table(record, name))

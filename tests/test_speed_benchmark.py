@@ -1,0 +1,404 @@
+"""The speed benchmark measures what it says, goes on where it stopped, and does without peers."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from benchmarks import cells, environment, journal, peers, speed, speed_report
+from benchmarks.cells import Cell, Entry
+from benchmarks.methods import METHODS
+from benchmarks.protocol import Call, Work, at_once
+from benchmarks.workloads import FAMILIES, GROWING_BATCH, NETWORKS, QUICK, Problem
+
+CPU = torch.device("cpu")
+SMALLEST = "mlp 3×50"
+#: A few methods of every kind.
+FEW = (
+    "relax: backward",
+    "bound: fixed slope",
+    "bound: convex_adversarial",
+    "solve: exact",
+    "solve: HiGHS simplex, warm",
+    "solve: HiGHS simplex, warm, condensed by us",
+    "solve: cvxpy + HiGHS",
+)
+
+
+def problem(dtype: torch.dtype, batch: int = 2) -> Problem:
+    return NETWORKS[SMALLEST].load(Path(), batch=batch, dtype=dtype, device=CPU)
+
+
+def cell(**changes: Any) -> Cell:
+    fields = {"network": SMALLEST, "method": "solve: exact", "batch": 1, "device": "cpu"}
+    return Cell(**{**fields, "budget": 0.05, "data": Path(), "stored": Path(), **changes})
+
+
+# -- the tables
+
+
+def test_a_method_is_compared_with_one_of_ours_on_the_same_task() -> None:
+    for name, method in METHODS.items():
+        ours = METHODS[method.ours]
+        assert name.startswith(f"{method.task}: ")
+        assert (ours.task, ours.package, ours.host) == (method.task, "", False)
+        assert method.package in ("", *peers.REMEDIES)
+
+
+def test_families_grow() -> None:
+    order = list(NETWORKS)
+    for family in FAMILIES.values():
+        assert len(family) >= speed_report.LEAST
+        for (small, one), (large, other) in pairwise(family.items()):
+            assert small < large
+            assert order.index(one) < order.index(other)
+    assert len(NETWORKS[GROWING_BATCH].fast) >= speed_report.LEAST
+    assert len(NETWORKS[GROWING_BATCH].exact) >= speed_report.LEAST
+    assert QUICK.keys() <= NETWORKS.keys()
+
+
+def test_a_generated_problem_is_the_same_every_time() -> None:
+    one, other = problem(torch.float64, 2), problem(torch.float64, 3)
+    assert torch.equal(one.centre, other.centre[:2])
+    assert torch.equal(one.network(one.centre), other.network(one.centre))
+    shares = torch.tensor(other.lps().unstable) / 150
+    assert ((shares > 0.1) & (shares < 0.3)).all()
+
+
+# -- a cell
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """A clock that goes on only when it is told to."""
+    now = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+
+    def pass_by(seconds: float) -> None:
+        now[0] += seconds
+
+    return pass_by
+
+
+def timed(clock: Callable[[float], None], *seconds: float) -> Work:
+    """Runs of one call for each of these; what happens between calls takes an hour."""
+
+    def call(each: float) -> np.ndarray:
+        clock(each)
+        return np.array([each, np.nan])
+
+    def run() -> Iterator[Call]:
+        for each in seconds:
+            clock(3600.0)
+            yield lambda each=each: call(each)
+
+    return Work(run=run)
+
+
+def measured(work: Work, count: int, *, budget: float, dispatched: bool = False) -> list[Entry]:
+    return list(
+        cells.measure_work(work, count=count, device=CPU, budget=budget, dispatched=dispatched)
+    )
+
+
+def test_seconds_are_of_calls_alone_and_extrapolated(clock: Callable[[float], None]) -> None:
+    (whole,) = measured(timed(clock, 1.0, 2.0), 4, budget=2.5)
+    assert (whole["seconds"], whole["solved"], whole["of"], whole["failed"]) == (3.0, 4, 4, 2)
+    assert whole["values"] == [1.0, None, 2.0, None]
+    (part,) = measured(timed(clock, 1.0, 2.0, 9.0), 6, budget=2.5)
+    assert (part["seconds"], part["solved"], part["runs"]) == (4.5, 4, 1)
+
+
+def test_the_median_counts_and_the_first_run_does_not(clock: Callable[[float], None]) -> None:
+    lengths = iter([5.0, 1.0, 2.0, 1.5, *[100.0] * 10])
+
+    def run() -> Iterator[Call]:
+        yield lambda: (clock(next(lengths)), np.zeros(1))[1]
+
+    (entry,) = measured(Work(run=run), 1, budget=9.2)
+    assert (entry["seconds"], entry["runs"]) == (1.5, 3)
+
+
+def test_operations_are_counted() -> None:
+    matrix = torch.eye(60, dtype=torch.float64)
+
+    def call() -> torch.Tensor:
+        product = matrix @ matrix
+        factor = torch.linalg.cholesky_ex(product)[0]
+        torch.linalg.solve_triangular(factor, matrix[:, :7], upper=False)
+        return torch.mv(matrix, matrix[0])
+
+    *_, entry = measured(at_once(call), 60, budget=0.01, dispatched=True)
+    assert entry["operations"] == 2 * 60**3 + 60**3 // 3 + 7 * 60**2 + 2 * 60**2
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="no /proc")
+def test_memory_is_what_the_run_added() -> None:
+    held = torch.ones(50 * 2**17, dtype=torch.float64)
+    (entry,) = measured(at_once(lambda: (held + 1).sum()), 1, budget=0.01)
+    assert 45 < entry["megabytes"] < 70
+
+
+def answers(cell: Cell) -> Iterator[Entry]:
+    yield {"seconds": 1.0}
+    os._exit(3)  # while its operations are counted
+
+
+def dies(cell: Cell) -> Iterator[Entry]:
+    os._exit(3)
+    yield {}
+
+
+def sleeps(cell: Cell) -> Iterator[Entry]:
+    yield {"note": "over its time"}
+    time.sleep(60)
+
+
+def refuses(cell: Cell) -> Iterator[Entry]:
+    raise ValueError("no such thing; at all")
+    yield {}
+
+
+@pytest.mark.parametrize(
+    ("function", "entry"),
+    [
+        (answers, {"seconds": 1.0}),
+        (dies, {"note": "ended with 3"}),
+        (sleeps, {"note": "over its time"}),
+        (refuses, {"note": "no such thing"}),
+    ],
+)
+def test_a_process_may_end_in_any_way(
+    function: Callable[[Cell], Iterator[Entry]], entry: Entry
+) -> None:
+    assert cells.apart(function, cell()) == entry
+
+
+# -- a run
+
+
+@pytest.fixture(autouse=True)
+def _rate_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "matrix_rate", lambda *_, **__: 1e11)
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """Run the benchmark with few methods and one batch each; its record."""
+    methods = {name: METHODS[name] for name in FEW}
+    for module in (speed, speed_report):
+        monkeypatch.setattr(module, "METHODS", methods)
+    file = tmp_path / "speed.json"
+
+    def run(*options: str) -> dict[str, Any]:
+        shared = ("--quick", "--networks", SMALLEST, "--json", str(file))
+        assert speed.main([*shared, *options]) == 0
+        return json.loads(file.read_text())
+
+    return run
+
+
+def without_convex_adversarial(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = peers.load
+
+    def load(package: str) -> Any:
+        if package == "convex_adversarial":
+            raise ImportError("no module of this name")
+        return real(package)
+
+    monkeypatch.setattr(peers, "load", load)
+
+
+def test_end_to_end(
+    few: Callable[..., dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    without_convex_adversarial(monkeypatch)
+    record = few("--plot", str(tmp_path / "speed.png"))
+    output = capsys.readouterr().out
+    assert output.count("convex_adversarial is skipped (no module of this name): pip install") == 1
+    assert (tmp_path / "speed.png").stat().st_size > 10_000
+    network = record["networks"][SMALLEST]
+    assert (network["neurons"], network["parameters"]) == (150, 44_860)
+    entries = network["cells"]
+    assert {key.rsplit(" @ ")[0] for key in entries} == {*FEW} - {"bound: convex_adversarial"}
+    exact = entries["solve: exact @ 3"]
+    for name in FEW[4:]:
+        entry = entries[f"{name} @ 3"]
+        assert entry["seconds"] > 0
+        solved = min(entry["solved"], cells.KEPT)
+        assert solved >= 1
+        difference = np.subtract(entry["values"], exact["values"][:solved])
+        assert np.abs(difference).max() < 1e-6
+    assert entries["bound: fixed slope @ 10"]["operations"] > 1e6
+
+    # The same command measures nothing again; an entry that is gone, it alone.
+    real, again = cells.apart, []
+
+    def apart(function: Any, cell: Cell) -> Entry:
+        again.append(cell.key)
+        return real(function, cell)
+
+    monkeypatch.setattr(cells, "apart", apart)
+    assert few() == record
+    assert again == []
+    del entries["relax: backward @ 10"]
+    (tmp_path / "speed.json").write_text(json.dumps(record))
+    assert few()["networks"][SMALLEST]["cells"].keys() >= {"relax: backward @ 10"}
+    assert again == ["relax: backward @ 10"]
+
+
+def test_goes_on_only_with_the_same_options(tmp_path: Path) -> None:
+    path, record = tmp_path / "speed.json", dict.fromkeys(speed.SAME, 1)
+    journal.save(path, {**record, "networks": {"some": {}}})
+    assert journal.resumed(path, record, same=speed.SAME)["networks"] == {"some": {}}
+    for key in speed.SAME:
+        other = {**record, key: 2}
+        assert journal.resumed(path, other, same=speed.SAME) is other
+
+
+def test_what_a_smaller_one_could_not_do_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def apart(function: Any, cell: Cell) -> Entry:
+        if function is cells.facts:
+            return {"parameters": 1, "neurons": 1, "unstable": [1], "radius": 1.0}
+        asked.append((cell.network, cell.key))
+        return {"note": "over 1 s"}
+
+    monkeypatch.setattr(cells, "apart", apart)
+    record: dict[str, Any] = {"networks": {}}
+    todo = {
+        name: [
+            *(cell(network=name, method="relax: interval", batch=batch) for batch in batches),
+            cell(network=name, method="solve: exact", batch=batch_of_lps),
+        ]
+        for name, batches, batch_of_lps in [
+            ("mlp 3×50", (10,), 3),
+            ("mlp 2×100", (10,), 1),  # no smaller network in its family
+            ("mlp 3×100", (10, 1, 30), 1),
+            ("mlp 3×200", (10,), 3),
+        ]
+    }
+    speed.fill(record, todo, None, Console(quiet=True))
+    assert asked == [
+        ("mlp 3×50", "relax: interval @ 10"),
+        ("mlp 3×50", "solve: exact @ 3"),
+        ("mlp 2×100", "relax: interval @ 10"),
+        ("mlp 2×100", "solve: exact @ 1"),
+        ("mlp 3×100", "relax: interval @ 1"),
+    ]
+    skipped = record["networks"]["mlp 3×200"]["cells"]["relax: interval @ 10"]
+    assert skipped == {"note": "a smaller one: over 1 s"}
+
+
+def test_a_network_that_is_not_ready_in_time_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cells, "apart", lambda *_: {"note": "not ready in 60 s"})
+    record: dict[str, Any] = {"networks": {}}
+    speed.fill(record, {SMALLEST: [cell()]}, None, Console())
+    assert record["networks"] == {}
+    assert f"{SMALLEST} is skipped: not ready in 60 s" in capsys.readouterr().out
+
+
+def test_exponents_are_those_of_powers() -> None:
+    def entries(seconds: float) -> dict[str, Any]:
+        return {"relax: interval @ 10": {"seconds": seconds}}
+
+    networks = {name: {"cells": entries(width**2.5)} for width, name in FAMILIES["width"].items()}
+    fitted = speed_report.exponents({"networks": networks})
+    assert fitted == {"relax: interval": {"width": pytest.approx(2.5)}}
+
+
+def test_differences_have_the_sign_of_the_peer() -> None:
+    method = METHODS["bound: convex_adversarial"]
+    ours = {"values": [1.0, -4.0, None]}
+    theirs = {"values": [1.1, -5.0, 3.0], "failed": 0}
+    assert speed_report.deviation(method, theirs, ours) == "-2e-01"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--networks", "mlp 1×1"), "no network mlp 1×1; there are mlp 3×50"),
+        (("--budget", "0"), "--budget 0 is not a positive number of seconds"),
+        (("--budget", "nan"), "--budget nan is not a positive number of seconds"),
+        (("--device", "tpu9"), "--device tpu9: "),
+        (("--json", "/nowhere/at/all.json"), "there is no folder /nowhere/at"),
+        (("--qui",), "unrecognized arguments: --qui"),
+    ],
+)
+def test_bad_input_is_one_line(
+    arguments: tuple[str, ...], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        speed.main(list(arguments))
+    assert stop.value.code == 2
+    assert words in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_does_without_the_published_networks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BOUNDS_DATA", str(tmp_path / "nothing"))
+    monkeypatch.setattr(speed, "METHODS", {})
+    assert speed.main(["--networks", "cifar10_resnet_2b"]) == 0
+    assert "cifar10_resnet_2b skipped" in capsys.readouterr().out
+
+
+# -- the peers
+
+
+@pytest.mark.parametrize(
+    ("method", "package"),
+    [
+        ("bound: convex_adversarial", "convex_adversarial"),
+        ("bound: auto_LiRPA CROWN", "auto_LiRPA"),
+    ],
+)
+def test_peers_find_our_bounds_from_the_same_l_and_u(method: str, package: str) -> None:
+    if message := peers.absent(package):
+        pytest.skip(message)
+    check = METHODS[method].prepare(problem(torch.float64)).check
+    assert check is not None
+    assert check() < 1e-12
+    check = METHODS[method].prepare(problem(torch.float32)).check
+    assert check is not None
+    assert 0 < check() < 1e-4
+
+
+def test_ours_and_theirs_are_the_same_in_float64() -> None:
+    """Fixed slopes over their own l and u, rounding and all."""
+    if message := peers.absent("convex_adversarial"):
+        pytest.skip(message)
+    ours, theirs = (
+        next(METHODS[method].prepare(problem(torch.float64)).run())()
+        for method in ("bound: fixed slope", "bound: convex_adversarial")
+    )
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-9)
+
+
+def test_alpha_crown_keeps_our_l_and_u() -> None:
+    if message := peers.absent("auto_LiRPA"):
+        pytest.skip(message)
+    given = problem(torch.float64)
+    work = METHODS["solve: auto_LiRPA α-CROWN, 100 steps"].prepare(given)
+    value = next(work.run())()
+    exact = next(METHODS["solve: exact"].prepare(given).run())()
+    assert (value <= exact + 1e-9).all()
+    assert (value >= exact - 0.01).all()
+    assert given.model is not None
+    assert not any(tensor.requires_grad for tensor in given.model.parameters())

@@ -181,7 +181,9 @@ def refuses(cell: Cell) -> Iterator[Entry]:
 def test_a_process_may_end_in_any_way(
     function: Callable[[Cell], Iterator[Entry]], entry: Entry
 ) -> None:
+    start = time.monotonic()
     assert cells.apart(function, cell()) == entry
+    assert time.monotonic() - start < 40
 
 
 # -- a run
@@ -286,19 +288,24 @@ def test_what_a_smaller_one_could_not_do_is_not_tried(monkeypatch: pytest.Monkey
             cell(network=name, method="solve: exact", batch=batch_of_lps),
         ]
         for name, batches, batch_of_lps in [
+            ("mlp 6×100", (), 30),
             ("mlp 3×50", (10,), 3),
             ("mlp 2×100", (10,), 1),  # no smaller network in its family
             ("mlp 3×100", (10, 1, 30), 1),
-            ("mlp 3×200", (10,), 3),
+            ("mlp 3×200", (10,), 10),
+            ("mlp 4×100", (), 30),  # only a larger network has a note for this batch
         ]
     }
     speed.fill(record, todo, None, Console(quiet=True))
     assert asked == [
+        ("mlp 6×100", "solve: exact @ 30"),
         ("mlp 3×50", "relax: interval @ 10"),
         ("mlp 3×50", "solve: exact @ 3"),
         ("mlp 2×100", "relax: interval @ 10"),
         ("mlp 2×100", "solve: exact @ 1"),
         ("mlp 3×100", "relax: interval @ 1"),
+        ("mlp 3×200", "solve: exact @ 10"),
+        ("mlp 4×100", "solve: exact @ 30"),
     ]
     skipped = record["networks"]["mlp 3×200"]["cells"]["relax: interval @ 10"]
     assert skipped == {"note": "a smaller one: over 1 s"}
@@ -345,7 +352,7 @@ def test_bad_input_is_one_line(
     arguments: tuple[str, ...], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as stop:
-        speed.main(list(arguments))
+        speed.parse(arguments)
     assert stop.value.code == 2
     assert words in capsys.readouterr().err.splitlines()[-1]
 
@@ -353,10 +360,16 @@ def test_bad_input_is_one_line(
 def test_does_without_the_published_networks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("BOUNDS_DATA", str(tmp_path / "nothing"))
-    monkeypatch.setattr(speed, "METHODS", {})
-    assert speed.main(["--networks", "cifar10_resnet_2b"]) == 0
-    assert "cifar10_resnet_2b skipped" in capsys.readouterr().out
+    asked: list[dict[str, list[Cell]]] = []
+    monkeypatch.setattr(speed, "fill", lambda record, todo, *_: asked.append(todo))
+    for folder in (tmp_path, tmp_path / "nothing"):
+        monkeypatch.setenv("BOUNDS_DATA", str(folder))
+        assert speed.main(["--networks", "cifar10_resnet_2b", SMALLEST]) == 0
+    assert [list(todo) for todo in asked] == [["cifar10_resnet_2b", SMALLEST], [SMALLEST]]
+    assert capsys.readouterr().out.count("cifar10_resnet_2b skipped") == 1
+    # Without a PyTorch model, no peer that needs one.
+    packages = {METHODS[cell.method].package for cell in asked[0]["cifar10_resnet_2b"]}
+    assert packages == {""}
 
 
 # -- the peers

@@ -197,7 +197,7 @@ NETWORKS: dict[str, Workload] = {
     "mlp 3×400": mlp(3, 400, 0.0073),
     "mlp 3×800": mlp(3, 800, 0.0060),
     "mlp 9×500": mlp(9, 500, 0.0024),
-    "deep conv": deep_conv(0.02),
+    "deep conv": deep_conv(0.01),
     "mnist_MLP_2_100_NOR": salman("mnist_MLP_2_100_NOR", 0.02),
     "mnist_MLP_9_100_NOR": salman("mnist_MLP_9_100_NOR", 0.005),
     "mnist_cnn_small_LPD": salman("mnist_cnn_small_LPD", 0.1),

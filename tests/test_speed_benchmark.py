@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,7 @@ def timed(clock: Callable[[float], None], *seconds: float) -> Work:
     def run() -> Iterator[Call]:
         for each in seconds:
             clock(3600.0)
-            yield lambda each=each: call(each)
+            yield partial(call, each)
 
     return Work(run=run)
 
@@ -122,10 +123,11 @@ def test_seconds_are_of_calls_alone_and_extrapolated(clock: Callable[[float], No
 def test_the_median_counts_and_the_first_run_does_not(clock: Callable[[float], None]) -> None:
     lengths = iter([5.0, 1.0, 2.0, 1.5, *[100.0] * 10])
 
-    def run() -> Iterator[Call]:
-        yield lambda: (clock(next(lengths)), np.zeros(1))[1]
+    def call() -> np.ndarray:
+        clock(next(lengths))
+        return np.zeros(1)
 
-    (entry,) = measured(Work(run=run), 1, budget=9.2)
+    (entry,) = measured(Work(run=lambda: iter([call])), 1, budget=9.2)
     assert (entry["seconds"], entry["runs"]) == (1.5, 3)
 
 

@@ -255,10 +255,13 @@ def _start_server() -> None:
     }
     before = {name: os.environ.get(name) for name in ours}
     os.environ.update(ours)
+    # Nor do they hear of an interruption: whoever waits for them does, and ends them.
+    heard = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         resource_tracker.ensure_running()
         forkserver.ensure_running()
     finally:
+        signal.signal(signal.SIGINT, heard)
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
 
@@ -267,7 +270,6 @@ def _answer(
     function: Callable[[Cell], Iterator[Entry]], cell: Cell, threads: int, sender: Connection
 ) -> None:
     torch.set_num_threads(threads)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever waits is told, and ends this process
     if cell.device == "cpu":  # a GPU's driver reserves addresses without limit
         limit_memory(MEMORY_SHARE)
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):  # auto_LiRPA prints

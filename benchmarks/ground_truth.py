@@ -22,7 +22,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from benchmarks import competition, environment, journal, published
@@ -78,13 +77,7 @@ def resumed(path: Path | None, record: Record) -> Record:
 
 
 def measure(todo: Tasks, record: Record, path: Path | None, console: Console) -> None:
-    columns = (
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.description}"),
-    )
-    with Progress(*columns, console=console) as progress:
+    with journal.progress(console) as progress:
         for suite, entries in todo.items():
             done = record["suites"].setdefault(suite, {})
             bar = progress.add_task(suite, total=len(entries), completed=len(entries.keys() & done))

@@ -7,6 +7,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
 Record = dict[str, Any]
 
 
@@ -25,3 +28,14 @@ def save(path: Path | None, record: Record) -> None:
         whole = path.with_name(f"{path.name}.part")
         whole.write_text(json.dumps(record, indent=1) + "\n")
         os.replace(whole, path)
+
+
+def progress(console: Console) -> Progress:
+    """How many of each task's entries there are, and which one is being measured."""
+    return Progress(
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+        console=console,
+    )

@@ -23,7 +23,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks import cells, environment, instances, journal, peers, speed_report, workloads
 from benchmarks.cells import Cell, Entry
@@ -62,13 +61,7 @@ def plan(
 
 def fill(record: Record, todo: dict[str, list[Cell]], path: Path | None, console: Console) -> None:
     """Measure what the record lacks, a network after the other."""
-    columns = (
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.description}"),
-    )
-    with Progress(*columns, console=console) as progress:
+    with journal.progress(console) as progress:
         bar = progress.add_task("", total=sum(map(len, todo.values())))
         for name, wanted in todo.items():
             progress.update(bar, description=f"{name}: its LPs")
@@ -163,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.print(f"{', '.join(missing)} skipped: {data} is missing, set BOUNDS_DATA.")
     absent = {package: peers.absent(package) for package in peers.REMEDIES}
     for message in filter(None, absent.values()):
-        console.print(message, highlight=False)
+        console.print(message, markup=False, highlight=False, soft_wrap=True)
     budget = options.budget or (QUICK_BUDGET if options.quick else BUDGET)
     record = journal.resumed(options.json, fresh(options, budget), same=SAME)
     with tempfile.TemporaryDirectory() as stored:

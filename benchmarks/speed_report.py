@@ -8,7 +8,7 @@ from typing import Any, get_args
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullFormatter, ScalarFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 from rich import box
 from rich.table import Table
 
@@ -163,8 +163,9 @@ def draw(record: Record, path: Path) -> None:
             panel.set(xscale="log", yscale="log", xlabel=direction)
             panel.xaxis.set_minor_formatter(NullFormatter())
             panel.xaxis.set_major_formatter(ScalarFormatter())
-            sizes = {size for method in styles for size, _ in points(record, method, direction)}
+            panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             if direction != UNSTABLE:
+                sizes = {size for method in styles for size, _ in points(record, method, direction)}
                 panel.set_xticks(sorted(sizes))
             panel.grid(alpha=0.25)
         panels[0].set_ylabel("seconds")

@@ -1,9 +1,8 @@
 """The networks that are timed: published ones, and generated families that grow in one direction.
 
-A generated network has He weights and normal inputs of one fixed seed, and a radius at which
-backward bounds leave about a fifth of its neurons unstable, as in trained networks: without that,
-times would grow with the share of unstable neurons and not with the size. Nothing is clipped: the
-peers take no box besides the ball.
+A generated network has He weights and normal inputs of one fixed seed, and an MLP a radius at which
+backward bounds leave a fifth of its neurons unstable: if that share were another at each size,
+times would show it and not the size. Nothing is clipped: the peers take no box besides the ball.
 """
 
 from __future__ import annotations

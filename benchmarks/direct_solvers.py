@@ -6,6 +6,7 @@ swapping the cost vector, from the basis of the one before ("warm") or from noth
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -130,3 +131,12 @@ class Gurobi:
         if self.model.Status != self.optimal:
             return float("nan")
         return float(self.model.ObjVal) + float(self.program.constants[row])
+
+
+#: The ways to call them, by name.
+DIRECT: dict[str, Callable[[Program], Highs | Gurobi]] = {
+    "HiGHS simplex, warm": lambda p: Highs(p, algorithm="simplex", warm=True),
+    "HiGHS simplex, cold": lambda p: Highs(p, algorithm="simplex", warm=False),
+    "HiGHS ipm + crossover": lambda p: Highs(p, algorithm="ipm", warm=False),
+    "Gurobi, warm": Gurobi,
+}

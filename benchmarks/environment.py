@@ -36,9 +36,11 @@ def describe(device: torch.device) -> dict[str, Any]:
     }
 
 
-def matrix_rate(device: torch.device, size: int = 1536) -> float:
-    """Float64 operations a second of a square matrix product: the best of five."""
-    a = torch.rand(size, size, dtype=torch.float64, device=device)
+def matrix_rate(
+    device: torch.device, size: int = 1536, *, dtype: torch.dtype = torch.float64
+) -> float:
+    """Operations a second of a square matrix product: the best of five."""
+    a = torch.rand(size, size, dtype=dtype, device=device)
     best = float("inf")
     for _ in range(6):
         synchronise(device)

@@ -32,7 +32,7 @@ from rich.table import Table
 import bounds
 import lp_reference
 from benchmarks import direct_solvers, environment, instances
-from benchmarks.direct_solvers import Gurobi, Highs, Program
+from benchmarks.direct_solvers import DIRECT, Gurobi, Highs, Program
 from bounds.condense import condense
 from bounds.newton import PANEL
 
@@ -99,21 +99,11 @@ def modelled(solver: str) -> Callable[[bounds.Relaxation, int, int], Callable[[]
     return prepare
 
 
+#: Warm-started simplex also on the LP that our condensing gives.
+CONDENSED = ("HiGHS simplex, warm", "Gurobi, warm")
 PEERS: dict[str, Callable[[bounds.Relaxation, int, int], Callable[[], float]]] = {
-    "HiGHS simplex, warm": direct(
-        lambda p: Highs(p, algorithm="simplex", warm=True), condensing=False
-    ),
-    "HiGHS simplex, cold": direct(
-        lambda p: Highs(p, algorithm="simplex", warm=False), condensing=False
-    ),
-    "HiGHS ipm + crossover": direct(
-        lambda p: Highs(p, algorithm="ipm", warm=False), condensing=False
-    ),
-    "Gurobi, warm": direct(Gurobi, condensing=False),
-    "HiGHS simplex, warm, on our condensed LP": direct(
-        lambda p: Highs(p, algorithm="simplex", warm=True), condensing=True
-    ),
-    "Gurobi, warm, on our condensed LP": direct(Gurobi, condensing=True),
+    **{name: direct(load, condensing=False) for name, load in DIRECT.items()},
+    **{f"{name}, on our condensed LP": direct(DIRECT[name], condensing=True) for name in CONDENSED},
     "cvxpy + HiGHS": modelled("HIGHS"),
     "cvxpy + CLARABEL": modelled("CLARABEL"),
 }

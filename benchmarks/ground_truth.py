@@ -13,26 +13,22 @@ ended, unless the commit or the timeout is another. Exit status 1 where somethin
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from benchmarks import competition, environment, published
+from benchmarks import competition, environment, journal, published
 from benchmarks.instances import data_folder
+from benchmarks.journal import Record, save
 from bounds.errors import BoundsError
 
-Record = dict[str, Any]
 #: What is measured: of each suite by name, what gives an entry of the record.
 Tasks = dict[str, dict[str, Callable[[], Record]]]
 TABLES = {
@@ -77,29 +73,11 @@ def timed(task: Callable[[], Record]) -> Record:
 
 def resumed(path: Path | None, record: Record) -> Record:
     """The record that the file has, if it is one of the same commit and timeout."""
-    if path is not None and path.is_file():
-        stored = json.loads(path.read_text())
-        if all(stored.get(key) == record[key] for key in ("benchmark", "commit", "timeout")):
-            return stored
-    return record
-
-
-def save(path: Path | None, record: Record) -> None:
-    """All at once, so that being killed leaves the old file or the new one."""
-    if path is not None:
-        whole = path.with_name(f"{path.name}.part")
-        whole.write_text(json.dumps(record, indent=1) + "\n")
-        os.replace(whole, path)
+    return journal.resumed(path, record, same=("benchmark", "commit", "timeout"))
 
 
 def measure(todo: Tasks, record: Record, path: Path | None, console: Console) -> None:
-    columns = (
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.description}"),
-    )
-    with Progress(*columns, console=console) as progress:
+    with journal.progress(console) as progress:
         for suite, entries in todo.items():
             done = record["suites"].setdefault(suite, {})
             bar = progress.add_task(suite, total=len(entries), completed=len(entries.keys() & done))

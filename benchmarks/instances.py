@@ -96,7 +96,9 @@ def relaxation(
     return model, bounds.relax(network, ball, bounds.margins(labels, 10)).double()
 
 
-def resnet_relaxation(data: Path, name: str) -> bounds.Relaxation:
+def resnet_property(
+    data: Path, name: str
+) -> tuple[bounds.Network, bounds.Box, bounds.Specification]:
     """The first property of a residual CIFAR-10 network of VNN-COMP 2021, float64."""
     folder = data / "vnncomp" / "cifar10_resnet"
     network = bounds.Network.from_onnx(folder / "onnx" / f"{name}.onnx", dtype=torch.float64)
@@ -105,4 +107,9 @@ def resnet_relaxation(data: Path, name: str) -> bounds.Relaxation:
     stated = read_vnnlib(first)
     case = stated.cases[0]
     box = stated.box([case], network.input_shape, torch.float64)
-    return bounds.relax(network, box, stated.specification(case.disjuncts, grown=True))
+    return network, box, stated.specification(case.disjuncts, grown=True)
+
+
+def resnet_relaxation(data: Path, name: str) -> bounds.Relaxation:
+    """That property's LPs."""
+    return bounds.relax(*resnet_property(data, name))

@@ -10,7 +10,7 @@ for the network over the reals: they are rounded outward by `bounds.ranges` and
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from functools import partial
 from typing import Literal, get_args
 
@@ -19,10 +19,11 @@ from torch import Tensor
 
 from bounds.ascent import ascend
 from bounds.dual import DualPoint, backward_pass
-from bounds.fixed_slope import RULES, fixed
+from bounds.fixed_slope import fixed
 from bounds.input_sets import InputSet
 from bounds.memory import pass_numbers, rows_at_once
 from bounds.network import AffineNode, InputNode, Network, ReluNode, SumNode
+from bounds.neuron_bounds import neuron_bounds
 from bounds.ranges import Range, affine_range, input_range, relu_range, sum_range
 from bounds.triangle import ReluBounds
 
@@ -124,42 +125,62 @@ def _tighten(
 
     slope: of the backward bounds; None: the best that an ascent finds for each.
     """
+    if slope is None:
+        found = _optimised(network, input_set, below, ranges, start, neurons, max_memory)
+    else:
+        found = neuron_bounds(
+            network,
+            input_set,
+            below,
+            ranges,
+            start,
+            neurons.unstable,
+            slope=slope,
+            max_memory=max_memory,
+        )
+    own = _margin(ranges[start])
+    # Stable neurons keep the bounds of their box: an input's LP is not its batch's business.
+    return neurons.intersection(ReluBounds(found.lower - own, found.upper + own))
+
+
+def _optimised(
+    network: Network,
+    input_set: InputSet,
+    below: list[ReluBounds],
+    ranges: list[Range],
+    start: int,
+    neurons: ReluBounds,
+    max_memory: int | None,
+) -> ReluBounds:
+    """The bounds of the unstable neurons with the best slopes for each; infinite for the others."""
     unstable = neurons.unstable.flatten(1)
     batch, count = len(unstable), int(unstable.sum(1).max())
     # Each input's unstable neurons first; inputs with fewer fill up with stable ones.
     chosen = torch.argsort(unstable, dim=1, descending=True, stable=True)[:, :count]
-    numbers = batch * pass_numbers(network, start) * (WEIGHT if slope is None else 1)
+    numbers = batch * pass_numbers(network, start) * WEIGHT
     lowers, uppers = [], []
 
     def dual_point(rows: Tensor) -> DualPoint:
-        if slope is None:
-            best = ascend(network, below, input_set, start, rows, iterations=ITERATIONS)
+        best = ascend(network, below, input_set, start, rows, iterations=ITERATIONS)
 
-            def rule(k: int, arriving: Tensor, layer: ReluBounds) -> Tensor:
-                # On the upper face d has a kink in l and u; ν follows it, as the best one does.
-                return torch.where(arriving < 0, fixed(k, arriving, layer), best[k])
+        def rule(k: int, arriving: Tensor, layer: ReluBounds) -> Tensor:
+            # On the upper face d has a kink in l and u; ν follows it, as the best one does.
+            return torch.where(arriving < 0, fixed(k, arriving, layer), best[k])
 
-            return backward_pass(network, below, start, rows, rule, ranges)
-        return backward_pass(network, below, start, rows, RULES[slope], ranges)
+        return backward_pass(network, below, start, rows, rule, ranges)
 
     like = neurons.lower
     for part in chosen.split(rows_at_once(like, numbers, max_memory), dim=1):
         rows = torch.zeros(*part.shape, unstable.shape[1], dtype=like.dtype, device=like.device)
         rows.scatter_(2, part.unsqueeze(2), 1.0)
-        own = _margin(ranges[start]).flatten(1).gather(1, part)
         rows = rows.unflatten(2, neurons.lower.shape[1:])
-        point = dual_point(rows)
-        lowers.append(point.value_below(input_set, below) - own)
-        point = point.negated() if slope == "fixed" else dual_point(-rows)
-        uppers.append(own - point.value_below(input_set, below))
+        lowers.append(dual_point(rows).value_below(input_set, below))
+        uppers.append(-dual_point(-rows).value_below(input_set, below))
 
-    def merge(old: Tensor, new: list[Tensor], better: Callable[..., Tensor]) -> Tensor:
-        flat = old.flatten(1)
-        held = flat.gather(1, chosen)
-        # Stable neurons keep the bounds of their box: an input's LP is not its batch's business.
-        found = torch.where(unstable.gather(1, chosen), better(held, torch.cat(new, 1)), held)
-        return flat.scatter(1, chosen, found).reshape(old.shape)
+    def merge(values: list[Tensor], otherwise: float) -> Tensor:
+        found = torch.where(unstable.gather(1, chosen), torch.cat(values, 1), otherwise)
+        return torch.full_like(unstable, otherwise, dtype=like.dtype).scatter(1, chosen, found)
 
     return ReluBounds(
-        merge(neurons.lower, lowers, torch.maximum), merge(neurons.upper, uppers, torch.minimum)
+        merge(lowers, -math.inf).reshape(like.shape), merge(uppers, math.inf).reshape(like.shape)
     )

@@ -1,0 +1,264 @@
+"""Backward bounds l ≤ ẑ ≤ u of single neurons, each by a pass of its own through the layers below.
+
+It is the dual bound of `bounds.dual` at the multipliers of `bounds.fixed_slope`, in a form that
+costs little for thousands of rows. The passes begin with one neuron each, so they start from rows
+of a layer's matrix; below convolutions they are kept as `bounds.patches`. A bound is a sum of two:
+
+    Σ ĉ · middle  −  Σ |ĉ| · radius,
+
+over the neurons of every layer passed and over the input's box. For a ReLU both are half of the
+intercept k of its upper face, as −k max(−ĉ, 0) = (ĉ − |ĉ|) k / 2, and rounding is charged to the
+second. Where ν is odd in ĉ, the same two sums give the upper bound too, with + for −.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from bounds.affine import Affine, Linear
+from bounds.convolution import Convolution
+from bounds.dual import Ledger
+from bounds.fixed_slope import Faces
+from bounds.input_sets import Box, InputSet
+from bounds.memory import numbers_that_fit, pass_numbers
+from bounds.network import AffineNode, Network, ReluNode
+from bounds.patches import Patches, neuron_patches, window_convolution
+from bounds.ranges import Range
+from bounds.rounding import down, floor, gamma, smallest, up
+from bounds.triangle import ReluBounds
+
+#: Numbers (batch, *shape) as rows of coefficients see them: (batch, rows or 1, *what they see).
+Seen = Callable[[Tensor], Tensor]
+
+#: Numbers that a pass on a CPU handles at a time, so that its tensors stay in the caches.
+CACHE = 2**22
+
+
+def neuron_bounds(
+    network: Network,
+    input_set: InputSet,
+    below: Sequence[ReluBounds],
+    ranges: Sequence[Range],
+    start: int,
+    wanted: Tensor,
+    *,
+    slope: str,
+    max_memory: int | None,
+) -> ReluBounds:
+    """The bounds of those neurons of node `start` that are wanted, infinite for the others.
+
+    wanted: (batch, *shape), of bools. below, ranges: of the ReLUs and nodes below. slope: "fixed"
+    or "adaptive".
+    """
+    flat = wanted.flatten(1)
+    found = flat.nonzero()[:, 1]
+    counts = flat.sum(1)
+    begins = counts.cumsum(0) - counts
+    # Inputs with about as many neurons share a pass: each has as many rows as the largest.
+    counts, images = counts.sort(descending=True, stable=True)
+    sort = partial(torch.index_select, dim=0, index=images)
+    begins, sorted_set = sort(begins), input_set.convert(sort)
+    faces = [Faces.of(neurons, slope).convert(sort) for neurons in below]
+    sorted_ranges = [each.convert(sort) for each in ranges[: start + 1]]
+    room = numbers_that_fit(input_set.lower, max_memory)
+    if flat.device.type == "cpu":
+        room = min(room, CACHE)
+    lowers, uppers, positions = [], [], []
+    for some, rows in _parts(counts.tolist(), room // _descent(network, start)[2]):
+        row = torch.arange(rows.start, rows.stop, device=flat.device)
+        own = row < counts[some].unsqueeze(1)
+        # Inputs with fewer neurons fill up with their last one.
+        row = row.minimum(counts[some].unsqueeze(1) - 1)
+        neurons = found[begins[some].unsqueeze(1) + row]
+        take = partial(_slice, some=some)
+        one_pass = _Pass(
+            network,
+            sorted_set.convert(take),
+            [each.convert(take) for each in faces],
+            [each.convert(take) for each in sorted_ranges],
+        )
+        lower, upper = one_pass.run(start, neurons, 1.0)
+        if slope == "adaptive":
+            upper = -one_pass.run(start, neurons, -1.0)[0]
+        lowers.append(lower[own])
+        uppers.append(upper[own])
+        positions.append((flat.shape[1] * images[some].unsqueeze(1) + neurons)[own])
+
+    def merge(values: list[Tensor], otherwise: float) -> Tensor:
+        like = input_set.lower
+        result = torch.full((wanted.numel(),), otherwise, dtype=like.dtype, device=like.device)
+        if values:
+            result = result.scatter(0, torch.cat(positions), torch.cat(values))
+        return result.reshape(wanted.shape)
+
+    return ReluBounds(merge(lowers, -math.inf), merge(uppers, math.inf))
+
+
+def _slice(tensor: Tensor, some: slice) -> Tensor:
+    return tensor[some]
+
+
+def _parts(counts: list[int], rows: int) -> Iterator[tuple[slice, range]]:
+    """Inputs, whose numbers of neurons fall, and which of their neurons a pass of so many rows
+    takes."""
+    image = 0
+    while image < len(counts) and counts[image] > 0:
+        count = counts[image]
+        together = max(1, rows // count)
+        for first in range(0, count, max(1, rows)):
+            yield slice(image, image + together), range(first, min(count, first + max(1, rows)))
+        image += together
+
+
+def _descent(network: Network, start: int) -> tuple[list[int], int, int]:
+    """The nodes that rows of node `start` go through as patches, the node that comes then, and the
+    numbers that a row holds during its pass, copies included."""
+    nodes: list[int] = []
+    node, window, numbers = start, (1,) * (len(network.nodes[start].shape) - 1), 0
+    while True:
+        match network.nodes[node]:
+            case AffineNode(parents=(parent,), operation=Convolution() as operation):
+                reads = window_convolution(operation, window).input_shape
+                if math.prod(reads) >= math.prod(operation.input_shape):
+                    break
+                window, numbers = reads[1:], numbers + 4 * math.prod(reads)
+            case ReluNode(parents=(parent,)):
+                pass
+            case _:
+                break
+        nodes.append(node)
+        node = parent
+    return nodes, node, numbers + (pass_numbers(network, node) if node > 0 else 0)
+
+
+class _Pass:
+    """Backward passes from some neurons of some inputs, and the terms of their bounds."""
+
+    def __init__(
+        self,
+        network: Network,
+        input_set: InputSet,
+        faces: Sequence[Faces],
+        ranges: Sequence[Range],
+    ) -> None:
+        self._network, self._input_set = network, input_set
+        self._faces, self._ranges = faces, ranges
+        self._positions = {index: k for k, index in enumerate(network.relus)}
+
+    def run(self, start: int, neurons: Tensor, sign: float) -> tuple[Tensor, Tensor]:
+        """Numbers below and above sign · ẑ, for neurons (batch, rows) of node `start`.
+
+        Those above hold where the faces are odd in ĉ.
+        """
+        self._ledger = Ledger(self._ranges, neurons)
+        self._middle: list[Tensor] = []
+        self._radius: list[Tensor] = []
+        self._descend(start, neurons, sign)
+        middle = torch.stack(self._middle)
+        radius = torch.stack([*self._radius, self._ledger.total])
+        count, dtype = len(middle) + len(radius), middle.dtype
+        sizes = middle.detach().abs().sum(0) + radius.detach().sum(0)
+        reach = radius.sum(0) + gamma(count, dtype) * sizes + count * smallest(dtype)
+        return down(middle.sum(0) - reach), up(middle.sum(0) + reach)
+
+    def _descend(self, start: int, neurons: Tensor, sign: float) -> None:
+        node = self._network.nodes[start]
+        ahead, last, _ = _descent(self._network, start)
+        if ahead:
+            operation = self._begin(start, neurons, sign)
+            assert isinstance(operation, Convolution)
+            patches = neuron_patches(operation, neurons)
+            patches = self._through(ahead[1:], replace(patches, values=sign * patches.values))
+            if last == 0 and isinstance(self._input_set, Box):
+                self._at_box(self._input_set, patches.values, patches.windows)
+                return
+            rows = patches.dense()
+        elif isinstance(node, AffineNode) and isinstance(node.operation, Linear):
+            self._begin(start, neurons, sign)
+            (last,) = node.parents
+            rows = sign * node.operation.weight.index_select(0, neurons.flatten())
+            rows = rows.unflatten(0, neurons.shape).unflatten(2, node.operation.input_shape)
+        else:
+            rows = torch.zeros(*neurons.shape, math.prod(node.shape)).to(self._input_set.lower)
+            rows = rows.scatter(2, neurons.unsqueeze(2), sign).unflatten(2, node.shape)
+        constant, at_input = self._network.backward(last, rows, self._relu, self._ledger)
+        self._middle.append(constant)
+        if isinstance(self._input_set, Box):
+            self._at_box(self._input_set, at_input, _whole)
+            return
+        lower = self._input_set.minimum_below(at_input)
+        upper = -self._input_set.minimum_below(-at_input)
+        self._middle.append((lower + upper) / 2)
+        self._radius.append((upper - lower) / 2)
+
+    def _begin(self, start: int, neurons: Tensor, sign: float) -> Affine:
+        """Account for the affine operation of node `start`, whose coefficients are `sign`."""
+        node = self._network.nodes[start]
+        assert isinstance(node, AffineNode)
+        price, offset = self._ranges[start].price, node.operation.offset
+        if price is not None:
+            self._ledger.total = self._ledger.total + price.flatten(1).gather(1, neurons)
+        if offset is not None:
+            self._middle.append(sign * offset.expand(node.shape).flatten()[neurons])
+        return node.operation
+
+    def _through(self, ahead: list[int], patches: Patches) -> Patches:
+        """The coefficients on the far side of these nodes."""
+        for index in ahead:
+            match self._network.nodes[index]:
+                case ReluNode():
+                    values = self._relu(self._positions[index], patches.values, patches.windows)
+                    patches = replace(patches, values=values)
+                case AffineNode(operation=Convolution() as operation):
+                    patches = patches.inside()
+                    price, offset = self._ranges[index].price, operation.offset
+                    if price is not None:
+                        paid = _sums(patches.values.detach().abs(), patches.windows(price))
+                        self._ledger.total = self._ledger.total + paid
+                    if offset is not None:
+                        biases = patches.windows(offset.expand(1, *operation.output_shape))
+                        self._middle.append(_sums(patches.values, biases))
+                    patches = patches.adjoint(operation)
+        return patches
+
+    def _relu(self, position: int, arriving: Tensor, seen: Seen | None = None) -> Tensor:
+        """The rule of `Network.backward`: ν, and its cost among the terms."""
+        seen, faces, dtype = seen or _whole, self._faces[position], arriving.dtype
+        intercept = seen(faces.intercept)
+        self._middle.append(_sums(arriving, intercept) / 2)
+        count = arriving[0, 0].numel()
+        cost = _sums(arriving.abs(), intercept) * (0.5 + gamma(count, dtype))
+        self._radius.append(cost + count * smallest(dtype) * (3 + faces.largest.unsqueeze(1)))
+        if faces.below is faces.above:
+            return arriving * seen(faces.above)
+        positive, negative = arriving.clamp(min=0), arriving.clamp(max=0)
+        return positive * seen(faces.below) + negative * seen(faces.above)
+
+    def _at_box(self, box: Box, coefficients: Tensor, seen: Seen) -> None:
+        dtype, size = coefficients.dtype, box.magnitude
+        count = coefficients[0, 0].numel()
+        self._middle.append(_sums(coefficients, seen((box.lower + box.upper) / 2)))
+        rounding = gamma(count, dtype) * (size + floor(dtype))
+        half = (box.upper - box.lower) / 2 + rounding
+        underflow = count * smallest(dtype) * (3 + size.flatten(1).amax(1, keepdim=True))
+        self._radius.append(_sums(coefficients.abs(), seen(half)) + underflow)
+
+
+def _whole(numbers: Tensor) -> Tensor:
+    """What rows of coefficients on the whole tensor see of numbers (batch, *shape)."""
+    return numbers.unsqueeze(1)
+
+
+def _sums(coefficients: Tensor, numbers: Tensor) -> Tensor:
+    """⟨c, numbers⟩ for each row; (batch, rows, *shape) and (batch, rows or 1, *shape)."""
+    if numbers.shape[1] == 1:
+        total = torch.bmm(coefficients.flatten(2), numbers.flatten(2).mT).squeeze(2)
+    else:
+        total = (coefficients * numbers).flatten(2).sum(2)
+    return total

@@ -37,7 +37,7 @@ from bounds.triangle import ReluBounds
 Seen = Callable[[Tensor], Tensor]
 
 #: Numbers that a pass on a CPU handles at a time, so that its tensors stay in the caches.
-CACHE = 2**22
+CACHE = 2**23
 
 
 def neuron_bounds(
@@ -70,19 +70,13 @@ def neuron_bounds(
     if flat.device.type == "cpu":
         room = min(room, CACHE)
     lowers, uppers, positions = [], [], []
-    for some, rows in _parts(counts.tolist(), room // _descent(network, start)[2]):
+    for some, rows in _parts(counts.tolist(), room // max(1, _descent(network, start)[2])):
         row = torch.arange(rows.start, rows.stop, device=flat.device)
         own = row < counts[some].unsqueeze(1)
         # Inputs with fewer neurons fill up with their last one.
         row = row.minimum(counts[some].unsqueeze(1) - 1)
         neurons = found[begins[some].unsqueeze(1) + row]
-        take = partial(_slice, some=some)
-        one_pass = _Pass(
-            network,
-            sorted_set.convert(take),
-            [each.convert(take) for each in faces],
-            [each.convert(take) for each in sorted_ranges],
-        )
+        one_pass = _Pass(network, sorted_set, faces, sorted_ranges, some)
         lower, upper = one_pass.run(start, neurons, 1.0)
         if slope == "adaptive":
             upper = -one_pass.run(start, neurons, -1.0)[0]
@@ -100,10 +94,6 @@ def neuron_bounds(
     return ReluBounds(merge(lowers, -math.inf), merge(uppers, math.inf))
 
 
-def _slice(tensor: Tensor, some: slice) -> Tensor:
-    return tensor[some]
-
-
 def _parts(counts: list[int], rows: int) -> Iterator[tuple[slice, range]]:
     """Inputs, whose numbers of neurons fall, and which of their neurons a pass of so many rows
     takes."""
@@ -111,8 +101,9 @@ def _parts(counts: list[int], rows: int) -> Iterator[tuple[slice, range]]:
     while image < len(counts) and counts[image] > 0:
         count = counts[image]
         together = max(1, rows // count)
-        for first in range(0, count, max(1, rows)):
-            yield slice(image, image + together), range(first, min(count, first + max(1, rows)))
+        share = -(-count // -(-count // max(1, rows)))
+        for first in range(0, count, share):
+            yield slice(image, image + together), range(first, min(count, first + share))
         image += together
 
 
@@ -128,7 +119,7 @@ def _descent(network: Network, start: int) -> tuple[list[int], int, int]:
                 if math.prod(reads) >= math.prod(operation.input_shape):
                     break
                 window, numbers = reads[1:], numbers + 4 * math.prod(reads)
-            case ReluNode(parents=(parent,)):
+            case ReluNode(parents=(parent,)) if nodes:
                 pass
             case _:
                 break
@@ -146,9 +137,11 @@ class _Pass:
         input_set: InputSet,
         faces: Sequence[Faces],
         ranges: Sequence[Range],
+        images: slice,
     ) -> None:
-        self._network, self._input_set = network, input_set
-        self._faces, self._ranges = faces, ranges
+        self._network, self._faces, self._ranges = network, faces, ranges
+        self._input_set = input_set.convert(lambda tensor: tensor[images])
+        self._images = images
         self._positions = {index: k for k, index in enumerate(network.relus)}
 
     def run(self, start: int, neurons: Tensor, sign: float) -> tuple[Tensor, Tensor]:
@@ -156,7 +149,7 @@ class _Pass:
 
         Those above hold where the faces are odd in ĉ.
         """
-        self._ledger = Ledger(self._ranges, neurons)
+        self._ledger = Ledger(self._ranges, neurons, self._images)
         self._middle: list[Tensor] = []
         self._radius: list[Tensor] = []
         self._descend(start, neurons, sign)
@@ -168,45 +161,42 @@ class _Pass:
         return down(middle.sum(0) - reach), up(middle.sum(0) + reach)
 
     def _descend(self, start: int, neurons: Tensor, sign: float) -> None:
-        node = self._network.nodes[start]
+        node, box = self._network.nodes[start], self._input_set
         ahead, last, _ = _descent(self._network, start)
-        if ahead:
-            operation = self._begin(start, neurons, sign)
-            assert isinstance(operation, Convolution)
-            patches = neuron_patches(operation, neurons)
-            patches = self._through(ahead[1:], replace(patches, values=sign * patches.values))
-            if last == 0 and isinstance(self._input_set, Box):
-                self._at_box(self._input_set, patches.values, patches.windows)
-                return
-            rows = patches.dense()
-        elif isinstance(node, AffineNode) and isinstance(node.operation, Linear):
-            self._begin(start, neurons, sign)
-            (last,) = node.parents
-            rows = sign * node.operation.weight.index_select(0, neurons.flatten())
-            rows = rows.unflatten(0, neurons.shape).unflatten(2, node.operation.input_shape)
-        else:
-            rows = torch.zeros(*neurons.shape, math.prod(node.shape)).to(self._input_set.lower)
-            rows = rows.scatter(2, neurons.unsqueeze(2), sign).unflatten(2, node.shape)
+        flat = len(node.shape) == 1
+        match node:
+            case AffineNode(operation=Convolution() as operation) if ahead:
+                self._begin(start, node.operation, neurons, sign)
+                patches = neuron_patches(operation, neurons, sign)
+                patches = self._through(ahead[1:], patches)
+                if last == 0 and isinstance(box, Box):
+                    self._at_box(box, patches.values, patches.windows)
+                    return
+                rows = patches.dense()
+            case AffineNode(parents=(parent,), operation=Linear() as linear) if flat:
+                self._begin(start, linear, neurons, sign)
+                rows = (sign * linear.weight).index_select(0, neurons.flatten())
+                rows, last = rows.unflatten(0, neurons.shape), parent
+            case _:
+                rows = torch.zeros(*neurons.shape, math.prod(node.shape)).to(box.lower)
+                rows = rows.scatter(2, neurons.unsqueeze(2), sign).unflatten(2, node.shape)
         constant, at_input = self._network.backward(last, rows, self._relu, self._ledger)
         self._middle.append(constant)
-        if isinstance(self._input_set, Box):
-            self._at_box(self._input_set, at_input, _whole)
+        if isinstance(box, Box):
+            self._at_box(box, at_input, _whole)
             return
-        lower = self._input_set.minimum_below(at_input)
-        upper = -self._input_set.minimum_below(-at_input)
+        lower, upper = box.minimum_below(at_input), -box.minimum_below(-at_input)
         self._middle.append((lower + upper) / 2)
         self._radius.append((upper - lower) / 2)
 
-    def _begin(self, start: int, neurons: Tensor, sign: float) -> Affine:
+    def _begin(self, start: int, operation: Affine, neurons: Tensor, sign: float) -> None:
         """Account for the affine operation of node `start`, whose coefficients are `sign`."""
-        node = self._network.nodes[start]
-        assert isinstance(node, AffineNode)
-        price, offset = self._ranges[start].price, node.operation.offset
+        price, offset = self._ranges[start].price, operation.offset
         if price is not None:
-            self._ledger.total = self._ledger.total + price.flatten(1).gather(1, neurons)
+            paid = price[self._images].flatten(1).gather(1, neurons)
+            self._ledger.total = self._ledger.total + paid
         if offset is not None:
-            self._middle.append(sign * offset.expand(node.shape).flatten()[neurons])
-        return node.operation
+            self._middle.append(sign * offset.expand(operation.output_shape).flatten()[neurons])
 
     def _through(self, ahead: list[int], patches: Patches) -> Patches:
         """The coefficients on the far side of these nodes."""
@@ -219,7 +209,9 @@ class _Pass:
                     patches = patches.inside()
                     price, offset = self._ranges[index].price, operation.offset
                     if price is not None:
-                        paid = _sums(patches.values.detach().abs(), patches.windows(price))
+                        paid = _sums(
+                            patches.values.detach().abs(), patches.windows(price[self._images])
+                        )
                         self._ledger.total = self._ledger.total + paid
                     if offset is not None:
                         biases = patches.windows(offset.expand(1, *operation.output_shape))
@@ -230,15 +222,16 @@ class _Pass:
     def _relu(self, position: int, arriving: Tensor, seen: Seen | None = None) -> Tensor:
         """The rule of `Network.backward`: ν, and its cost among the terms."""
         seen, faces, dtype = seen or _whole, self._faces[position], arriving.dtype
-        intercept = seen(faces.intercept)
+        some = self._images
+        intercept, above = seen(faces.intercept[some]), seen(faces.above[some])
         self._middle.append(_sums(arriving, intercept) / 2)
         count = arriving[0, 0].numel()
         cost = _sums(arriving.abs(), intercept) * (0.5 + gamma(count, dtype))
-        self._radius.append(cost + count * smallest(dtype) * (3 + faces.largest.unsqueeze(1)))
+        self._radius.append(cost + count * smallest(dtype) * (3 + faces.largest[some].unsqueeze(1)))
         if faces.below is faces.above:
-            return arriving * seen(faces.above)
+            return arriving * above
         positive, negative = arriving.clamp(min=0), arriving.clamp(max=0)
-        return positive * seen(faces.below) + negative * seen(faces.above)
+        return positive * seen(faces.below[some]) + negative * above
 
     def _at_box(self, box: Box, coefficients: Tensor, seen: Seen) -> None:
         dtype, size = coefficients.dtype, box.magnitude

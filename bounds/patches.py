@@ -125,8 +125,8 @@ class Patches:
         return tuple(ends)
 
 
-def neuron_patches(operation: Convolution, neurons: Tensor) -> Patches:
-    """The coefficients on what `operation` reads that its results have, for single neurons.
+def neuron_patches(operation: Convolution, neurons: Tensor, sign: float) -> Patches:
+    """The coefficients on what `operation` reads that sign · its results have, for single neurons.
 
     neurons: (batch, rows), int64, positions in the flattened result.
     """
@@ -134,7 +134,7 @@ def neuron_patches(operation: Convolution, neurons: Tensor) -> Patches:
     places = math.prod(grid)
     local = window_convolution(operation, (1,) * len(grid))
     rows = window_matrix(local, operation.weight)
-    values = rows.index_select(0, (neurons // places).flatten())
+    values = (sign * rows).index_select(0, (neurons // places).flatten())
     return Patches(
         values.reshape(*neurons.shape, *local.input_shape),
         neurons % places,

@@ -26,7 +26,7 @@ from bounds.convolution import Convolution
 from bounds.dual import Ledger
 from bounds.fixed_slope import Faces
 from bounds.input_sets import Box, InputSet
-from bounds.memory import numbers_that_fit, pass_numbers
+from bounds.memory import numbers_at_once, pass_numbers
 from bounds.network import AffineNode, Network, ReluNode
 from bounds.patches import Patches, neuron_patches, window_convolution
 from bounds.ranges import Range
@@ -35,9 +35,6 @@ from bounds.triangle import ReluBounds
 
 #: Numbers (batch, *shape) as rows of coefficients see them: (batch, rows or 1, *what they see).
 Seen = Callable[[Tensor], Tensor]
-
-#: Numbers that a pass on a CPU handles at a time, so that its tensors stay in the caches.
-CACHE = 2**23
 
 
 def neuron_bounds(
@@ -66,9 +63,7 @@ def neuron_bounds(
     begins, sorted_set = sort(begins), input_set.convert(sort)
     faces = [Faces.of(neurons, slope).convert(sort) for neurons in below]
     sorted_ranges = [each.convert(sort) for each in ranges[: start + 1]]
-    room = numbers_that_fit(input_set.lower, max_memory)
-    if flat.device.type == "cpu":
-        room = min(room, CACHE)
+    room = numbers_at_once(input_set.lower, max_memory)
     lowers, uppers, positions = [], [], []
     for some, rows in _parts(counts.tolist(), room // max(1, _descent(network, start)[2])):
         row = torch.arange(rows.start, rows.stop, device=flat.device)

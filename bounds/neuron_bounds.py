@@ -21,7 +21,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from bounds.affine import Affine, Linear
+from bounds.affine import Affine, Linear, row_sums
 from bounds.convolution import Convolution
 from bounds.dual import Ledger
 from bounds.fixed_slope import Faces
@@ -30,7 +30,7 @@ from bounds.memory import numbers_at_once, pass_numbers
 from bounds.network import AffineNode, Network, ReluNode
 from bounds.patches import Patches, neuron_patches, window_convolution
 from bounds.ranges import Range
-from bounds.rounding import down, floor, gamma, smallest, up
+from bounds.rounding import down, gamma, smallest, up
 from bounds.triangle import ReluBounds
 
 #: Numbers (batch, *shape) as rows of coefficients see them: (batch, rows or 1, *what they see).
@@ -204,13 +204,13 @@ class _Pass:
                     patches = patches.inside()
                     price, offset = self._ranges[index].price, operation.offset
                     if price is not None:
-                        paid = _sums(
+                        paid = row_sums(
                             patches.values.detach().abs(), patches.windows(price[self._images])
                         )
                         self._ledger.total = self._ledger.total + paid
                     if offset is not None:
                         biases = patches.windows(offset.expand(1, *operation.output_shape))
-                        self._middle.append(_sums(patches.values, biases))
+                        self._middle.append(row_sums(patches.values, biases))
                     patches = patches.adjoint(operation)
         return patches
 
@@ -219,9 +219,9 @@ class _Pass:
         seen, faces, dtype = seen or _whole, self._faces[position], arriving.dtype
         some = self._images
         intercept, above = seen(faces.intercept[some]), seen(faces.above[some])
-        self._middle.append(_sums(arriving, intercept) / 2)
+        self._middle.append(row_sums(arriving, intercept) / 2)
         count = arriving[0, 0].numel()
-        cost = _sums(arriving.abs(), intercept) * (0.5 + gamma(count, dtype))
+        cost = row_sums(arriving.abs(), intercept) * (0.5 + gamma(count, dtype))
         self._radius.append(cost + count * smallest(dtype) * (3 + faces.largest[some].unsqueeze(1)))
         if faces.below is faces.above:
             return arriving * above
@@ -229,24 +229,11 @@ class _Pass:
         return positive * seen(faces.below[some]) + negative * above
 
     def _at_box(self, box: Box, coefficients: Tensor, seen: Seen) -> None:
-        dtype, size = coefficients.dtype, box.magnitude
-        count = coefficients[0, 0].numel()
-        self._middle.append(_sums(coefficients, seen((box.lower + box.upper) / 2)))
-        rounding = gamma(count, dtype) * (size + floor(dtype))
-        half = (box.upper - box.lower) / 2 + rounding
-        underflow = count * smallest(dtype) * (3 + size.flatten(1).amax(1, keepdim=True))
-        self._radius.append(_sums(coefficients.abs(), seen(half)) + underflow)
+        middle, reach, underflow = box.halves(coefficients[0, 0].numel())
+        self._middle.append(row_sums(coefficients, seen(middle)))
+        self._radius.append(row_sums(coefficients.abs(), seen(reach)) + underflow)
 
 
 def _whole(numbers: Tensor) -> Tensor:
     """What rows of coefficients on the whole tensor see of numbers (batch, *shape)."""
     return numbers.unsqueeze(1)
-
-
-def _sums(coefficients: Tensor, numbers: Tensor) -> Tensor:
-    """⟨c, numbers⟩ for each row; (batch, rows, *shape) and (batch, rows or 1, *shape)."""
-    if numbers.shape[1] == 1:
-        total = torch.bmm(coefficients.flatten(2), numbers.flatten(2).mT).squeeze(2)
-    else:
-        total = (coefficients * numbers).flatten(2).sum(2)
-    return total

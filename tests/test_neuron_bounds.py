@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from unittest import mock
 
 import pytest
@@ -16,6 +17,7 @@ from bounds.fixed_slope import RULES, Faces
 from bounds.network import ReluNode
 from bounds.neuron_bounds import neuron_bounds
 from bounds.relaxation import Relaxation
+from bounds.rounding import gamma, weighted
 from bounds.triangle import ReluBounds
 from tests.layers import Dice
 from tests.networks import seeds
@@ -114,3 +116,86 @@ def test_a_relu_may_stand_on_a_relu_or_on_the_input() -> None:
     for neurons, lower in zip(relaxation.relu_bounds, (-1.0, 0.0), strict=True):
         torch.testing.assert_close(neurons.lower, torch.full_like(neurons.lower, lower))
         torch.testing.assert_close(neurons.upper, torch.ones_like(neurons.upper))
+
+
+WIDE = {
+    # Products in the sums at each layer that a pass goes through, from the last ReLU to the input.
+    "dense": (
+        (40,),
+        nn.Sequential(nn.Linear(40, 60), nn.ReLU(), nn.Linear(60, 50), nn.ReLU(), nn.Linear(50, 9)),
+        (50, 60, 40),
+    ),
+    "patches": (
+        (3, 24, 24),
+        nn.Sequential(
+            *(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 4, 3), nn.ReLU()),
+            *(nn.Conv2d(4, 2, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(968, 2)),
+        ),
+        (4 * 3 * 3, 8 * 5 * 5, 3 * 7 * 7),
+    ),
+}
+
+
+@every_slope
+@pytest.mark.parametrize("kind", WIDE)
+def test_what_rounding_is_charged_for(slope: str, kind: str) -> None:
+    """In float32 the bounds lie below those of float64 by the charges, of which the rounding that
+    happens is a small part: by γ(products) Σ |ĉ| k at a ReLU and γ(products) Σ |c| |x| at the
+    input, and by what the ledger of `backward_pass` charges."""
+    shape, layers, products = WIDE[kind]
+    model, dice = copy.deepcopy(layers).requires_grad_(False), Dice(3)
+    for parameter in model.parameters():
+        parameter.copy_(dice.normal(*parameter.shape) / parameter[0].numel() ** 0.5)
+    x = dice.normal(2, *shape).float()
+    ball, rows = Ball(x, radius=0.3), Specification(torch.ones(1, model[-1].out_features))
+    relaxation = relax(Network.from_torch(model, shape), ball, rows, intermediate="interval")
+    network, box = relaxation.network, relaxation.input_set
+    layer = len(network.relus) - 1 if kind == "patches" else 1
+    start = network.nodes[network.relus[layer]].parents[0]
+    wanted = torch.ones(2, *network.nodes[start].shape, dtype=torch.bool)
+    found = passes(relaxation, layer, wanted, slope)
+    exact = relaxation.double()
+    chosen = dice.below(wanted[0].numel(), 20)
+    one_hot = torch.zeros(2, 20, wanted[0].numel()).scatter(
+        2, chosen.expand(2, 20).unsqueeze(2), 1.0
+    )
+    one_hot = one_hot.unflatten(2, wanted.shape[1:])
+    below, ranges = relaxation.relu_bounds[:layer], relaxation.ranges()[: start + 1]
+    for sign, bound in ((1.0, found.lower), (-1.0, -found.upper)):
+        coefficients = sign * one_hot
+        watched = backward_pass(network, below, start, coefficients, RULES[slope], ranges)
+        assert watched.rounding is not None
+        charges, faces = watched.rounding.double(), [Faces.of(each, slope) for each in below]
+        for position, count in zip(reversed(range(layer)), products, strict=False):
+            weights = faces[position].intercept.double()
+            charges += gamma(count, torch.float32) * weighted(
+                watched.arriving[position].double(), weights
+            )
+        charges += gamma(products[layer], torch.float32) * weighted(
+            watched.at_input.double(), box.magnitude.double()
+        )
+        point = backward_pass(
+            exact.network, exact.relu_bounds[:layer], start, coefficients.double(), RULES[slope]
+        )
+        value = point.value(exact.input_set, exact.relu_bounds[:layer])
+        lost = value - bound.flatten(1)[:, chosen].double()
+        assert (lost > 0.9 * charges).all()
+        assert (lost < 1.5 * charges).all()
+
+
+def test_windows_that_leave_the_layer_of_two_convolutions_in_a_row() -> None:
+    """Without a ReLU between them, nothing else sets to zero what stands for padding."""
+    model = nn.Sequential(
+        *(nn.Conv2d(1, 2, 3, padding=1), nn.ReLU()),
+        *(nn.Conv2d(2, 2, 3, padding=1), nn.Conv2d(2, 2, 3, padding=1), nn.ReLU()),
+        *(nn.Flatten(), nn.Linear(2 * 11 * 11, 1)),
+    )
+    model, dice = model.double().requires_grad_(False), Dice(0)
+    for parameter in model.parameters():
+        parameter.copy_(dice.normal(*parameter.shape))
+    network = Network.from_torch(model, (1, 11, 11))
+    ball = Ball(dice.normal(1, 11, 11), radius=0.3)
+    relaxation = relax(network, ball, Specification(torch.ones(1, 1)), intermediate="interval")
+    found = passes(relaxation, 1, torch.ones(1, 2, 11, 11, dtype=torch.bool), "fixed")
+    torch.testing.assert_close(found.lower, dual(relaxation, 1, "fixed", 1.0), rtol=1e-11, atol=0)
+    torch.testing.assert_close(found.upper, -dual(relaxation, 1, "fixed", -1.0), rtol=1e-11, atol=0)

@@ -152,7 +152,7 @@ def _one_pass(relaxation: Relaxation, method: str, sound: bool) -> Solution:
         primal_point = push_forward(
             relaxation,
             relaxation.input_set.argmin(dual_point.at_input),
-            lambda position, low, high: torch.where(dual_point.arriving[position] < 0, high, low),
+            lambda position, low, high: low + (high - low) * (dual_point.arriving[position] < 0),
             ranges,
         )
     upper = primal_point.value

@@ -65,16 +65,16 @@ def neuron_bounds(
     sorted_ranges = [each.convert(sort) for each in ranges[: start + 1]]
     room = numbers_at_once(input_set.lower, max_memory)
     lowers, uppers, positions = [], [], []
-    for some, rows in _parts(counts.tolist(), room // max(1, _descent(network, start)[2])):
+    passes = _Passes(network, sorted_set, faces, sorted_ranges, start, odd=slope == "fixed")
+    for some, rows in _parts(counts.tolist(), room // max(1, passes.numbers)):
         row = torch.arange(rows.start, rows.stop, device=flat.device)
         own = row < counts[some].unsqueeze(1)
         # Inputs with fewer neurons fill up with their last one.
         row = row.minimum(counts[some].unsqueeze(1) - 1)
         neurons = found[begins[some].unsqueeze(1) + row]
-        one_pass = _Pass(network, sorted_set, faces, sorted_ranges, some)
-        lower, upper = one_pass.run(start, neurons, 1.0)
+        lower, upper = passes.run(some, neurons, 1.0)
         if slope == "adaptive":
-            upper = -one_pass.run(start, neurons, -1.0)[0]
+            upper = -passes.run(some, neurons, -1.0)[0]
         lowers.append(lower[own])
         uppers.append(upper[own])
         positions.append((flat.shape[1] * images[some].unsqueeze(1) + neurons)[own])
@@ -123,8 +123,8 @@ def _descent(network: Network, start: int) -> tuple[list[int], int, int]:
     return nodes, node, numbers + (pass_numbers(network, node) if node > 0 else 0)
 
 
-class _Pass:
-    """Backward passes from some neurons of some inputs, and the terms of their bounds."""
+class _Passes:
+    """Backward passes from neurons of node `start`, and the terms of their bounds."""
 
     def __init__(
         self,
@@ -132,22 +132,28 @@ class _Pass:
         input_set: InputSet,
         faces: Sequence[Faces],
         ranges: Sequence[Range],
-        images: slice,
+        start: int,
+        *,
+        odd: bool,
     ) -> None:
-        self._network, self._faces, self._ranges = network, faces, ranges
-        self._input_set = input_set.convert(lambda tensor: tensor[images])
-        self._images = images
+        self._network, self._whole_set = network, input_set
+        self._faces, self._ranges, self._start = faces, ranges, start
         self._positions = {index: k for k, index in enumerate(network.relus)}
+        self._ahead, self._last, self.numbers = _descent(network, start)
+        bends = [isinstance(network.nodes[index], ReluNode) for index in self._ahead[1:3]]
+        self._first = self._first_layer() if odd and bends == [True, False] else None
 
-    def run(self, start: int, neurons: Tensor, sign: float) -> tuple[Tensor, Tensor]:
-        """Numbers below and above sign · ẑ, for neurons (batch, rows) of node `start`.
+    def run(self, images: slice, neurons: Tensor, sign: float) -> tuple[Tensor, Tensor]:
+        """Numbers below and above sign · ẑ, for neurons (batch, rows) of these inputs.
 
         Those above hold where the faces are odd in ĉ.
         """
-        self._ledger = Ledger(self._ranges, neurons, self._images)
+        self._images = images
+        self._input_set = self._whole_set.convert(lambda tensor: tensor[images])
+        self._ledger = Ledger(self._ranges, neurons, images)
         self._middle: list[Tensor] = []
         self._radius: list[Tensor] = []
-        self._descend(start, neurons, sign)
+        self._descend(neurons, sign)
         middle = torch.stack(self._middle)
         radius = torch.stack([*self._radius, self._ledger.total])
         count, dtype = len(middle) + len(radius), middle.dtype
@@ -155,21 +161,23 @@ class _Pass:
         reach = radius.sum(0) + gamma(count, dtype) * sizes + count * smallest(dtype)
         return down(middle.sum(0) - reach), up(middle.sum(0) + reach)
 
-    def _descend(self, start: int, neurons: Tensor, sign: float) -> None:
-        node, box = self._network.nodes[start], self._input_set
-        ahead, last, _ = _descent(self._network, start)
+    def _descend(self, neurons: Tensor, sign: float) -> None:
+        node, box = self._network.nodes[self._start], self._input_set
+        ahead, last = self._ahead, self._last
         flat = len(node.shape) == 1
         match node:
             case AffineNode(operation=Convolution() as operation) if ahead:
-                self._begin(start, node.operation, neurons, sign)
-                patches = neuron_patches(operation, neurons, sign)
-                patches = self._through(ahead[1:], patches)
+                self._begin(operation, neurons, sign)
+                patches, ahead = neuron_patches(operation, neurons, sign), ahead[1:]
+                if self._first is not None:
+                    patches, ahead = self._through_first(patches, neurons), ahead[2:]
+                patches = self._through(ahead, patches)
                 if last == 0 and isinstance(box, Box):
                     self._at_box(box, patches.values, patches.windows)
                     return
                 rows = patches.dense()
             case AffineNode(parents=(parent,), operation=Linear() as linear) if flat:
-                self._begin(start, linear, neurons, sign)
+                self._begin(linear, neurons, sign)
                 rows = (sign * linear.weight).index_select(0, neurons.flatten())
                 rows, last = rows.unflatten(0, neurons.shape), parent
             case _:
@@ -184,14 +192,50 @@ class _Pass:
         self._middle.append((lower + upper) / 2)
         self._radius.append((upper - lower) / 2)
 
-    def _begin(self, start: int, operation: Affine, neurons: Tensor, sign: float) -> None:
-        """Account for the affine operation of node `start`, whose coefficients are `sign`."""
-        price, offset = self._ranges[start].price, operation.offset
+    def _begin(self, operation: Affine, neurons: Tensor, sign: float) -> None:
+        """Account for the operation that the rows begin with, of whose results they are `sign`."""
+        price, offset = self._ranges[self._start].price, operation.offset
         if price is not None:
             paid = price[self._images].flatten(1).gather(1, neurons)
             self._ledger.total = self._ledger.total + paid
         if offset is not None:
             self._middle.append(sign * offset.expand(operation.output_shape).flatten()[neurons])
+
+    def _first_layer(self) -> tuple[Tensor, Tensor]:
+        """The terms of every neuron at the first ReLU below and its convolution, (batch, *shape).
+
+        What arrives there are rows of W, so that sums over them are products with W and |W|.
+        """
+        first, relu, second = (self._network.nodes[index] for index in self._ahead[:3])
+        assert isinstance(first, AffineNode)
+        assert isinstance(second, AffineNode)
+        faces = self._faces[self._positions[self._ahead[1]]]
+        dtype, count = faces.intercept.dtype, first.operation.fan_in
+        middle, radius = faces.intercept / 2, faces.intercept * (0.5 + gamma(count, dtype))
+        price, offset = self._ranges[self._ahead[2]].price, second.operation.offset
+        if offset is not None:
+            middle = middle + faces.above * offset
+        if price is not None:
+            radius = radius + (faces.above * price).detach()
+        underflow = count * smallest(dtype) * (3 + faces.largest)
+        underflow = underflow.reshape(-1, *[1] * len(relu.shape))
+        operation = first.operation
+        return operation.linear(middle), operation.absolute().linear(radius) + underflow
+
+    def _through_first(self, patches: Patches, neurons: Tensor) -> Patches:
+        """The coefficients on the far side of what `_first_layer` accounts for."""
+        assert self._first is not None
+        middle, radius = (each[self._images].flatten(1).gather(1, neurons) for each in self._first)
+        self._middle.append(middle)
+        self._radius.append(radius)
+        relu, second = self._ahead[1:3]
+        above = self._faces[self._positions[relu]].above[self._images]
+        node = self._network.nodes[second]
+        assert isinstance(node, AffineNode)
+        assert isinstance(node.operation, Convolution)
+        return replace(patches, values=patches.values * patches.windows(above)).adjoint(
+            node.operation
+        )
 
     def _through(self, ahead: list[int], patches: Patches) -> Patches:
         """The coefficients on the far side of these nodes."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -47,6 +48,10 @@ class Patches:
         """What each row's window shows of `numbers`, (batch, *shape) or (1, *shape), with zeros
         where it leaves the tensor; (batch, rows, channels, *window)."""
         shown = F.pad(numbers, self._padding)
+        if math.prod(self.grid) > 2 * self.places.shape[1]:
+            flat = shown.flatten(1).expand(len(self.places), -1)
+            return flat.gather(1, self._entries.flatten(1)).reshape(self.values.shape)
+        # Most of the grid's windows are wanted, and moved whole rather than number by number.
         for axis, (size, step) in enumerate(zip(self.window, self.step, strict=True)):
             shown = shown.unfold(2 + axis, size, step)
         axes = len(self.grid)
@@ -87,26 +92,28 @@ class Patches:
 
     def dense(self) -> Tensor:
         """The coefficients on the whole tensor; (batch, rows, *shape)."""
-        (channels, *_), window = self.shape, self.window
-        padded = self._padded
-        like = self.places
-        # Positions in the padded tensor, of a window's entries and of its first one.
-        entries = torch.arange(channels, device=like.device)
-        for size, room in zip(window, padded, strict=True):
-            entries = entries.unsqueeze(-1) * room + torch.arange(size, device=like.device)
-        begins, left = torch.zeros_like(like), like
-        stride = 1
+        channels, padded = self.shape[0], self._padded
+        flat = self.values.new_zeros(*self.places.shape, channels * math.prod(padded))
+        spread = flat.scatter(2, self._entries, self.values.flatten(2))
+        spread = spread.unflatten(2, (channels, *padded))
+        return F.pad(spread, tuple(-p for p in self._padding)).contiguous()
+
+    @cached_property
+    def _entries(self) -> Tensor:
+        """The positions of each window's numbers in the flattened extent of all windows; (batch,
+        rows, numbers)."""
+        left = self.places
+        entries = torch.arange(self.shape[0], device=left.device)
+        for size, room in zip(self.window, self._padded, strict=True):
+            entries = entries.unsqueeze(-1) * room + torch.arange(size, device=left.device)
+        begins, stride = torch.zeros_like(left), 1
         for count, step, room in zip(
-            reversed(self.grid), reversed(self.step), reversed(padded), strict=True
+            reversed(self.grid), reversed(self.step), reversed(self._padded), strict=True
         ):
             begins = begins + left % count * step * stride
             left = left // count
             stride *= room
-        index = begins.unsqueeze(2) + entries.flatten()
-        flat = self.values.new_zeros(*like.shape, channels * math.prod(padded))
-        spread = flat.scatter(2, index, self.values.flatten(2))
-        spread = spread.unflatten(2, (channels, *padded))
-        return F.pad(spread, tuple(-p for p in self._padding)).contiguous()
+        return begins.unsqueeze(2) + entries.flatten()
 
     @property
     def _padded(self) -> Shape:

@@ -80,7 +80,7 @@ class Box(InputSet):
         )
 
     def minimum_below(self, coefficients: Tensor) -> Tensor:
-        middle, reach, underflow = self.halves(coefficients[0, 0].numel())
+        middle, reach, underflow = self.halves(coefficients.shape[2:].numel())
         spread = row_sums(coefficients.abs(), reach.unsqueeze(1)) + underflow
         return down(row_sums(coefficients, middle.unsqueeze(1)) - spread)
 

@@ -264,7 +264,7 @@ class _Passes:
         some = self._images
         intercept, above = seen(faces.intercept[some]), seen(faces.above[some])
         self._middle.append(row_sums(arriving, intercept) / 2)
-        count = arriving[0, 0].numel()
+        count = arriving.shape[2:].numel()
         cost = row_sums(arriving.abs(), intercept) * (0.5 + gamma(count, dtype))
         self._radius.append(cost + count * smallest(dtype) * (3 + faces.largest[some].unsqueeze(1)))
         if faces.below is faces.above:
@@ -273,7 +273,7 @@ class _Passes:
         return positive * seen(faces.below[some]) + negative * above
 
     def _at_box(self, box: Box, coefficients: Tensor, seen: Seen) -> None:
-        middle, reach, underflow = box.halves(coefficients[0, 0].numel())
+        middle, reach, underflow = box.halves(coefficients.shape[2:].numel())
         self._middle.append(row_sums(coefficients, seen(middle)))
         self._radius.append(row_sums(coefficients.abs(), seen(reach)) + underflow)
 

@@ -216,3 +216,11 @@ def per_row(operation: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
     """Apply a batched operation to a tensor of shape (batch, rows, *shape)."""
     images, count = rows.shape[:2]
     return torch.unflatten(operation(rows.flatten(0, 1)), 0, (images, count))
+
+
+def row_sums(coefficients: Tensor, numbers: Tensor) -> Tensor:
+    """⟨c, numbers⟩ for each row, (batch, rows): coefficients (batch, rows, *shape), numbers of each
+    row, or (batch, 1, *shape) of each sample."""
+    if numbers.shape[1] == 1:
+        return torch.bmm(coefficients.flatten(2), numbers.flatten(2).mT).squeeze(2)
+    return (coefficients * numbers).flatten(2).sum(2)

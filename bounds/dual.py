@@ -26,6 +26,8 @@ from bounds.ranges import Range
 from bounds.rounding import down, gamma, smallest, weighted
 from bounds.triangle import ReluBounds
 
+ALL = slice(None)
+
 #: Chooses ν from the position of the ReLU in `Network.relus`, the arriving ĉ (batch, rows, *shape)
 #: and the neurons' bounds. Its values at stable neurons are ignored.
 MultiplierRule = Callable[[int, Tensor, ReluBounds], Tensor]
@@ -123,18 +125,18 @@ class Ledger:
     they are off by counts once, where they arise, against the range of the node's values.
     """
 
-    def __init__(self, ranges: Sequence[Range], coefficients: Tensor) -> None:
-        self._ranges = ranges
-        underflow = torch.stack([each.underflow for each in ranges]).sum(0)
+    def __init__(self, ranges: Sequence[Range], coefficients: Tensor, images: slice = ALL) -> None:
+        self._ranges, self._images = ranges, images
+        underflow = torch.stack([each.underflow[images] for each in ranges]).sum(0)
         self.total = underflow.unsqueeze(1).expand(coefficients.shape[:2])
 
     def arrived(self, node: int, coefficients: Tensor) -> None:
         price = self._ranges[node].price
         if price is not None:
-            self.total = self.total + weighted(coefficients, price)
+            self.total = self.total + weighted(coefficients, price[self._images])
 
     def added(self, node: int, coefficients: Tensor) -> None:
         dtype = coefficients.dtype
-        size = self._ranges[node].magnitude
+        size = self._ranges[node].magnitude[self._images]
         underflow = smallest(dtype) * size.flatten(1).sum(1).unsqueeze(1)
         self.total = self.total + weighted(coefficients, gamma(1, dtype) * size) + underflow

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bounds.affine import Convert, Shape
+from bounds.affine import Convert, Shape, row_sums
 from bounds.errors import InvalidInputError
-from bounds.rounding import down, floor, gamma, smallest, weighted
+from bounds.rounding import down, floor, gamma, smallest
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,12 +80,18 @@ class Box(InputSet):
         )
 
     def minimum_below(self, coefficients: Tensor) -> Tensor:
-        dtype, size = coefficients.dtype, self.magnitude
-        count = size[0].numel()
-        excess = weighted(coefficients, gamma(count, dtype) * (size + floor(dtype)))
-        largest = size.flatten(1).amax(1, keepdim=True)
-        excess = excess + count * smallest(dtype) * (3 + largest)
-        return down(self.minimum(coefficients) - excess)
+        middle, reach, underflow = self.halves(coefficients.shape[2:].numel())
+        spread = row_sums(coefficients.abs(), reach.unsqueeze(1)) + underflow
+        return down(row_sums(coefficients, middle.unsqueeze(1)) - spread)
+
+    def halves(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """m, r (batch, *input_shape) and η (batch, 1): over the box, ⟨c, x⟩ lies within Σ |c| r + η
+        of ⟨c, m⟩, rounding of either sum of `count` products and of their difference included."""
+        dtype, size = self.lower.dtype, self.magnitude
+        rounding = gamma(count, dtype) * (size + floor(dtype))
+        underflow = count * smallest(dtype) * (3 + size.flatten(1).amax(1, keepdim=True))
+        lower, upper = self.lower / 2, self.upper / 2
+        return lower + upper, upper - lower + rounding, underflow
 
     def argmin(self, coefficients: Tensor) -> Tensor:
         return torch.where(coefficients > 0, self.lower.unsqueeze(1), self.upper.unsqueeze(1))

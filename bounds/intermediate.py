@@ -11,6 +11,7 @@ reals: they are rounded outward by `bounds.ranges` and `DualPoint.value_below`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,11 +22,12 @@ from torch import Tensor
 
 from bounds.ascent import ascend
 from bounds.dual import MultiplierRule, backward_pass
-from bounds.fixed_slope import RULES, fixed
+from bounds.fixed_slope import fixed
 from bounds.input_sets import InputSet
 from bounds.layer_lp import LayerLP
 from bounds.memory import pass_numbers, rows_at_once
 from bounds.network import AffineNode, InputNode, Network, ReluNode, SumNode
+from bounds.neuron_bounds import neuron_bounds
 from bounds.ranges import Range, affine_range, input_range, relu_range, sum_range
 from bounds.triangle import ReluBounds
 
@@ -40,17 +42,8 @@ WIDENING = 2.0**-44
 ITERATIONS = 10
 
 
-@dataclass(frozen=True, eq=False)
-class _Source:
-    """Where the multipliers of a bound come from.
-
-    choose: given the bounds of the ReLUs below a node, the node, and rows on it, their rule.
-    weight: how many rows of a pass a row counts for meanwhile. odd: whether −rows get −ν.
-    """
-
-    choose: Callable[[Sequence[ReluBounds], int, Tensor], MultiplierRule]
-    weight: int = 1
-    odd: bool = False
+#: Given the bounds of the ReLUs below a node, the node, and rows on it: their best multipliers.
+Best = Callable[[Sequence[ReluBounds], int, Tensor], Sequence[Tensor]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,19 +94,9 @@ def _relu_bounds(
             for each in get_args(Slope)
         ]
 
-    def ascended(below: Sequence[ReluBounds], start: int, rows: Tensor) -> MultiplierRule:
-        return _following(ascend(network, below, input_set, start, rows, iterations=ITERATIONS))
+    def ascended(below: Sequence[ReluBounds], start: int, rows: Tensor) -> Sequence[Tensor]:
+        return ascend(network, below, input_set, start, rows, iterations=ITERATIONS)
 
-    def optimal(below: Sequence[ReluBounds], start: int, rows: Tensor) -> MultiplierRule:
-        return _following(lps.multipliers(below, start, rows))
-
-    one_pass = _Source(lambda *_: RULES[slope], odd=slope == "fixed")
-    sources = {
-        "interval": [],
-        "backward": [one_pass],
-        "optimised": [_Source(ascended, weight=32)],
-        "lp": [one_pass, _Source(optimal, weight=4)],
-    }
     found: list[ReluBounds] = []
     ranges: list[Range] = []
     for node in network.nodes:
@@ -131,10 +114,13 @@ def _relu_bounds(
                 for other in known:
                     neurons = neurons.intersection(other[len(found)])
                 if not before.exact:
-                    for source in sources[method]:
-                        neurons = _tighten(
-                            network, input_set, found, ranges, parent, neurons, source, max_memory
-                        )
+                    at = network, input_set, found, ranges, parent, max_memory
+                    if method in ("backward", "lp"):
+                        neurons = _one_pass(*at, neurons, slope)
+                    if method == "optimised":
+                        neurons = _best(*at, neurons, ascended, weight=32)
+                    if method == "lp":
+                        neurons = _best(*at, neurons, lps.multipliers, weight=4)
                 found.append(neurons)
                 ranges.append(relu_range(before, neurons, implied=True))
             case _:
@@ -146,53 +132,80 @@ def _margin(pre_activations: Range) -> Tensor:
     return WIDENING * pre_activations.terms
 
 
-def _tighten(
+def _one_pass(
     network: Network,
     input_set: InputSet,
     below: list[ReluBounds],
     ranges: list[Range],
     start: int,
-    neurons: ReluBounds,
-    source: _Source,
     max_memory: int | None,
+    neurons: ReluBounds,
+    slope: Slope,
 ) -> ReluBounds:
-    """Improve the bounds of node `start` by backward bounds, for each input's unstable neurons."""
+    """The bounds of node `start`, improved for each input's unstable neurons by backward bounds."""
+    found = neuron_bounds(
+        network,
+        input_set,
+        below,
+        ranges,
+        start,
+        neurons.unstable,
+        slope=slope,
+        max_memory=max_memory,
+    )
+    return _improved(neurons, found, ranges[start])
+
+
+def _best(
+    network: Network,
+    input_set: InputSet,
+    below: list[ReluBounds],
+    ranges: list[Range],
+    start: int,
+    max_memory: int | None,
+    neurons: ReluBounds,
+    best: Best,
+    *,
+    weight: int,
+) -> ReluBounds:
+    """The same, by backward bounds with the best multipliers for each.
+
+    weight: how many rows of a pass a row counts for while these are found.
+    """
     unstable = neurons.unstable.flatten(1)
     batch, count = len(unstable), int(unstable.sum(1).max())
     if count == 0:
         return neurons
     # Each input's unstable neurons first; inputs with fewer fill up with rows of zeros.
     chosen = torch.argsort(unstable, dim=1, descending=True, stable=True)[:, :count]
-    numbers = batch * pass_numbers(network, start) * source.weight
+    numbers = batch * pass_numbers(network, start) * weight
     lowers, uppers = [], []
     like = neurons.lower
     for part in chosen.split(rows_at_once(like, numbers, max_memory), dim=1):
         rows = torch.zeros(*part.shape, unstable.shape[1], dtype=like.dtype, device=like.device)
         rows.scatter_(2, part.unsqueeze(2), unstable.gather(1, part).unsqueeze(2).to(like))
-        own = _margin(ranges[start]).flatten(1).gather(1, part)
         rows = rows.unflatten(2, neurons.lower.shape[1:])
-        if not source.odd:
-            rows = torch.cat((rows, -rows), 1)
-        rule = source.choose(below, start, rows)
+        rows = torch.cat((rows, -rows), 1)
+        rule = _following(best(below, start, rows))
         point = backward_pass(network, below, start, rows, rule, ranges)
-        low = point.value_below(input_set, below)
-        if source.odd:
-            high = point.negated().value_below(input_set, below)
-        else:
-            low, high = low.chunk(2, 1)
-        lowers.append(low - own)
-        uppers.append(own - high)
+        low, high = point.value_below(input_set, below).chunk(2, 1)
+        lowers.append(low)
+        uppers.append(-high)
 
-    def merge(old: Tensor, new: list[Tensor], better: Callable[..., Tensor]) -> Tensor:
-        flat = old.flatten(1)
-        held = flat.gather(1, chosen)
-        # Stable neurons keep the bounds of their box: an input's LP is not its batch's business.
-        found = torch.where(unstable.gather(1, chosen), better(held, torch.cat(new, 1)), held)
-        return flat.scatter(1, chosen, found).reshape(old.shape)
+    def spread(values: list[Tensor], otherwise: float) -> Tensor:
+        found = torch.where(unstable.gather(1, chosen), torch.cat(values, 1), otherwise)
+        everywhere = torch.full_like(unstable, otherwise, dtype=like.dtype)
+        return everywhere.scatter(1, chosen, found).reshape(like.shape)
 
-    return ReluBounds(
-        merge(neurons.lower, lowers, torch.maximum), merge(neurons.upper, uppers, torch.minimum)
-    )
+    found = ReluBounds(spread(lowers, -math.inf), spread(uppers, math.inf))
+    return _improved(neurons, found, ranges[start])
+
+
+def _improved(neurons: ReluBounds, found: ReluBounds, range_: Range) -> ReluBounds:
+    """The better of both bounds. Stable neurons keep the bounds of their box, for which `found` has
+    infinite ones: an input's LP is not its batch's business."""
+    own = _margin(range_)
+    return neurons.intersection(ReluBounds(found.lower - own, found.upper + own))
 
 
 def _following(best: Sequence[Tensor]) -> MultiplierRule:

@@ -16,6 +16,9 @@ from bounds.network import Network
 SHARE = 0.25
 #: Numbers in the rows of one pass, where there are more rows than that.
 CHUNK = 2**26
+#: Numbers that a pass on a CPU handles at a time, where it can choose: about what the caches hold,
+#: and little enough for memory to be used again rather than asked for anew.
+CACHE = 2**23
 #: What counts as free where the system does not say.
 UNKNOWN = 2**31
 
@@ -45,6 +48,12 @@ def numbers_that_fit(like: Tensor, max_memory: int | None) -> int:
     return int(size) // like.element_size()
 
 
+def numbers_at_once(like: Tensor, max_memory: int | None) -> int:
+    """The same, and on a CPU no more than CACHE."""
+    room = numbers_that_fit(like, max_memory)
+    return room if like.is_cuda else min(room, CACHE)
+
+
 def pass_numbers(network: Network, last: int = -1) -> int:
     """The numbers that one row holds during a pass that ends at node `last`, copies included."""
     nodes = network.nodes[: last + 1] if last >= 0 else network.nodes
@@ -62,8 +71,13 @@ def parts_that_fit(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """The LPs C (batch, rows, ...), of that many numbers each, in parts that fit: the indices of
     their inputs and of their rows. A part is never less than one LP."""
+    return parts_of(C, numbers_that_fit(C, max_memory) // max(1, numbers))
+
+
+def parts_of(C: Tensor, places: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """The same, in parts of so many LPs."""
     batch, rows = C.shape[:2]
-    places = max(1, numbers_that_fit(C, max_memory) // max(1, numbers))
+    places = max(1, places)
     images, all_rows = torch.arange(batch, device=C.device), torch.arange(rows, device=C.device)
     for some in images.split(max(1, places // rows)):
         for chosen in all_rows.split(min(rows, places)):

@@ -76,7 +76,7 @@ def push_forward(
         feasible = feasible & (inside | ~unstable).flatten(2).all(2)
         low, high = pre.clamp(min=0), neurons.face(pre)
         z = torch.maximum(torch.minimum(choose(position, low, high), high), low)
-        chosen.append(torch.where(unstable, z, torch.where(active, pre, 0.0)))
+        chosen.append(z * unstable + pre * active)
         return chosen[-1].flatten(0, 1)
 
     output = relaxation.network.evaluate(x.flatten(0, 1), relu).unflatten(0, (batch, rows))

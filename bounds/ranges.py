@@ -7,13 +7,13 @@ of its LP, whatever rounding did below it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from bounds.affine import Affine
+from bounds.affine import Affine, Convert, optional
 from bounds.input_sets import Box, InputSet
 from bounds.network import AffineNode, InputNode, Network, ReluNode, SumNode
 from bounds.rounding import floor, gamma, smallest
@@ -43,6 +43,18 @@ class Range:
     def magnitude(self) -> Tensor:
         """The largest |value|."""
         return torch.maximum(self.lower.abs(), self.upper.abs()).detach()
+
+    def convert(self, convert: Convert) -> Range:
+        """The same range with `convert` applied to every tensor, all of which start with the batch
+        axis."""
+        return replace(
+            self,
+            lower=convert(self.lower),
+            upper=convert(self.upper),
+            terms=convert(self.terms),
+            underflow=convert(self.underflow),
+            price=optional(convert, self.price),
+        )
 
 
 def input_range(input_set: InputSet) -> Range:

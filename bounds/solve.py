@@ -16,7 +16,7 @@ from bounds.errors import InvalidInputError
 from bounds.fixed_slope import RULES
 from bounds.goal import Goal
 from bounds.interior_point import interior_point
-from bounds.memory import parts_that_fit, pass_numbers, require_bytes
+from bounds.memory import numbers_at_once, parts_of, pass_numbers, require_bytes
 from bounds.optimised_slope import optimised_slope
 from bounds.pdhg import pdhg
 from bounds.primal import push_forward
@@ -131,7 +131,7 @@ def _claiming(solution: Solution, relaxation: Relaxation) -> Solution:
 
 def _in_parts(relaxation: Relaxation, method: str, max_memory: int | None, sound: bool) -> Solution:
     numbers = pass_numbers(relaxation.network)
-    parts = parts_that_fit(relaxation.C, numbers, max_memory)
+    parts = parts_of(relaxation.C, numbers_at_once(relaxation.C, max_memory) // numbers)
     with plain_arithmetic() if sound else nullcontext():
         return merge([(part, _one_pass(relaxation.take(*part), method, sound)) for part in parts])
 
@@ -157,7 +157,7 @@ def _one_pass(relaxation: Relaxation, method: str, sound: bool) -> Solution:
         primal_point = push_forward(
             relaxation,
             relaxation.input_set.argmin(dual_point.at_input),
-            lambda position, low, high: torch.where(dual_point.arriving[position] < 0, high, low),
+            lambda position, low, high: low + (high - low) * (dual_point.arriving[position] < 0),
             ranges,
         )
     upper = primal_point.value

@@ -45,6 +45,15 @@ class ReluBounds:
         return torch.where(self.unstable, self.upper / width, 0.0)
 
     @cached_property
+    def _triangle(self) -> tuple[Tensor, Tensor]:
+        """−l and u, or 0 where the neuron is not unstable: of each input, as a mask costs much more
+        for each row."""
+        return (
+            torch.where(self.unstable, -self.lower, 0.0),
+            torch.where(self.unstable, self.upper, 0.0),
+        )
+
+    @cached_property
     def largest(self) -> Tensor:
         """The largest |l| or |u| of each input; (batch,)."""
         return torch.maximum(self.lower.abs(), self.upper.abs()).detach().flatten(1).amax(1)
@@ -52,9 +61,8 @@ class ReluBounds:
     def minimum(self, nu: Tensor, arriving: Tensor) -> Tensor:
         """min of ĉ z − ν ẑ over each unstable neuron's triangle, 0 elsewhere; for (batch, rows,
         *shape)."""
-        lower, upper = self.lower.unsqueeze(1), self.upper.unsqueeze(1)
-        vertices = torch.minimum(-nu * lower, (arriving - nu) * upper).clamp(max=0)
-        return torch.where(self.unstable.unsqueeze(1), vertices, 0.0)
+        depth, height = (end.unsqueeze(1) for end in self._triangle)
+        return torch.minimum(nu * depth, (arriving - nu) * height).clamp(max=0)
 
     def face(self, pre_activation: Tensor) -> Tensor:
         """The largest feasible z of unstable neurons, u (ẑ − l) / (u − l), for ẑ of shape (batch,

@@ -1,0 +1,172 @@
+"""Table 1's measurement: outcomes are those of the plain computation, and a journal keeps them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import bounds
+from benchmarks import lp_all
+from benchmarks.escalate import Outcome, escalate
+from benchmarks.inner import inner_relaxation, refuted
+from benchmarks.line_journal import append, entries, open_journal
+from benchmarks.published import Row as PublishedRow
+from bounds.shipped import load_digits_images, load_digits_model
+
+RADIUS = 0.06
+
+
+@pytest.fixture(scope="module")
+def digits() -> tuple[bounds.Network, torch.Tensor, torch.Tensor]:
+    images, labels = load_digits_images()
+    model = load_digits_model("digits_standard").double()
+    return bounds.Network.from_torch(model, (1, 8, 8)).detach(), images.double(), labels
+
+
+@pytest.fixture(scope="module")
+def outcomes(digits: tuple[bounds.Network, torch.Tensor, torch.Tensor]) -> list[Outcome]:
+    network, x, y = digits
+    images = list(range(16))
+    groups = escalate(network, x[images], y[images], images, radius=RADIUS)
+    return sorted((one for group in groups for one in group), key=lambda one: one.image)
+
+
+def test_every_image_has_one_outcome(outcomes: list[Outcome]) -> None:
+    assert [one.image for one in outcomes] == list(range(16))
+    assert {"lp_greedy", "attack", "lp_inner"} < {one.decided for one in outcomes}
+    assert not any(one.undecided for one in outcomes)
+
+
+def test_outcomes_are_those_of_the_plain_computation(
+    outcomes: list[Outcome], digits: tuple[bounds.Network, torch.Tensor, torch.Tensor]
+) -> None:
+    network, x, y = digits
+    ball = bounds.Ball(x[:16], radius=RADIUS, lower=0.0, upper=1.0)
+    margins = bounds.margins(y[:16], 10)
+    greedy = bounds.solve(bounds.relax(network, ball, margins), method="fixed_slope")
+    every = bounds.relax(network, ball, margins, intermediate="lp")
+    proved = bounds.solve(every, sign_only=True).verified
+    right = network(x[:16]).argmax(1) == y[:16]
+    assert [one.certified for one in outcomes] == (proved & right).tolist()
+    by_greedy = [one.decided == "lp_greedy" for one in outcomes]
+    assert by_greedy == (greedy.verified & right).tolist()
+
+
+def test_inner_intervals_lie_within_those_of_lp_all(
+    digits: tuple[bounds.Network, torch.Tensor, torch.Tensor],
+) -> None:
+    network, x, y = digits
+    ball = bounds.Ball(x[:8], radius=RADIUS, lower=0.0, upper=1.0)
+    outer = bounds.relax(network, ball, bounds.margins(y[:8], 10))
+    exact = bounds.relax(network, ball, bounds.margins(y[:8], 10), intermediate="lp")
+    inner = inner_relaxation(outer)
+    assert len(network.relus) > 1
+    for position, (within, around) in enumerate(
+        zip(inner.relu_bounds, exact.relu_bounds, strict=True)
+    ):
+        both = within.unstable & around.unstable
+        assert position == 0 or both.any()
+        assert (within.lower >= around.lower - 1e-9)[both].all()
+        assert (within.upper <= around.upper + 1e-9)[both].all()
+    tight = bounds.solve(exact)
+    greedy = bounds.solve(outer, method="fixed_slope").lower
+    assert (tight.upper.amin(1) < 0)[refuted(outer, greedy)].all()
+
+
+def test_a_journal_goes_on_and_drops_a_line_that_was_cut_off(tmp_path: Path) -> None:
+    journal = tmp_path / "deep" / "row.jsonl"
+    open_journal(journal, {"model": "a"})
+    append(journal, [{"image": 0}, {"image": 1}])
+    with journal.open("a") as stream:
+        stream.write('{"image": 2, "deci')
+    open_journal(journal, {"model": "a"})
+    append(journal, [{"image": 3}])
+    assert entries(journal) == [{"image": 0}, {"image": 1}, {"image": 3}]
+
+
+def test_a_journal_of_something_else_is_refused(tmp_path: Path) -> None:
+    open_journal(tmp_path / "row.jsonl", {"model": "a"})
+    with pytest.raises(SystemExit, match=r"'a'.*'b'.*another --json"):
+        open_journal(tmp_path / "row.jsonl", {"model": "b"})
+
+
+def test_a_summary_counts_each_image_once(tmp_path: Path) -> None:
+    published: PublishedRow = {"test_error": "25", "pgd": "50", "lp_all": "50", "lp_greedy": "75"}
+    row = lp_all.Row(tmp_path / "net.pth", 0.1, published)
+    kinds = [("clean", False), ("attack", False), ("lp_all", True), ("lp_greedy", True)]
+    lines = [
+        {**Outcome(image, by, ok, 0.0, lps={"inner": 1}, seconds=0.5).record()}
+        for image, (by, ok) in enumerate(kinds)
+    ]
+    found = lp_all.summary(row, 4, [*lines, lines[0], {"session": {"seconds": 3.0}}])
+    assert found["percent"] == {
+        "test_error": 25.0,
+        "pgd": 50.0,
+        "lp_all": 50.0,
+        "lp_last": 75.0,
+        "lp_greedy": 75.0,
+    }
+    assert found["seconds"] == 3.0
+    assert found["lps"] == {"inner": 4}
+
+
+def test_whole_rows_that_differ_are_said() -> None:
+    row = {
+        "model": "net.pth",
+        "radius": 0.1,
+        "images": 10_000,
+        "percent": {"test_error": 1.0, "lp_all": 10.1, "lp_greedy": 13.44},
+        "published": {"test_error": 1.0, "lp_all": 10.0, "lp_greedy": 13.40},
+    }
+    assert lp_all.differences({"rows": [row]}) == ["net.pth 0.1: lp_all is 10.10, published 10.00"]
+    assert lp_all.differences({"rows": [{**row, "images": 100}]}) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--model", "nowhere.pth", "--radius", "0.1"], "nowhere.pth does not exist"),
+        (["--table", "--images", "0"], "expected 1 to 10000"),
+        (["--table", "--radius", "0.1"], "--radius goes with --model"),
+        (["--table", "--data", "nowhere"], "has no folder mnist"),
+    ],
+)
+def test_bad_input_is_one_line(
+    arguments: list[str],
+    said: str,
+    shared_data: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    given = arguments if "--data" in arguments else [*arguments, "--data", str(shared_data)]
+    monkeypatch.setattr("sys.argv", ["lp_all.py", *given])
+    with pytest.raises(SystemExit) as ended:
+        lp_all.parse()
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_row_is_resumed_where_it_was_stopped(
+    tmp_path: Path,
+    shared_data: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Two runs, the second over more images, measure each once; the table has the row."""
+    model = shared_data / lp_all.FOLDER / "experiment_1" / "LPD_MLP_B_0.1.pth"
+    target = tmp_path / "row.json"
+    for images in (20, 30):
+        monkeypatch.setattr(
+            "sys.argv",
+            ["lp_all.py", "--model", str(model), "--radius", "0.1", "--images", str(images), "--data", str(shared_data), "--workers", "1", "--json", str(target)],
+        )
+        assert lp_all.main() == 0
+    [row] = json.loads(target.read_text())["rows"]
+    assert row["images"] == 30
+    [journal] = (tmp_path / "row").iterdir()
+    written = [line["image"] for line in entries(journal) if "image" in line]
+    assert sorted(written) == list(range(30))
+    assert "LPD_MLP_B" in capsys.readouterr().out

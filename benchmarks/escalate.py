@@ -74,7 +74,8 @@ def escalate(
         raise AssertionError(f"an image among {images} is proved, and answered wrongly")
     open_ = torch.nonzero(right & ~proved).flatten()
     fooled = torch.zeros_like(right)
-    fooled[open_] = attacked(relaxation, greedy.certificate.x, open_.to(x.device))
+    if len(open_):
+        fooled[open_] = attacked(relaxation, greedy.certificate.x, open_.to(x.device))
     share = (time.perf_counter() - start) / len(images)
     by = [
         "clean" if not right[k] else "lp_greedy" if proved[k] else "attack" if fooled[k] else ""

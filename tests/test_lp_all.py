@@ -16,8 +16,6 @@ from benchmarks.line_journal import append, entries, open_journal
 from benchmarks.published import Row as PublishedRow
 from bounds.shipped import load_digits_images, load_digits_model
 
-RADIUS = 0.06
-
 
 @pytest.fixture(scope="module")
 def digits() -> tuple[bounds.Network, torch.Tensor, torch.Tensor]:
@@ -26,30 +24,38 @@ def digits() -> tuple[bounds.Network, torch.Tensor, torch.Tensor]:
     return bounds.Network.from_torch(model, (1, 8, 8)).detach(), images.double(), labels
 
 
-@pytest.fixture(scope="module")
-def outcomes(digits: tuple[bounds.Network, torch.Tensor, torch.Tensor]) -> list[Outcome]:
-    network, x, y = digits
-    images = list(range(16))
-    groups = escalate(network, x[images], y[images], images, radius=RADIUS)
-    return sorted((one for group in groups for one in group), key=lambda one: one.image)
-
-
-def test_every_image_has_one_outcome(outcomes: list[Outcome]) -> None:
-    assert [one.image for one in outcomes] == list(range(16))
-    assert {"lp_greedy", "attack", "lp_inner"} < {one.decided for one in outcomes}
-    assert not any(one.undecided for one in outcomes)
-
-
+@pytest.mark.parametrize(
+    ("radius", "attacking", "kinds"),
+    [
+        (0.03, True, {"clean", "lp_greedy", "attack", "lp_last"}),
+        (0.08, True, {"clean", "lp_greedy", "attack", "lp_inner"}),
+        (0.05, False, {"clean", "lp_greedy", "lp_inner"}),
+        (0.03, False, {"lp_all"}),
+    ],
+)
 def test_outcomes_are_those_of_the_plain_computation(
-    outcomes: list[Outcome], digits: tuple[bounds.Network, torch.Tensor, torch.Tensor]
+    radius: float,
+    attacking: bool,
+    kinds: set[str],
+    digits: tuple[bounds.Network, torch.Tensor, torch.Tensor],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     network, x, y = digits
-    ball = bounds.Ball(x[:16], radius=RADIUS, lower=0.0, upper=1.0)
-    margins = bounds.margins(y[:16], 10)
+    if not attacking:  # more is left to the LPs
+        nothing = torch.tensor(False)
+        monkeypatch.setattr("benchmarks.escalate.attacked", lambda *_: nothing)
+    images = list(range(len(x)))
+    groups = escalate(network, x, y, images, radius=radius)
+    outcomes = sorted((one for group in groups for one in group), key=lambda one: one.image)
+    assert [one.image for one in outcomes] == images
+    assert {one.decided for one in outcomes} >= kinds
+    assert not any(one.undecided for one in outcomes)
+
+    ball, margins = bounds.Ball(x, radius=radius, lower=0.0, upper=1.0), bounds.margins(y, 10)
     greedy = bounds.solve(bounds.relax(network, ball, margins), method="fixed_slope")
     every = bounds.relax(network, ball, margins, intermediate="lp")
     proved = bounds.solve(every, sign_only=True).verified
-    right = network(x[:16]).argmax(1) == y[:16]
+    right = network(x).argmax(1) == y
     assert [one.certified for one in outcomes] == (proved & right).tolist()
     by_greedy = [one.decided == "lp_greedy" for one in outcomes]
     assert by_greedy == (greedy.verified & right).tolist()
@@ -59,7 +65,7 @@ def test_inner_intervals_lie_within_those_of_lp_all(
     digits: tuple[bounds.Network, torch.Tensor, torch.Tensor],
 ) -> None:
     network, x, y = digits
-    ball = bounds.Ball(x[:8], radius=RADIUS, lower=0.0, upper=1.0)
+    ball = bounds.Ball(x[:8], radius=0.06, lower=0.0, upper=1.0)
     outer = bounds.relax(network, ball, bounds.margins(y[:8], 10))
     exact = bounds.relax(network, ball, bounds.margins(y[:8], 10), intermediate="lp")
     inner = inner_relaxation(outer)
@@ -159,10 +165,16 @@ def test_a_row_is_resumed_where_it_was_stopped(
     model = shared_data / lp_all.FOLDER / "experiment_1" / "LPD_MLP_B_0.1.pth"
     target = tmp_path / "row.json"
     for images in (20, 30):
-        monkeypatch.setattr(
-            "sys.argv",
-            ["lp_all.py", "--model", str(model), "--radius", "0.1", "--images", str(images), "--data", str(shared_data), "--workers", "1", "--json", str(target)],
-        )
+        options = {
+            "--model": model,
+            "--radius": 0.1,
+            "--images": images,
+            "--data": shared_data,
+            "--workers": 1,
+            "--json": target,
+        }
+        given = [str(word) for option in options.items() for word in option]
+        monkeypatch.setattr("sys.argv", ["lp_all.py", *given])
         assert lp_all.main() == 0
     [row] = json.loads(target.read_text())["rows"]
     assert row["images"] == 30

@@ -1,4 +1,4 @@
-"""LPs by themselves have the optima, multipliers and points that they have as rows of their input."""
+"""LPs by themselves have the optima that they have as rows of their input."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ import lp_reference
 from benchmarks import direct_solvers, environment, instances
 from benchmarks.direct_solvers import DIRECT, Gurobi, Highs, Program
 from bounds.condense import condense
-from bounds.newton import PANEL
+from bounds.sparsity import panels_of
 
 NETWORKS = {
     "mlp_NOR": ("experiment_2/mnist_MLP_2_100_NOR.pth", 0.02),
@@ -176,9 +176,9 @@ def operations(relaxation: bounds.Relaxation, solution: bounds.Solution) -> floa
         lp = condense(relaxation.take(torch.tensor([image], device=rows.device), rows))
         n = lp.e.shape[1]
         assembly = sum(
-            2 * (panel.stop - panel.start) * panel.stop * (span.stop - span.start)
-            for panel, spans in lp.panels(PANEL)[0]
-            for span in spans
+            2 * (each.rows.stop - each.rows.start) * (each.rows.stop - each.first) * width
+            for each in panels_of(lp)[0]
+            for width in (span.stop - span.start for span in each.spans)
         )
         total += float(solution.iterations[image].sum()) * (assembly + n**3 / 3 + 6 * n**2)
     return total

@@ -28,14 +28,15 @@ from bounds.errors import InvalidInputError
 from bounds.fixed_slope import fixed
 from bounds.goal import Goal
 from bounds.memory import numbers_that_fit
-from bounds.newton import PANEL, Direction, NewtonSystem
+from bounds.newton import Direction, NewtonSystem
 from bounds.presolve import Presolved
 from bounds.primal import push_forward
 from bounds.progress import Progress, certified
 from bounds.relaxation import Relaxation
 from bounds.simplices import Simplices
 from bounds.solution import Solution, Status, merge
-from bounds.triangle_lp import Panels, TriangleLP
+from bounds.sparsity import Panels, panels_of
+from bounds.triangle_lp import TriangleLP
 
 #: The fraction of the way to the boundary that a step goes.
 STEP = 0.995
@@ -254,13 +255,13 @@ def _as_rows(
     lp: TriangleLP, nu: Tensor, places: int, goal: Goal, iteration_limit: int, deadline: float
 ) -> Progress:
     """All LPs with the matrices of their inputs, from ν on, so many at a time."""
-    panels = lp.panels(PANEL)
+    every_panel = panels_of(lp)
     images, rows = (torch.arange(size, device=nu.device) for size in nu.shape[:2])
     everything = Progress(**Progress.beginning(lp.c_b, lp.c_z, nu))
     for some in rows.split(max(1, places // len(nu))):
         chosen = lp.take(images, some.expand(len(nu), -1))
         ended = solve_condensed(
-            chosen, panels, nu[:, some], goal=goal, iteration_limit=iteration_limit,
+            chosen, every_panel, nu[:, some], goal=goal, iteration_limit=iteration_limit,
             deadline=deadline,
         )  # fmt: skip
         for name in Progress.RESULTS:
@@ -277,9 +278,9 @@ def _alone(
     b, z = (lp.c_b < 0).to(nu), lp.upper.unsqueeze(1).expand_as(nu)
     everything = Progress(**Progress.beginning(b, z, presolved.nu))
     for group in presolved.alone(BATCH[nu.device.type]):
-        panels = group.lp.panels(PANEL) if group.lp.e.shape[1] > SMALL else None
+        own = panels_of(group.lp) if group.lp.e.shape[1] > SMALL else None
         ended = solve_condensed(
-            group.lp, panels, group.gather(nu), goal=goal, iteration_limit=iteration_limit,
+            group.lp, own, group.gather(nu), goal=goal, iteration_limit=iteration_limit,
             deadline=deadline,
         )  # fmt: skip
         group.put_neurons(ended.best_nu, everything.best_nu)

@@ -11,11 +11,9 @@ import torch
 from torch import Tensor
 
 from bounds.simplices import Metric, Simplices
-from bounds.triangle_lp import Panels, TriangleLP
+from bounds.sparsity import Panels
+from bounds.triangle_lp import TriangleLP
 
-#: Rows of T computed by one product: few enough to leave out most of the upper triangle, enough for
-#: fast products.
-PANEL = 32
 #: Numbers in the scaled panels of one product: what stays in a processor's cache, or fills a GPU.
 CACHE = {"cpu": 2**18, "cuda": 2**28}
 #: What is added to the unit diagonal, in turn, when the factorisation breaks down; refinement makes
@@ -26,8 +24,8 @@ JITTERS = (0.0, 1e-14, 1e-11, 1e-8)
 class NewtonSystem:
     """T of every live LP, scaled to unit diagonal and factored.
 
-    live: which of the (B, S) LPs to factor; the solution of the others is 0. panels: those of each
-    input; None: in one batch, for small LPs of one row each.
+    live: which of the (B, S) LPs to factor; the solution of the others is 0. panels: of each
+    input; None: all in one batch, for small LPs of one row each.
     """
 
     def __init__(
@@ -55,17 +53,20 @@ class NewtonSystem:
         weights = torch.cat((V.V_b, V.V_33), -1)
         T = weights.new_zeros(*weights.shape[:2], n, n)
         at_once = CACHE[T.device.type]
-        for image, panels_of_it in enumerate(panels):
-            AL = lp.AL[image]
-            for rows, span in ((rows, span) for rows, spans in panels_of_it for span in spans):
-                # All LPs of an input share A and L: one product serves as many as fit.
-                panel, below = AL[rows, span], AL[: rows.stop, span].mT
-                for some in _slices(weights.shape[1], max(1, at_once // panel.numel())):
-                    into = T[image, some, rows]
-                    into[:, :, : rows.stop] += (panel * weights[image, some, None, span]) @ below
-                    if span.start >= d:
-                        on_z = slice(span.start - d, span.stop - d)
-                        into[:, :, on_z] -= panel * V.V_13[image, some, None, on_z]
+        for AL, own_panels, weight, V_13, into in zip(
+            lp.AL, panels, weights, V.V_13, T, strict=True
+        ):
+            for panel in own_panels:
+                left = slice(panel.first, panel.rows.stop)
+                for span in panel.spans:
+                    # All LPs of an input share A and L: one product serves as many as fit.
+                    own, below = AL[panel.rows, span], AL[left, span].mT
+                    for some in _slices(len(weight), max(1, at_once // own.numel())):
+                        rows = into[some, panel.rows]
+                        rows[:, :, left] += (own * weight[some, None, span]) @ below
+                        if span.start >= d:
+                            on_z = slice(span.start - d, span.stop - d)
+                            rows[:, :, on_z] -= own * V_13[some, None, on_z]
         return T
 
     def solve(self, r: Tensor, *, refine: bool) -> Tensor:

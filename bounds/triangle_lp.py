@@ -12,9 +12,6 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-#: Of one input, sets of rows of [A | L] and, of each set, the columns that are not 0 there.
-Panels = list[tuple[slice, tuple[slice, ...]]]
-
 
 @dataclass(frozen=True, eq=False)
 class TriangleLP:
@@ -69,31 +66,3 @@ class TriangleLP:
             return b
         spent = (b @ self.A[:, :1].mT) / -self.lower[:, :1].unsqueeze(1)
         return b / spent.clamp(min=1)
-
-    def panels(self, size: int) -> list[Panels]:
-        """For each input, the rows of [A | L] in panels, with the columns that each leaves not 0.
-
-        Neurons of a convolution stand by position, so that a panel of at most `size` of them sees a
-        strip of the input and of the layers below. Rows that are 0 at its end are in no panel.
-        """
-        d = self.c_b.shape[2]
-        found = []
-        for AL in self.AL:
-            nonzero = AL != 0
-            rows = [slice(0, 1)] * self.layers[0]
-            for start, stop in zip(self.layers, self.layers[1:], strict=False):
-                used = nonzero[start:stop].any(1).nonzero()
-                end = start + int(used[-1]) + 1 if len(used) else start
-                rows += [slice(k, min(k + size, end)) for k in range(start, end, size)]
-            found.append([(panel, _spans(nonzero[panel].any(0), d)) for panel in rows])
-        return found
-
-
-def _spans(used: Tensor, d: int) -> tuple[slice, ...]:
-    """The ranges of columns of A and of L outside which nothing is used; used: (d + n,)."""
-    spans = []
-    for start, part in ((0, used[:d]), (d, used[d:])):
-        where = part.nonzero()
-        if len(where):
-            spans.append(slice(start + int(where[0]), start + int(where[-1]) + 1))
-    return tuple(spans)

@@ -10,11 +10,12 @@ from hypothesis import given
 from torch import Tensor, nn
 
 import bounds
-from bounds import Box, Relaxation, ReluBounds, Solution, Status, interior_point, newton
+from bounds import Box, Relaxation, ReluBounds, Solution, Status, interior_point, newton, sparsity
 from bounds.condense import condense
 from bounds.newton import NewtonSystem
 from bounds.shipped import load_digits_images, load_digits_model
 from bounds.simplices import Simplices
+from bounds.sparsity import panels_of
 from bounds.triangle_lp import TriangleLP
 from tests.networks import Dice
 from tests.problems import Problem, problems
@@ -188,7 +189,7 @@ def test_parts_do_not_change_the_answer(
 
     original = interior_point.solve_condensed
     monkeypatch.setattr(interior_point, "BATCH", {"cpu": 4 * max(digits.unstable) ** 2})
-    monkeypatch.setattr(interior_point, "PANEL", 5)
+    monkeypatch.setattr(sparsity, "PANEL", 5)
     monkeypatch.setattr(interior_point, "solve_condensed", solve_condensed)
     images = torch.cat(list(interior_point._alike(digits)))
     assert sorted(images.tolist()) == list(range(len(digits.input_set)))
@@ -262,7 +263,10 @@ def dense(lp: TriangleLP, system: NewtonSystem, image: int, row: int) -> Tensor:
     )
 
 
-def test_newton_system_is_the_formula(digits: Relaxation, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("how", ["by panels", "one by one"])
+def test_newton_system_is_the_formula(
+    how: str, digits: Relaxation, monkeypatch: pytest.MonkeyPatch
+) -> None:
     factored: list[Tensor] = []
 
     def cholesky(T: Tensor) -> Tensor:
@@ -271,11 +275,17 @@ def test_newton_system_is_the_formula(digits: Relaxation, monkeypatch: pytest.Mo
 
     original = newton._cholesky
     monkeypatch.setattr(newton, "_cholesky", cholesky)
-    lp = condense(digits)
+    monkeypatch.setattr(sparsity, "PANEL", 7)
+    lp: TriangleLP = condense(digits)
+    if how == "one by one":
+        one = torch.arange(len(lp.e))
+        lp = lp.take(one, torch.zeros_like(one).unsqueeze(1))
+    panels = None if how == "one by one" else panels_of(lp)
+    assert panels is None or any(panel.first > 0 for panel in panels[0])
     simplices = Simplices(lp)
     weights = Dice(0).uniform(*lp.c_0.shape, simplices.vertices) + 0.01
     live = torch.ones_like(lp.c_0, dtype=torch.bool)
-    system = NewtonSystem(lp, lp.panels(7), simplices.metric(weights), live)
+    system = NewtonSystem(lp, panels, simplices.metric(weights), live)
     r = Dice(1).normal(*lp.c_z.shape)
     solved = system.solve(r, refine=True)
     for place, (image, row) in enumerate(live.nonzero()):

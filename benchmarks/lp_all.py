@@ -220,7 +220,7 @@ def parse() -> argparse.Namespace:
 
 def main() -> int:
     options = parse()
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 132)
     rows = table_rows(options.data)
     if options.model is not None:
         known = [row.published for row in rows if row.model.resolve() == options.model.resolve()

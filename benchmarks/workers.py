@@ -33,12 +33,14 @@ def run_all(
             for future in finished:
                 future.result()
             tick()
-    finally:
+    except BaseException:
         processes = list((pool._processes or {}).values())
         pool.shutdown(wait=False, cancel_futures=True)
         for process in processes:
             with suppress(ProcessLookupError):
                 process.kill()
+        raise
+    pool.shutdown()
 
 
 def _prepare(threads: int) -> None:

@@ -15,7 +15,7 @@ from bounds.triangle_lp import TriangleLP
 
 #: Rows of T computed by one product: few enough to leave out most of the upper triangle, enough for
 #: fast products.
-PANEL = 32
+PANEL = 64
 
 
 @dataclass(frozen=True)

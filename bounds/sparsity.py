@@ -13,8 +13,8 @@ from torch import Tensor
 
 from bounds.triangle_lp import TriangleLP
 
-#: Rows of T computed by one product: few enough to leave out most of the upper triangle, enough for
-#: fast products.
+#: Rows of T computed by one product at most: few enough to leave out most of the upper triangle,
+#: enough for fast products.
 PANEL = 64
 
 
@@ -44,7 +44,9 @@ def _panels(lp: TriangleLP, nonzero: Tensor) -> Panels:
     for start, stop in zip(lp.layers, lp.layers[1:], strict=False):
         used = nonzero[start:stop].any(1).nonzero()
         end = start + int(used[-1]) + 1 if len(used) else start
-        rows += [slice(k, min(k + PANEL, end)) for k in range(start, end, PANEL)]
+        # Of about the same size: a panel of few rows takes nearly as long as a full one.
+        size = -(-(end - start) // -(-(end - start) // PANEL)) if end > start else 1
+        rows += [slice(k, min(k + size, end)) for k in range(start, end, size)]
     reads = nonzero.to(lp.e)
     found = []
     for panel in rows:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ import torch
 
 import bounds
 from benchmarks import lp_all
-from benchmarks.escalate import Outcome, escalate
+from benchmarks.escalate import Outcome, escalate, solve_rows
 from benchmarks.inner import inner_relaxation, refuted
 from benchmarks.line_journal import append, entries, open_journal
 from benchmarks.published import Row as PublishedRow
@@ -60,6 +62,24 @@ def test_outcomes_are_those_of_the_plain_computation(
     assert [one.certified for one in outcomes] == (proved & right).tolist()
     by_greedy = [one.decided == "lp_greedy" for one in outcomes]
     assert by_greedy == (greedy.verified & right).tolist()
+
+
+def test_an_image_is_certified_by_all_of_its_rows(
+    digits: tuple[bounds.Network, torch.Tensor, torch.Tensor],
+) -> None:
+    """Also where the row that looks worst is positive, and another is not."""
+    network, x, y = digits
+    ball = bounds.Ball(x[:4], radius=0.05, lower=0.0, upper=1.0)
+    relaxation = bounds.relax(network, ball, bounds.margins(y[:4], 10))
+    optima = bounds.solve(relaxation).lower
+    shift = torch.ones_like(optima)
+    shift[1, 4] = shift[2, 0] = shift[3] = -1.0
+    shifted = replace(relaxation, d=relaxation.d - optima + shift)
+    misleading = torch.arange(0.0, 9.0).expand(4, 9).double()
+    found = solve_rows(shifted, misleading, Counter())
+    assert found.certified.tolist() == [True, False, False, False]
+    assert (found.upper < 0).tolist() == [False, True, True, True]
+    assert not found.undecided.any()
 
 
 def test_inner_intervals_lie_within_those_of_lp_all(

@@ -86,7 +86,7 @@ def test_absorbed_terms_below_a_relu(dtype: torch.dtype) -> None:
             nn.ReLU(),
             linear([[1.0]], [0.0], dtype),
         )
-        for intermediate in ("interval", "backward", "optimised"):
+        for intermediate in ("interval", "backward", "optimised", "lp"):
             network = Network.from_torch(model, (1,), dtype=dtype).detach()
             box = Box(-torch.ones(1, dtype=dtype), torch.ones(1, dtype=dtype))
             rows = Specification(torch.ones(1, 1, dtype=dtype))

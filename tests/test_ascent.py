@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -215,13 +215,16 @@ def test_optimised_bounds_are_nearer_to_the_lp_of_each_neuron_than_backward_boun
     assert looseness.sum() < before.sum() / 5
 
 
-def test_gradients_flow_through_optimised_bounds() -> None:
+@pytest.mark.parametrize("intermediate", ["optimised", "lp"])
+def test_gradients_flow_through_bounds_that_were_searched(
+    intermediate: Literal["optimised", "lp"],
+) -> None:
     """A radius that grows by δ widens every bound, by the derivative times δ."""
 
     def widths(radius: Tensor) -> Tensor:
         ball = bounds.Ball(torch.zeros(1, 5, dtype=torch.float64), radius=radius)
         relaxed = bounds.relax(
-            random_net(5, 10, 8, 3), ball, bounds.margins(0, 3), intermediate="optimised"
+            random_net(5, 10, 8, 3), ball, bounds.margins(0, 3), intermediate=intermediate
         )
         # What the ascent read without gradients is not what later passes read.
         assert all(k.slope.requires_grad == radius.requires_grad for k in relaxed.relu_bounds)

@@ -6,7 +6,7 @@ import math
 import tempfile
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -144,11 +144,14 @@ def test_published_networks(shared_data: Path, tmp_path: Path, name: str, radius
     assert (check.verified == solution.verified.numpy()).all()
 
 
-def test_optimised_bounds_are_proved_only_where_they_are_trusted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("intermediate", ["optimised", "lp"])
+def test_found_bounds_are_proved_only_where_they_are_trusted(
+    intermediate: Literal["optimised", "lp"], tmp_path: Path
+) -> None:
     network, path = random_net(3, 8, 8, 2), tmp_path / "certificate"
     x = torch.zeros(1, 3, dtype=torch.float64)
     relaxation = bounds.relax(
-        network, bounds.Ball(x, radius=0.5), bounds.margins(0, 2), intermediate="optimised"
+        network, bounds.Ball(x, radius=0.5), bounds.margins(0, 2), intermediate=intermediate
     )
     save(path, relaxation)
     check = bounds.check(path, network)

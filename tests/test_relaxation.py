@@ -78,7 +78,7 @@ def test_where_bounds_come_from_goes_with_them(relaxation: Relaxation) -> None:
     """The checker derives l and u by the rule that the relaxation names."""
     ball, rows = relaxation.input_set, bounds.margins(0, 2)
     assert relaxation.implied
-    for method in ("interval", "backward", "optimised"):
+    for method in ("interval", "backward", "optimised", "lp"):
         for slope in ("fixed", "adaptive"):
             made = bounds.relax(
                 relaxation.network,
@@ -87,8 +87,10 @@ def test_where_bounds_come_from_goes_with_them(relaxation: Relaxation) -> None:
                 intermediate=method,  # type: ignore[arg-type]
                 slope=slope,  # type: ignore[arg-type]
             )
-            used = slope if method == "backward" else None
+            used = slope if method in ("backward", "lp") else None
             one = torch.arange(1)
+            assert made.take(one, one).unsolved == made.unsolved[:1]
+            assert len(made.unsolved) == (len(made.C) if method == "lp" else 0)
             for same in (made, made.double(), made.take(one, one)):
                 assert (same.intermediate, same.slope, same.implied) == (method, used, True)
     # l and u may have been rounded inward.

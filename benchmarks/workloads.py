@@ -199,6 +199,7 @@ NETWORKS: dict[str, Workload] = {
     "deep conv": deep_conv(0.01),
     "mnist_MLP_2_100_NOR": salman("mnist_MLP_2_100_NOR", 0.02),
     "mnist_MLP_9_100_NOR": salman("mnist_MLP_9_100_NOR", 0.005),
+    "mnist_cnn_small_NOR": salman("mnist_cnn_small_NOR", 0.02),
     "mnist_cnn_small_LPD": salman("mnist_cnn_small_LPD", 0.1),
     "mnist_cnn_wide_1_LPD": salman("mnist_cnn_wide_1_LPD", 0.1),
     "cifar_cnn_small_LPD": salman("cifar_cnn_small_LPD", 2 / 255),

@@ -5,11 +5,14 @@ from __future__ import annotations
 import platform
 import subprocess
 import time
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+
+Result = TypeVar("Result")
 
 PACKAGES = (
     "torch",
@@ -49,6 +52,15 @@ def matrix_rate(
         synchronise(device)
         best = min(best, time.perf_counter() - start)
     return 2 * size**3 / best
+
+
+def timed(device: torch.device, work: Callable[[], Result]) -> tuple[float, Result]:
+    """Seconds of one run, and what it returned."""
+    synchronise(device)
+    start = time.perf_counter()
+    result = work()
+    synchronise(device)
+    return time.perf_counter() - start, result
 
 
 def synchronise(device: torch.device) -> None:

@@ -1,7 +1,7 @@
 """Table 1 of Salman et al. 2019, LP-ALL included, on one machine.
 
 LP-ALL solves two exact LPs for every unstable neuron of every layer of every image. Their cluster
-of 1,000 CPUs took about 22 CPU-years for the table.
+of 1,000 CPUs took about 22 CPU-years for the table, whose integer programs are not measured here.
 
     python benchmarks/lp_all.py --model FILE --radius 0.1 --data ../shared/data --json row.json
     python benchmarks/lp_all.py --table --data ../shared/data --json benchmarks/results/lp_all.json

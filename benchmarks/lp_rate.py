@@ -12,7 +12,6 @@ import argparse
 import json
 import statistics
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +59,11 @@ def measure(lps: bounds.Relaxation, device: torch.device, rate: float) -> dict[s
     there = lps.convert(lambda tensor: tensor.to(device))
     seconds = []
     for _ in range(REPEATS + 1):
-        environment.synchronise(device)
-        start = time.perf_counter()
-        solution = bounds.solve(there, method="interior_point", tolerance=TOLERANCE, sound=False)
-        environment.synchronise(device)
-        seconds.append(time.perf_counter() - start)
+        spent, solution = environment.timed(
+            device,
+            lambda: bounds.solve(there, method="interior_point", tolerance=TOLERANCE, sound=False),
+        )
+        seconds.append(spent)
     median, real = statistics.median(seconds[1:]), (lps.C != 0).any(2)
     flops = operations(there, solution)
     return {

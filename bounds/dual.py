@@ -78,16 +78,6 @@ class DualPoint:
         excess = excess + gamma(len(terms), dtype) * sizes + len(terms) * smallest(dtype)
         return down(torch.stack(terms).sum(0) - excess)
 
-    def negated(self) -> DualPoint:
-        """−ν for the negated rows: what the same pass gives for them where the rule is odd in ĉ."""
-        return DualPoint(
-            -self.constant,
-            -self.at_input,
-            {k: -nu for k, nu in self.multipliers.items()},
-            {k: -c for k, c in self.arriving.items()},
-            self.rounding,
-        )
-
 
 def backward_pass(
     network: Network,

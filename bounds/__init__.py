@@ -10,6 +10,7 @@ from bounds.input_sets import Box
 from bounds.network import Network
 from bounds.relax import relax
 from bounds.relaxation import Relaxation
+from bounds.robust_loss import LossAndError, RobustLoss, robust_loss
 from bounds.solution import Solution, Status
 from bounds.solve import solve
 from bounds.specification import Specification, margins
@@ -23,10 +24,12 @@ __all__ = [
     "Certification",
     "Check",
     "InvalidInputError",
+    "LossAndError",
     "ModelFileError",
     "Network",
     "Relaxation",
     "ReluBounds",
+    "RobustLoss",
     "Solution",
     "Specification",
     "Status",
@@ -37,5 +40,6 @@ __all__ = [
     "deployment_margin",
     "margins",
     "relax",
+    "robust_loss",
     "solve",
 ]

@@ -1,40 +1,35 @@
-"""Backward bounds l ≤ ẑ ≤ u of single neurons, each by a pass of its own through the layers below.
+"""Bounds by passes of their own: l ≤ ẑ ≤ u of single neurons, and lower bounds of rows.
 
-It is the dual bound of `bounds.dual` at the multipliers of `bounds.fixed_slope`, in a form that
-costs little for thousands of rows. The passes begin with one neuron each, so they start from rows
-of a layer's matrix; below convolutions they are kept as `bounds.patches`. A bound is a sum of two:
-
-    Σ ĉ · middle  −  Σ |ĉ| · radius,
-
-over the neurons of every layer passed and over the input's box. For a ReLU both are half of the
-intercept k of its upper face, as −k max(−ĉ, 0) = (ĉ − |ĉ|) k / 2, and rounding is charged to the
-second. Where ν is odd in ĉ, the same two sums give the upper bound too, with + for −.
+Thousands of neurons, each with a pass through the layers below (`bounds.one_pass`), in parts that
+fit. For gradients the parts of a layer keep what their passes computed only as far as that is
+little, and otherwise compute it again: a layer's passes may hold more than all the memory.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from contextlib import nullcontext
 from functools import partial
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
-from bounds.affine import Affine, Linear, row_sums
-from bounds.convolution import Convolution
-from bounds.dual import Ledger
 from bounds.fixed_slope import Faces
-from bounds.input_sets import Box, InputSet
+from bounds.input_sets import InputSet
 from bounds.memory import numbers_at_once, pass_numbers
-from bounds.network import AffineNode, Network, ReluNode
-from bounds.patches import Patches, neuron_patches, window_convolution
+from bounds.network import Network
+from bounds.one_pass import OnePass
 from bounds.ranges import Range
-from bounds.rounding import down, gamma, smallest, up
+from bounds.relaxation import Relaxation
+from bounds.rounding import plain_arithmetic
 from bounds.triangle import ReluBounds
 
-#: Numbers (batch, *shape) as rows of coefficients see them: (batch, rows or 1, *what they see).
-Seen = Callable[[Tensor], Tensor]
+Ends = tuple[Tensor, Tensor]
+
+#: Numbers that the passes of a layer may keep for gradients.
+KEPT = 2**25
 
 
 def neuron_bounds(
@@ -65,16 +60,17 @@ def neuron_bounds(
     sorted_ranges = [each.convert(sort) for each in ranges[: start + 1]]
     room = numbers_at_once(input_set.lower, max_memory)
     lowers, uppers, positions = [], [], []
-    passes = _Passes(network, sorted_set, faces, sorted_ranges, start, odd=slope == "fixed")
+    passes = OnePass(network, sorted_set, faces, sorted_ranges, start, odd=slope == "fixed")
+    run = _keeping(passes.neurons, len(found) * passes.numbers)
     for some, rows in _parts(counts.tolist(), room // max(1, passes.numbers)):
         row = torch.arange(rows.start, rows.stop, device=flat.device)
         own = row < counts[some].unsqueeze(1)
         # Inputs with fewer neurons fill up with their last one.
         row = row.minimum(counts[some].unsqueeze(1) - 1)
         neurons = found[begins[some].unsqueeze(1) + row]
-        lower, upper = passes.run(some, neurons, 1.0)
+        lower, upper = run(some, neurons, 1.0)
         if slope == "adaptive":
-            upper = -passes.run(some, neurons, -1.0)[0]
+            upper = -run(some, neurons, -1.0)[0]
         lowers.append(lower[own])
         uppers.append(upper[own])
         positions.append((flat.shape[1] * images[some].unsqueeze(1) + neurons)[own])
@@ -89,6 +85,32 @@ def neuron_bounds(
     return ReluBounds(merge(lowers, -math.inf), merge(uppers, math.inf))
 
 
+def row_bounds(relaxation: Relaxation) -> Tensor:
+    """The lower bounds that `solve(relaxation, method="fixed_slope")` gives, up to how their
+    rounding is bounded, and nothing else; (batch, rows)."""
+    network, C = relaxation.network, relaxation.C
+    faces = [Faces.of(neurons, "fixed") for neurons in relaxation.relu_bounds]
+    last, numbers = len(network.nodes) - 1, C.shape[1] * pass_numbers(network)
+    passes = OnePass(network, relaxation.input_set, faces, relaxation.ranges(), last, odd=True)
+    run = _keeping(passes.rows, len(C) * numbers)
+    together = max(1, numbers_at_once(C, None) // numbers)
+    parts = [slice(first, first + together) for first in range(0, len(C), together)]
+    return torch.cat([run(some, C[some], relaxation.d[some])[0] for some in parts])
+
+
+def _keeping(work: Callable[..., Ends], numbers: int) -> Callable[..., Ends]:
+    """`work`, of which gradients keep nothing where its calls would keep more than KEPT."""
+    if numbers <= KEPT:
+        return work
+    return partial(
+        checkpoint,
+        work,
+        use_reentrant=False,
+        preserve_rng_state=False,
+        context_fn=lambda: (nullcontext(), plain_arithmetic()),
+    )
+
+
 def _parts(counts: list[int], rows: int) -> Iterator[tuple[slice, range]]:
     """Inputs, whose numbers of neurons fall, and which of their neurons a pass of so many rows
     takes."""
@@ -100,184 +122,3 @@ def _parts(counts: list[int], rows: int) -> Iterator[tuple[slice, range]]:
         for first in range(0, count, share):
             yield slice(image, image + together), range(first, min(count, first + share))
         image += together
-
-
-def _descent(network: Network, start: int) -> tuple[list[int], int, int]:
-    """The nodes that rows of node `start` go through as patches, the node that comes then, and the
-    numbers that a row holds during its pass, copies included."""
-    nodes: list[int] = []
-    node, window, numbers = start, (1,) * (len(network.nodes[start].shape) - 1), 0
-    while True:
-        match network.nodes[node]:
-            case AffineNode(parents=(parent,), operation=Convolution() as operation):
-                reads = window_convolution(operation, window).input_shape
-                if math.prod(reads) >= math.prod(operation.input_shape):
-                    break
-                window, numbers = reads[1:], numbers + 4 * math.prod(reads)
-            case ReluNode(parents=(parent,)) if nodes:
-                pass
-            case _:
-                break
-        nodes.append(node)
-        node = parent
-    return nodes, node, numbers + (pass_numbers(network, node) if node > 0 else 0)
-
-
-class _Passes:
-    """Backward passes from neurons of node `start`, and the terms of their bounds."""
-
-    def __init__(
-        self,
-        network: Network,
-        input_set: InputSet,
-        faces: Sequence[Faces],
-        ranges: Sequence[Range],
-        start: int,
-        *,
-        odd: bool,
-    ) -> None:
-        self._network, self._whole_set = network, input_set
-        self._faces, self._ranges, self._start = faces, ranges, start
-        self._positions = {index: k for k, index in enumerate(network.relus)}
-        self._ahead, self._last, self.numbers = _descent(network, start)
-        bends = [isinstance(network.nodes[index], ReluNode) for index in self._ahead[1:3]]
-        self._first = self._first_layer() if odd and bends == [True, False] else None
-
-    def run(self, images: slice, neurons: Tensor, sign: float) -> tuple[Tensor, Tensor]:
-        """Numbers below and above sign · ẑ, for neurons (batch, rows) of these inputs.
-
-        Those above hold where the faces are odd in ĉ.
-        """
-        self._images = images
-        self._input_set = self._whole_set.convert(lambda tensor: tensor[images])
-        self._ledger = Ledger(self._ranges, neurons, images)
-        self._middle: list[Tensor] = []
-        self._radius: list[Tensor] = []
-        self._descend(neurons, sign)
-        middle = torch.stack(self._middle)
-        radius = torch.stack([*self._radius, self._ledger.total])
-        count, dtype = len(middle) + len(radius), middle.dtype
-        sizes = middle.detach().abs().sum(0) + radius.detach().sum(0)
-        reach = radius.sum(0) + gamma(count, dtype) * sizes + count * smallest(dtype)
-        return down(middle.sum(0) - reach), up(middle.sum(0) + reach)
-
-    def _descend(self, neurons: Tensor, sign: float) -> None:
-        node, box = self._network.nodes[self._start], self._input_set
-        ahead, last = self._ahead, self._last
-        flat = len(node.shape) == 1
-        match node:
-            case AffineNode(operation=Convolution() as operation) if ahead:
-                self._begin(operation, neurons, sign)
-                patches, ahead = neuron_patches(operation, neurons, sign), ahead[1:]
-                if self._first is not None:
-                    patches, ahead = self._through_first(patches, neurons), ahead[2:]
-                patches = self._through(ahead, patches)
-                if last == 0 and isinstance(box, Box):
-                    self._at_box(box, patches.values, patches.windows)
-                    return
-                rows = patches.dense()
-            case AffineNode(parents=(parent,), operation=Linear() as linear) if flat:
-                self._begin(linear, neurons, sign)
-                rows = (sign * linear.weight).index_select(0, neurons.flatten())
-                rows, last = rows.unflatten(0, neurons.shape), parent
-            case _:
-                rows = torch.zeros(*neurons.shape, math.prod(node.shape)).to(box.lower)
-                rows = rows.scatter(2, neurons.unsqueeze(2), sign).unflatten(2, node.shape)
-        constant, at_input = self._network.backward(last, rows, self._relu, self._ledger)
-        self._middle.append(constant)
-        if isinstance(box, Box):
-            self._at_box(box, at_input, _whole)
-            return
-        lower, upper = box.minimum_below(at_input), -box.minimum_below(-at_input)
-        self._middle.append((lower + upper) / 2)
-        self._radius.append((upper - lower) / 2)
-
-    def _begin(self, operation: Affine, neurons: Tensor, sign: float) -> None:
-        """Account for the operation that the rows begin with, of whose results they are `sign`."""
-        price, offset = self._ranges[self._start].price, operation.offset
-        if price is not None:
-            paid = price[self._images].flatten(1).gather(1, neurons)
-            self._ledger.total = self._ledger.total + paid
-        if offset is not None:
-            self._middle.append(sign * offset.expand(operation.output_shape).flatten()[neurons])
-
-    def _first_layer(self) -> tuple[Tensor, Tensor]:
-        """The terms of every neuron at the first ReLU below and its convolution, (batch, *shape).
-
-        What arrives there are rows of W, so that sums over them are products with W and |W|.
-        """
-        first, relu, second = (self._network.nodes[index] for index in self._ahead[:3])
-        assert isinstance(first, AffineNode)
-        assert isinstance(second, AffineNode)
-        faces = self._faces[self._positions[self._ahead[1]]]
-        dtype, count = faces.intercept.dtype, first.operation.fan_in
-        middle, radius = faces.intercept / 2, faces.intercept * (0.5 + gamma(count, dtype))
-        price, offset = self._ranges[self._ahead[2]].price, second.operation.offset
-        if offset is not None:
-            middle = middle + faces.above * offset
-        if price is not None:
-            radius = radius + (faces.above * price).detach()
-        underflow = count * smallest(dtype) * (3 + faces.largest)
-        underflow = underflow.reshape(-1, *[1] * len(relu.shape))
-        operation = first.operation
-        return operation.linear(middle), operation.absolute().linear(radius) + underflow
-
-    def _through_first(self, patches: Patches, neurons: Tensor) -> Patches:
-        """The coefficients on the far side of what `_first_layer` accounts for."""
-        assert self._first is not None
-        middle, radius = (each[self._images].flatten(1).gather(1, neurons) for each in self._first)
-        self._middle.append(middle)
-        self._radius.append(radius)
-        relu, second = self._ahead[1:3]
-        above = self._faces[self._positions[relu]].above[self._images]
-        node = self._network.nodes[second]
-        assert isinstance(node, AffineNode)
-        assert isinstance(node.operation, Convolution)
-        return replace(patches, values=patches.values * patches.windows(above)).adjoint(
-            node.operation
-        )
-
-    def _through(self, ahead: list[int], patches: Patches) -> Patches:
-        """The coefficients on the far side of these nodes."""
-        for index in ahead:
-            match self._network.nodes[index]:
-                case ReluNode():
-                    values = self._relu(self._positions[index], patches.values, patches.windows)
-                    patches = replace(patches, values=values)
-                case AffineNode(operation=Convolution() as operation):
-                    patches = patches.inside()
-                    price, offset = self._ranges[index].price, operation.offset
-                    if price is not None:
-                        paid = row_sums(
-                            patches.values.detach().abs(), patches.windows(price[self._images])
-                        )
-                        self._ledger.total = self._ledger.total + paid
-                    if offset is not None:
-                        biases = patches.windows(offset.expand(1, *operation.output_shape))
-                        self._middle.append(row_sums(patches.values, biases))
-                    patches = patches.adjoint(operation)
-        return patches
-
-    def _relu(self, position: int, arriving: Tensor, seen: Seen | None = None) -> Tensor:
-        """The rule of `Network.backward`: ν, and its cost among the terms."""
-        seen, faces, dtype = seen or _whole, self._faces[position], arriving.dtype
-        some = self._images
-        intercept, above = seen(faces.intercept[some]), seen(faces.above[some])
-        self._middle.append(row_sums(arriving, intercept) / 2)
-        count = arriving.shape[2:].numel()
-        cost = row_sums(arriving.abs(), intercept) * (0.5 + gamma(count, dtype))
-        self._radius.append(cost + count * smallest(dtype) * (3 + faces.largest[some].unsqueeze(1)))
-        if faces.below is faces.above:
-            return arriving * above
-        positive, negative = arriving.clamp(min=0), arriving.clamp(max=0)
-        return positive * seen(faces.below[some]) + negative * above
-
-    def _at_box(self, box: Box, coefficients: Tensor, seen: Seen) -> None:
-        middle, reach, underflow = box.halves(coefficients.shape[2:].numel())
-        self._middle.append(row_sums(coefficients, seen(middle)))
-        self._radius.append(row_sums(coefficients.abs(), seen(reach)) + underflow)
-
-
-def _whole(numbers: Tensor) -> Tensor:
-    """What rows of coefficients on the whole tensor see of numbers (batch, *shape)."""
-    return numbers.unsqueeze(1)

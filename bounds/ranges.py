@@ -42,7 +42,7 @@ class Range:
     @cached_property
     def magnitude(self) -> Tensor:
         """The largest |value|."""
-        return torch.maximum(self.lower.abs(), self.upper.abs()).detach()
+        return torch.maximum(self.lower.detach().abs(), self.upper.detach().abs())
 
     def convert(self, convert: Convert) -> Range:
         """The same range with `convert` applied to every tensor, all of which start with the batch

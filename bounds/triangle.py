@@ -56,7 +56,8 @@ class ReluBounds:
     @cached_property
     def largest(self) -> Tensor:
         """The largest |l| or |u| of each input; (batch,)."""
-        return torch.maximum(self.lower.abs(), self.upper.abs()).detach().flatten(1).amax(1)
+        sizes = torch.maximum(self.lower.detach().abs(), self.upper.detach().abs())
+        return sizes.flatten(1).amax(1)
 
     def minimum(self, nu: Tensor, arriving: Tensor) -> Tensor:
         """min of ĉ z − ν ẑ over each unstable neuron's triangle, 0 elsewhere; for (batch, rows,

@@ -2,12 +2,14 @@
 
 `bounds.rounding.plain_arithmetic` switches off the libraries that may transform numbers before they
 multiply them. What torch computes by itself then takes one sample at a time. Here one product takes
-many, and adds up the same products in another order. Neither dilation nor groups.
+many, and adds up the same products in another order. Neither dilation nor groups. Gradients are
+torch's own: nothing is proved of them, so that they may use the fast libraries.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +24,58 @@ BLOCK = 16
 
 
 def correlate(x: Tensor, weight: Tensor, stride: Shape, padding: Shape) -> Tensor:
-    """conv2d(x, weight): (samples, channels, height, width), the kernel's windows side by side."""
+    """conv2d(x, weight), (samples, channels, height, width)."""
+    return _Correlate.apply(x, weight, stride, padding)
+
+
+def scatter(y: Tensor, weight: Tensor, stride: Shape, padding: Shape, shape: Shape) -> Tensor:
+    """The adjoint: conv_transpose2d(y, weight), for samples of `shape`."""
+    return _Scatter.apply(y, weight, stride, padding, shape)
+
+
+class _Correlate(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: Shape, padding: Shape) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.options = stride, padding, (1, 1), False, (0, 0), 1
+        return _correlate(x, weight, stride, padding)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return *_gradients(ctx, grad), None, None
+
+
+class _Scatter(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, y: Tensor, weight: Tensor, stride: Shape, padding: Shape, shape: Shape
+    ) -> Tensor:
+        ctx.save_for_backward(y, weight)
+        # The rows and columns that the stride never reached.
+        unreached = tuple(
+            size - ((out - 1) * step - 2 * pad + kernel)
+            for size, out, step, pad, kernel in zip(
+                shape[1:], y.shape[2:], stride, padding, weight.shape[2:], strict=True
+            )
+        )
+        ctx.options = stride, padding, (1, 1), True, unreached, 1
+        return _scatter(y, weight, stride, padding, shape)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return *_gradients(ctx, grad), None, None, None
+
+
+def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    wanted = [*ctx.needs_input_grad[:2], False]
+    found = torch.ops.aten.convolution_backward(
+        grad, *ctx.saved_tensors, None, *ctx.options, wanted
+    )
+    return found[0], found[1]
+
+
+def _correlate(x: Tensor, weight: Tensor, stride: Shape, padding: Shape) -> Tensor:
+    """The kernel's windows side by side."""
     high, wide = weight.shape[2:]
     (down, right), (above, left) = stride, padding
     places = F.pad(x.permute(0, 2, 3, 1), (0, 0, left, left, above, above))
@@ -36,8 +89,8 @@ def correlate(x: Tensor, weight: Tensor, stride: Shape, padding: Shape) -> Tenso
     return torch.cat(parts).permute(0, 3, 1, 2).contiguous()
 
 
-def scatter(y: Tensor, weight: Tensor, stride: Shape, padding: Shape, shape: Shape) -> Tensor:
-    """The adjoint: conv_transpose2d(y, weight), for samples of `shape`."""
+def _scatter(y: Tensor, weight: Tensor, stride: Shape, padding: Shape, shape: Shape) -> Tensor:
+    """The kernel in blocks of the size of the stride, where that is large, one after the other."""
     outputs, channels, high, wide = weight.shape
     (down, right), (above, left) = stride, padding
     if down * right * channels < BLOCK:

@@ -35,6 +35,12 @@ from bounds.rounding import down, gamma, smallest, up
 Seen = Callable[[Tensor], Tensor]
 
 
+def numbers_of_neuron(network: Network, start: int) -> int:
+    """What a row that begins with a neuron of node `start` holds during its pass, copies
+    included."""
+    return _descent(network, start)[2]
+
+
 def _descent(network: Network, start: int) -> tuple[list[int], int, int]:
     """The nodes that rows of node `start` go through as patches, the node that comes then, and the
     numbers that a row holds during its pass, copies included."""
@@ -60,7 +66,6 @@ class OnePass:
     """Backward passes from node `start`, from single neurons of it or from rows of coefficients.
 
     faces: of the ReLUs below. ranges: of the nodes up to `start`. odd: whether ν is odd in ĉ.
-    numbers: what a row that begins with a neuron holds during its pass, copies included.
     """
 
     def __init__(
@@ -76,7 +81,7 @@ class OnePass:
         self._network, self._whole_set = network, input_set
         self._faces, self._ranges, self._start = faces, ranges, start
         self._positions = {index: k for k, index in enumerate(network.relus)}
-        self._ahead, self._last, self.numbers = _descent(network, start)
+        self._ahead, self._last, _ = _descent(network, start)
         bends = [isinstance(network.nodes[index], ReluNode) for index in self._ahead[1:3]]
         self._first = self._first_layer() if odd and bends == [True, False] else None
 

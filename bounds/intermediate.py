@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from bounds.ascent import ascend
 from bounds.dual import MultiplierRule, backward_pass
@@ -28,7 +30,10 @@ from bounds.layer_lp import LayerLP
 from bounds.memory import pass_numbers, rows_at_once
 from bounds.network import AffineNode, InputNode, Network, ReluNode, SumNode
 from bounds.neuron_bounds import neuron_bounds
+from bounds.projection import Projection
 from bounds.ranges import Range, affine_range, input_range, relu_range, sum_range
+from bounds.recomputed import KEPT
+from bounds.rounding import plain_arithmetic
 from bounds.triangle import ReluBounds
 
 Intermediate = Literal["interval", "backward", "optimised", "lp"]
@@ -62,21 +67,38 @@ def relu_bounds(
     method: Intermediate,
     slope: Slope,
     max_memory: int | None = None,
+    projection: int | None = None,
 ) -> IntermediateBounds:
-    """The bounds of every ReLU's input; see `bounds.relax`."""
-    at_once = rows_at_once(input_set.lower, pass_numbers(network), max_memory)
+    """The bounds of every ReLU's input; see `bounds.relax`.
+
+    projection: vectors that estimate them, and prove nothing, wherever that is less work than
+    "backward" (`bounds.projection`).
+    """
+    numbers = pass_numbers(network)
+    at_once = rows_at_once(input_set.lower, numbers, max_memory)
+    bound: Callable[..., tuple[ReluBounds, ...]] = _relu_bounds
+    if projection is not None and torch.is_grad_enabled():
+        together = max(1, KEPT // (numbers * projection))
+        if together < len(input_set):
+            at_once = min(at_once, together)
+            bound = partial(checkpoint, bound, use_reentrant=False, context_fn=_contexts)
     images = torch.arange(len(input_set), device=input_set.lower.device)
     parts, unsolved = [], []
     for some in images.split(at_once):
         part = input_set.convert(partial(torch.index_select, dim=0, index=some))
         lps = LayerLP(network, part, max_memory)
-        parts.append(_relu_bounds(network, part, method, slope, lps, max_memory))
+        parts.append(bound(network, part, method, slope, lps, max_memory, projection))
         unsolved += lps.unsolved.tolist()
     layers = tuple(
         ReluBounds(torch.cat([k.lower for k in layer]), torch.cat([k.upper for k in layer]))
         for layer in zip(*parts, strict=True)
     )
     return IntermediateBounds(layers, tuple(unsolved))
+
+
+def _contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """Of what is computed for the first time, and of what is computed again for gradients."""
+    return nullcontext(), plain_arithmetic()
 
 
 def _relu_bounds(
@@ -86,7 +108,9 @@ def _relu_bounds(
     slope: Slope,
     lps: LayerLP,
     max_memory: int | None,
+    projection: int | None = None,
 ) -> tuple[ReluBounds, ...]:
+    projected = None if projection is None else Projection(network, input_set, projection)
     known = []
     if method == "optimised":
         known = [
@@ -115,7 +139,9 @@ def _relu_bounds(
                     neurons = neurons.intersection(other[len(found)])
                 if not before.exact:
                     at = network, input_set, found, ranges, parent, max_memory
-                    if method in ("backward", "lp"):
+                    if projected is not None and projected.cheaper(parent, neurons.unstable):
+                        neurons = _within(neurons, projected.bounds(parent, found))
+                    elif method in ("backward", "lp"):
                         neurons = _one_pass(*at, neurons, slope)
                     if method == "optimised":
                         neurons = _best(*at, neurons, ascended, weight=32)
@@ -126,6 +152,16 @@ def _relu_bounds(
             case _:
                 raise TypeError(f"relu_bounds does not know {type(node).__name__}.")
     return tuple(found)
+
+
+def _within(neurons: ReluBounds, estimates: ReluBounds) -> ReluBounds:
+    """The estimates of unstable neurons, as far as they lie within their bounds."""
+    ends = neurons.lower, neurons.upper
+    lower, upper = (torch.clamp(end, *ends) for end in (estimates.lower, estimates.upper))
+    return ReluBounds(
+        torch.where(neurons.unstable, lower, neurons.lower),
+        torch.where(neurons.unstable, upper, neurons.upper),
+    )
 
 
 def _margin(pre_activations: Range) -> Tensor:

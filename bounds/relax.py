@@ -6,7 +6,7 @@ from typing import get_args
 
 from bounds.ball import Ball
 from bounds.errors import InvalidInputError
-from bounds.input_sets import Box
+from bounds.input_sets import Box, InputSet
 from bounds.intermediate import Intermediate, Slope, relu_bounds
 from bounds.memory import require_bytes
 from bounds.network import Network
@@ -50,17 +50,8 @@ def relax(
                 f"relax({name}={value!r}): expected one of {', '.join(map(repr, allowed))}."
             )
     require_bytes("relax", max_memory)
-    input_set = ball.resolve(network.input_shape)
-    like = input_set.lower
-    for parameter in network.parameters[:1]:
-        if parameter.dtype != like.dtype or parameter.device != like.device:
-            raise InvalidInputError(
-                f"relax got a network in {parameter.dtype} on {parameter.device} and inputs in "
-                f"{like.dtype} on "
-                f"{like.device}: convert one with .to(...) or Network.from_torch(..., "
-                "dtype=...)."
-            )
-    C, d = specification.resolve(len(input_set), network.output_shape, like)
+    input_set = matching_set("relax", network, ball)
+    C, d = specification.resolve(len(input_set), network.output_shape, input_set.lower)
     with plain_arithmetic():
         found = relu_bounds(
             network, input_set, method=intermediate, slope=slope, max_memory=max_memory
@@ -68,3 +59,17 @@ def relax(
     used = slope if intermediate in ("backward", "lp") else None
     unsolved = found.unsolved if intermediate == "lp" else ()
     return Relaxation(network, input_set, C, d, found.layers, intermediate, used, unsolved)
+
+
+def matching_set(call: str, network: Network, ball: Ball | Box) -> InputSet:
+    """The set that `ball` is, for a network of the same dtype on the same device."""
+    input_set = ball.resolve(network.input_shape)
+    like = input_set.lower
+    for parameter in network.parameters[:1]:
+        if parameter.dtype != like.dtype or parameter.device != like.device:
+            raise InvalidInputError(
+                f"{call} got a network in {parameter.dtype} on {parameter.device} and inputs in "
+                f"{like.dtype} on {like.device}: convert one with .to(...) or "
+                "Network.from_torch(..., dtype=...)."
+            )
+    return input_set

@@ -1,0 +1,115 @@
+"""Estimates of pre-activation bounds by random projections, for training; they prove nothing.
+
+With the slopes of Wong & Kolter (2018), what a neuron can be lies within ‖D c‖ of a middle, where c
+are the coefficients that a backward pass from it finds: at the input, where D is the radius, and at
+every unstable ReLU below, where D is half of the intercept. Instead of a pass a neuron, a few
+random vectors are pushed forward through all neurons at once (Wong et al. 2018, arXiv 1805.12514):
+
+    ‖v‖₁ ≈ median |⟨r, v⟩|  over Cauchy r,      ‖v‖₂² ≈ mean ⟨r, v⟩²  over normal r.
+
+There the ReLUs of every layer get vectors of their own. Here one set serves all sources of an ℓ1
+norm, as theirs add up to one: k vectors a layer, whatever the depth, and one median.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bounds.affine import per_row
+from bounds.errors import InvalidInputError
+from bounds.fixed_slope import Faces
+from bounds.input_sets import Box, InputSet
+from bounds.memory import pass_numbers
+from bounds.network import AffineNode, InputNode, Network, ReluNode, SumNode
+from bounds.norm_balls import L2Ball
+from bounds.one_pass import numbers_of_neuron
+from bounds.triangle import ReluBounds
+
+#: Of a node: the middle, (batch, *shape), and the projections of what is measured in the ℓ1 and in
+#: the ℓ2 norm, (batch, vectors, *shape), where there is any.
+State = tuple[Any, ...]
+
+
+class Projection:
+    """`vectors` random vectors, pushed through a network as far as it is asked for.
+
+    The box of an ℓ2 ball is left out.
+    """
+
+    def __init__(self, network: Network, input_set: InputSet, vectors: int) -> None:
+        self._network, self._input_set, self._vectors = network, input_set, vectors
+        self._at: list[State] = []
+
+    def cheaper(self, start: int, wanted: Tensor) -> bool:
+        """Whether it is less work than a backward pass from each neuron that is wanted."""
+        mine = len(wanted) * self._vectors * pass_numbers(self._network, start)
+        return mine < int(wanted.sum()) * numbers_of_neuron(self._network, start)
+
+    def bounds(self, start: int, below: Sequence[ReluBounds]) -> ReluBounds:
+        """Estimates for all neurons of node `start`, given the bounds of the ReLUs below it."""
+        relus = iter(below[sum(index < len(self._at) for index in self._network.relus) :])
+        for node in self._network.nodes[len(self._at) : start + 1]:
+            match node:
+                case InputNode():
+                    self._at.append(self._input())
+                case AffineNode(parents=(parent,), operation=operation):
+                    middle, *noises = self._at[parent]
+                    pushed = (None if n is None else per_row(operation.linear, n) for n in noises)
+                    self._at.append((operation.forward(middle), *pushed))
+                case SumNode(parents=parents):
+                    middles, *noises = zip(*(self._at[p] for p in parents), strict=True)
+                    self._at.append((sum(middles[1:], middles[0]), *map(_sum, noises)))
+                case ReluNode(parents=(parent,)):
+                    self._at.append(self._relu(next(relus), *self._at[parent]))
+                case _:
+                    raise TypeError(f"Projection does not know {type(node).__name__}.")
+        middle, first, second = self._at[start]
+        radius = torch.zeros_like(middle)
+        if first is not None:
+            radius = radius + first.abs().median(1).values
+        if second is not None:
+            radius = radius + torch.linalg.vector_norm(second, dim=1) / math.sqrt(self._vectors)
+        return ReluBounds(middle - radius, middle + radius)
+
+    def _input(self) -> State:
+        match self._input_set:
+            case Box(lower=lower, upper=upper):
+                return (lower + upper) / 2, self._cauchy((upper - lower) / 2), None
+            case L2Ball(centre=centre, radius=radius):
+                shape = self._vectors, *centre.shape[1:]
+                normal = torch.empty(shape, dtype=centre.dtype, device=centre.device).normal_()
+                return centre, None, radius.reshape(-1, *[1] * len(shape)) * normal
+        raise InvalidInputError(
+            f"robust_loss(projection={self._vectors}) got an {type(self._input_set).__name__}, "
+            "whose dual norm is not estimated: use norm=2 or norm=float('inf'), or projection=None."
+        )
+
+    def _relu(
+        self, neurons: ReluBounds, middle: Tensor, first: Tensor | None, second: Tensor | None
+    ) -> State:
+        # Between the two faces of slope s: z lies within k/2 of s ẑ + k/2.
+        faces = Faces.of(neurons, "fixed")
+        above, half = faces.above.unsqueeze(1), faces.intercept / 2
+        own = self._cauchy(half)
+        return (
+            faces.above * middle + half,
+            own if first is None else torch.addcmul(own, above, first),
+            None if second is None else above * second,
+        )
+
+    def _cauchy(self, sizes: Tensor) -> Tensor:
+        """One set of vectors for the whole batch, times `sizes`."""
+        shape = self._vectors, *sizes.shape[1:]
+        return torch.empty(shape, dtype=sizes.dtype, device=sizes.device).cauchy_() * (
+            sizes.unsqueeze(1)
+        )
+
+
+def _sum(noises: Sequence[Tensor | None]) -> Tensor | None:
+    found = [noise for noise in noises if noise is not None]
+    return sum(found[1:], found[0]) if found else None

@@ -8,6 +8,7 @@ from bounds.deployment import deployment_margin
 from bounds.errors import BoundsError, InvalidInputError, ModelFileError, UnsupportedLayerError
 from bounds.input_sets import Box
 from bounds.network import Network
+from bounds.radius_schedule import RadiusSchedule
 from bounds.relax import relax
 from bounds.relaxation import Relaxation
 from bounds.robust_loss import LossAndError, RobustLoss, robust_loss
@@ -27,6 +28,7 @@ __all__ = [
     "LossAndError",
     "ModelFileError",
     "Network",
+    "RadiusSchedule",
     "Relaxation",
     "ReluBounds",
     "RobustLoss",

@@ -1,5 +1,6 @@
 """LP-exact bounds for ReLU networks, each with a certificate and a proved gap."""
 
+from bounds.attacks import fgs, pgd
 from bounds.ball import Ball
 from bounds.certificate import Certificate
 from bounds.certification import Certification, certify, certify_vnnlib
@@ -40,7 +41,9 @@ __all__ = [
     "certify_vnnlib",
     "check",
     "deployment_margin",
+    "fgs",
     "margins",
+    "pgd",
     "relax",
     "robust_loss",
     "solve",

@@ -35,6 +35,12 @@ def test_it_is_the_line_between_its_corners(
     assert min(start, end) <= radius <= max(start, end)
 
 
+def test_rounding_leaves_neither_end_behind() -> None:
+    """Without a last clamp, the line from 0.1 to 0.1 rises above it."""
+    schedule = RadiusSchedule(start=0.1, end=0.1, length=1)
+    assert {schedule(time / 1000) for time in range(1000)} == {0.1}
+
+
 def test_without_length_it_jumps() -> None:
     schedule = RadiusSchedule(start=0.0, end=0.3, begin=2, length=0)
     assert [schedule(time) for time in (0, math.nextafter(2, 0), 2, 3)] == [0, 0, 0.3, 0.3]

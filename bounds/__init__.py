@@ -1,5 +1,6 @@
 """LP-exact bounds for ReLU networks, each with a certificate and a proved gap."""
 
+from bounds.attacks import fgs, pgd
 from bounds.ball import Ball
 from bounds.certificate import Certificate
 from bounds.certification import Certification, certify, certify_vnnlib
@@ -8,6 +9,7 @@ from bounds.deployment import deployment_margin
 from bounds.errors import BoundsError, InvalidInputError, ModelFileError, UnsupportedLayerError
 from bounds.input_sets import Box
 from bounds.network import Network
+from bounds.radius_schedule import RadiusSchedule
 from bounds.relax import relax
 from bounds.relaxation import Relaxation
 from bounds.robust_loss import LossAndError, RobustLoss, robust_loss
@@ -27,6 +29,7 @@ __all__ = [
     "LossAndError",
     "ModelFileError",
     "Network",
+    "RadiusSchedule",
     "Relaxation",
     "ReluBounds",
     "RobustLoss",
@@ -38,7 +41,9 @@ __all__ = [
     "certify_vnnlib",
     "check",
     "deployment_margin",
+    "fgs",
     "margins",
+    "pgd",
     "relax",
     "robust_loss",
     "solve",

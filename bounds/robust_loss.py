@@ -25,7 +25,7 @@ from bounds.specification import margins
 
 Reduction = Literal["mean", "sum", "none"]
 #: The intermediate bounds that cost little enough to train on.
-TrainingBounds = Literal["interval", "backward"]
+TrainingIntermediate = Literal["interval", "backward"]
 
 
 class LossAndError(NamedTuple):
@@ -45,7 +45,7 @@ def robust_loss(
     norm: float = math.inf,
     lower: Number | None = None,
     upper: Number | None = None,
-    intermediate: TrainingBounds = "backward",
+    intermediate: TrainingIntermediate = "backward",
     projection: int | None = None,
     reduction: Reduction = "mean",
 ) -> LossAndError:
@@ -80,7 +80,7 @@ def robust_loss(
     """
     for name, value, allowed in (
         ("reduction", reduction, get_args(Reduction)),
-        ("intermediate", intermediate, get_args(TrainingBounds)),
+        ("intermediate", intermediate, get_args(TrainingIntermediate)),
     ):
         if value not in allowed:
             raise InvalidInputError(
@@ -140,7 +140,7 @@ class RobustLoss(nn.Module):
         norm: float = math.inf,
         lower: Number | None = None,
         upper: Number | None = None,
-        intermediate: TrainingBounds = "backward",
+        intermediate: TrainingIntermediate = "backward",
         projection: int | None = None,
         reduction: Reduction = "mean",
     ) -> LossAndError:

@@ -13,10 +13,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -81,7 +80,7 @@ def relu_bounds(
         together = max(1, KEPT // (numbers * projection))
         if together < len(input_set):
             at_once = min(at_once, together)
-            bound = partial(checkpoint, bound, use_reentrant=False, context_fn=_contexts)
+            bound = partial(checkpoint, _again, use_reentrant=False)
     images = torch.arange(len(input_set), device=input_set.lower.device)
     parts, unsolved = [], []
     for some in images.split(at_once):
@@ -96,9 +95,10 @@ def relu_bounds(
     return IntermediateBounds(layers, tuple(unsolved))
 
 
-def _contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """Of what is computed for the first time, and of what is computed again for gradients."""
-    return nullcontext(), plain_arithmetic()
+def _again(*arguments: Any) -> tuple[ReluBounds, ...]:
+    """What is computed again for gradients, when the caller's context is gone."""
+    with plain_arithmetic():
+        return _relu_bounds(*arguments)
 
 
 def _relu_bounds(

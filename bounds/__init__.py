@@ -1,6 +1,7 @@
 """LP-exact bounds for ReLU networks, each with a certificate and a proved gap."""
 
 from bounds.ball import Ball
+from bounds.cascade import CascadeAnswer, cascade
 from bounds.certificate import Certificate
 from bounds.certification import Certification, certify, certify_vnnlib
 from bounds.checker import Check, check
@@ -20,6 +21,7 @@ __all__ = [
     "Ball",
     "BoundsError",
     "Box",
+    "CascadeAnswer",
     "Certificate",
     "Certification",
     "Check",
@@ -34,6 +36,7 @@ __all__ = [
     "Specification",
     "Status",
     "UnsupportedLayerError",
+    "cascade",
     "certify",
     "certify_vnnlib",
     "check",

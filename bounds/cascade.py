@@ -37,7 +37,7 @@ class CascadeAnswer(NamedTuple):
 
 
 def cascade(
-    models: Sequence[nn.Module | Network],
+    models: Sequence[nn.Module | Network] | nn.ModuleList,
     x: Tensor,
     *,
     radius: Number,

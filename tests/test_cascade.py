@@ -24,7 +24,7 @@ INPUTS, CLASSES = 3, 3
 
 
 def networks(dice: Dice, count: int) -> list[nn.Module]:
-    models = []
+    models: list[nn.Module] = []
     for _ in range(count):
         model = nn.Sequential(nn.Linear(INPUTS, 8), nn.ReLU(), nn.Linear(8, CLASSES)).double()
         for parameter in model.parameters():
@@ -95,7 +95,7 @@ def test_every_outcome_occurs() -> None:
 
 def steps(*thresholds: float) -> list[nn.Module]:
     """Networks of one input that answer 1 above their threshold and 0 below."""
-    models = []
+    models: list[nn.Module] = []
     for threshold in thresholds:
         model = nn.Linear(1, 2).double()
         model.weight.data = torch.tensor([[-1.0], [1.0]]).double()

@@ -38,6 +38,8 @@ POINTS, NOISE, WIDTH = 40, 0.1, 30
 #: How far apart two points are at least, in radii: of one class, and of different classes, where it
 #: leaves room for a boundary between their squares.
 SAME, APART = 0.8, 2.4
+#: Points that are drawn to find as many that lie so.
+TRIES = 10_000
 #: The share of the training in which the radius grows to its full size, and the step size.
 WARM, RATE = 0.5, 0.02
 #: Points a side at which the regions are evaluated.
@@ -53,11 +55,7 @@ IMAGE, IMAGE_EDGE = "#2fb58c", "#00694c"
 SQUARES: dict[str, dict[str, Any]] = {
     "proved by one pass": {"edgecolor": INK, "linewidth": 0.7, "linestyle": "-"},
     "proved by the LP optimum alone": {"edgecolor": INK, "linewidth": 2.2, "linestyle": "-"},
-    "holds, but neither proves it": {
-        "edgecolor": BROKEN,
-        "linewidth": 1.6,
-        "linestyle": (0, (3, 2)),
-    },
+    "holds, but neither proves it": {"edgecolor": BROKEN, "linewidth": 1.6, "linestyle": "--"},
     "the answer changes at ×": {"edgecolor": BROKEN, "linewidth": 2.2, "linestyle": "-"},
 }
 
@@ -69,7 +67,7 @@ def moons(radius: float, seed: int) -> tuple[Tensor, Tensor]:
     """Points of two interleaving half circles, (POINTS, 2), and their classes, (POINTS,)."""
     dice = np.random.default_rng(seed)
     x, y = np.empty((0, 2)), np.empty(0, dtype=np.int64)
-    while len(x) < POINTS:
+    for _ in range(TRIES if radius > 0 else 0):
         label, angle = len(x) % 2, dice.uniform(0, math.pi)
         point = np.array([math.cos(angle), math.sin(angle)])
         if label:
@@ -78,7 +76,12 @@ def moons(radius: float, seed: int) -> tuple[Tensor, Tensor]:
         distance = abs(x - point).max(1)
         if (distance >= np.where(y == label, SAME * radius, APART * radius)).all():
             x, y = np.vstack([x, point]), np.append(y, label)
-    return torch.from_numpy(x), torch.from_numpy(y)
+        if len(x) == POINTS:
+            return torch.from_numpy(x), torch.from_numpy(y)
+    raise bounds.InvalidInputError(
+        f"moons(radius={radius}) found no room for squares of that size around {POINTS} points: "
+        "give a radius above 0 and up to about 0.2."
+    )
 
 
 def train(
@@ -93,7 +96,7 @@ def train(
     optimiser = torch.optim.Adam(model.parameters(), lr=RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs)
     for epoch in range(epochs):
-        if radius:  # which grows in the first 60 % of the training
+        if radius:
             grown = radius * min(1.0, epoch / (WARM * epochs))
             loss = bounds.robust_loss(model, x, y, radius=grown).loss
         else:
@@ -131,6 +134,7 @@ class Judgement:
 
 
 def judge(model: nn.Sequential, x: Tensor, y: Tensor, radius: float) -> Judgement:
+    """What holds on the squares around x for the classes y, and what is proved."""
     relaxation = bounds.relax(
         bounds.Network.from_torch(model, (2,)),
         bounds.Ball(x, radius=radius),
@@ -184,6 +188,7 @@ def draw_inputs(
 
 
 def square(centre: Tensor, radius: float, **style: Any) -> Rectangle:
+    """The ℓ∞ ball."""
     return Rectangle((centre - radius).tolist(), 2 * radius, 2 * radius, **style)
 
 
@@ -199,7 +204,7 @@ def draw_plane(axes: Axes, plane: Plane, label: int) -> None:
     (least, bottom), (most, top) = plane.fixed_slope.min(0), plane.fixed_slope.max(0)
     width, height = most - min(least, 0), top - bottom
     left, true = min(least, 0) - 0.15 * width, np.vstack(plane.pieces)[:, 0].min()
-    right = max(most + 0.06 * width, (true - 0.42 * left) / 0.58)  # room for what is written
+    right = max(most + 0.06 * width, (true - 0.45 * left) / 0.55)  # room for what is written
     axes.set(xlim=(left, right), ylim=(bottom - 0.33 * height, top + 0.17 * height), yticks=[])
     axes.axvspan(left, 0, color=LIGHT[1 - label], zorder=0)
     axes.axvspan(0, right, color=LIGHT[label], zorder=0)
@@ -242,11 +247,10 @@ def picture(
             f"{100 * error:.3g}%" for error in judgements[name].errors()
         )
         axes.set_title(f"{name} training", fontsize=17, fontweight="bold", pad=26)
-        errors = f"clean {clean}, attacked {attacked}, not proved {fixed} (LP: {exact})"
-        center = {"transform": axes.transAxes, "ha": "center"}
-        axes.text(0.5, 1.025, f"errors: {errors}", fontsize=12, **center)
+        errors = f"errors: clean {clean}, attacked {attacked}, not proved {fixed} (LP: {exact})"
+        axes.text(0.5, 1.025, errors, fontsize=12, ha="center", transform=axes.transAxes)
         draw_plane(panels[below], output_plane(model, x[chosen], label, radius), label)
-        panels[below].set_title("Where the network sends the green square", fontsize=13)
+        panels[below].set_title("Where the network sends the filled square", fontsize=13)
     seen = np.unique([judgement.kinds() for judgement in judgements.values()])
     styles = list(SQUARES.items())
     squares = [Patch(fill=False, label=styles[k][0], **styles[k][1]) for k in seen]
@@ -280,13 +284,9 @@ def main() -> None:
     with Progress(console=console) as progress:
         for name, radius in (("Standard", 0.0), ("Robust", args.radius)):
             bar = progress.add_task(f"{name} training", total=args.epochs)
-            models[name] = train(
-                *(x, y),
-                radius=radius,
-                epochs=args.epochs,
-                seed=args.seed,
-                tick=partial(progress.advance, bar),
-            )
+            tick = partial(progress.advance, bar)
+            options = {"epochs": args.epochs, "seed": args.seed, "tick": tick}
+            models[name] = train(x, y, radius=radius, **options)
     judgements = picture(x, y, models, args.radius, args.output)
     table = Table("training", "clean", "attacked", "not proved (LP)", "not proved (one pass)")
     for name, judgement in judgements.items():

@@ -11,8 +11,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from bounds import InvalidInputError
 from examples import output_plane, two_moons
 from tests.networks import Dice
+from tests.refusals import refused
 
 RADIUS = 0.4
 
@@ -132,6 +134,9 @@ def test_moons_leave_room_for_the_squares() -> None:
     distance = torch.cdist(x[y == 0], x[y == 1], p=math.inf)
     assert distance.shape == (two_moons.POINTS // 2, two_moons.POINTS // 2)
     assert distance.min() > 2 * 0.2
+    for radius in (0.0, -0.1, 1.0):
+        message = f"radius={radius}"
+        refused(lambda: two_moons.moons(radius, 3), InvalidInputError, message, "0.2")  # noqa: B023
 
 
 def test_a_short_run_draws_the_picture(

@@ -2,6 +2,7 @@
 
 from bounds.attacks import fgs, pgd
 from bounds.ball import Ball
+from bounds.cascade import CascadeAnswer, cascade
 from bounds.certificate import Certificate
 from bounds.certification import Certification, certify, certify_vnnlib
 from bounds.checker import Check, check
@@ -22,6 +23,7 @@ __all__ = [
     "Ball",
     "BoundsError",
     "Box",
+    "CascadeAnswer",
     "Certificate",
     "Certification",
     "Check",
@@ -37,6 +39,7 @@ __all__ = [
     "Specification",
     "Status",
     "UnsupportedLayerError",
+    "cascade",
     "certify",
     "certify_vnnlib",
     "check",

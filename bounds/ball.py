@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -112,6 +112,27 @@ class Ball(_BallOptions):
             )
         return resolved
 
+    def take(self, inputs: Tensor) -> Ball:
+        """The balls around these inputs of a batch, x[inputs]; a radius or a box an input goes with
+        them. `inputs` holds indices, (n,)."""
+        x = self.x
+
+        def part(name: str, value: Number) -> Number:
+            if not isinstance(value, Tensor):
+                return value
+            value = _aligned(name, value, x)
+            # With all axes, or a number a coordinate could read as one an input of the part.
+            value = value.reshape(*[1] * (x.dim() - value.dim()), *value.shape)
+            return value[inputs.to(value.device)] if len(value) == len(x) > 1 else value
+
+        return replace(
+            self,
+            x=x[inputs],
+            radius=part("radius", self.radius if self.norm == math.inf else self._one_an_input(x)),
+            lower=None if self.lower is None else part("lower", self.lower),
+            upper=None if self.upper is None else part("upper", self.upper),
+        )
+
     def _one_an_input(self, x: Tensor) -> Tensor:
         """The radius as a tensor of shape (batch, 1, …, 1)."""
         radius = -_rounded_down(-self.radius, x)
@@ -124,23 +145,28 @@ class Ball(_BallOptions):
 
     def _spread(self, name: str, value: Number, x: Tensor) -> Tensor:
         """`value`, rounded down, as a tensor that broadcasts to x (batch, *input_shape)."""
-        tensor = _rounded_down(value, x)
-        per_input = tensor.dim() == 1 and len(tensor) == len(x)
-        per_coordinate = _broadcasts(tensor, x)
-        if per_input and per_coordinate and len(x) > 1:
-            raise InvalidInputError(
-                f"Ball({name}) of shape {tuple(tensor.shape)} could be one number an input or one "
-                f"a coordinate: reshape it to {(len(x), *[1] * (x.dim() - 1))} or expand it to "
-                f"{tuple(x.shape)}."
-            )
-        if per_input:
-            return tensor.reshape(-1, *[1] * (x.dim() - 1))
-        if not per_coordinate:
-            raise InvalidInputError(
-                f"Ball({name}) has shape {tuple(tensor.shape)}, expected a number, ({len(x)},) or "
-                f"something that broadcasts to {tuple(x.shape)}."
-            )
-        return tensor
+        return _aligned(name, _rounded_down(value, x), x)
+
+
+def _aligned(name: str, tensor: Tensor, x: Tensor) -> Tensor:
+    """The tensor, with its one axis first if it is one number an input, so that it broadcasts to x
+    (batch, *input_shape)."""
+    per_input = tensor.dim() == 1 and len(tensor) == len(x)
+    per_coordinate = _broadcasts(tensor, x)
+    if per_input and per_coordinate and len(x) > 1:
+        raise InvalidInputError(
+            f"Ball({name}) of shape {tuple(tensor.shape)} could be one number an input or one "
+            f"a coordinate: reshape it to {(len(x), *[1] * (x.dim() - 1))} or expand it to "
+            f"{tuple(x.shape)}."
+        )
+    if per_input:
+        return tensor.reshape(-1, *[1] * (x.dim() - 1))
+    if not per_coordinate:
+        raise InvalidInputError(
+            f"Ball({name}) has shape {tuple(tensor.shape)}, expected a number, ({len(x)},) or "
+            f"something that broadcasts to {tuple(x.shape)}."
+        )
+    return tensor
 
 
 def _rounded_down(value: Number, x: Tensor) -> Tensor:

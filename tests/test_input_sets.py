@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import numpy as np
@@ -73,6 +74,50 @@ def test_resolve_is_the_clipped_ball(
     found_lower, found_upper = resolved.lower.numpy(), resolved.upper.numpy()
     assert ((found_lower <= lower) & (found_lower >= np.nextafter(lower, -np.inf))).all()
     assert ((found_upper >= upper) & (found_upper <= np.nextafter(upper, np.inf))).all()
+
+
+@given(
+    shapes,
+    st.integers(2, 4),
+    kinds,
+    kinds,
+    st.sampled_from([math.inf, 1, 2]),
+    st.lists(st.integers(0, 1), min_size=1, max_size=3),
+    seeds,
+)
+def test_part_of_a_batch(
+    shape: tuple[int, ...],
+    batch: int,
+    kind: str,
+    box_kind: str,
+    norm: float,
+    inputs: list[int],
+    seed: int,
+) -> None:
+    """What was given an input goes with it."""
+    if shape[-1] == batch:  # ambiguous
+        kind, box_kind = ("inputs" if k == "input" else k for k in (kind, box_kind))
+    if norm != math.inf and kind in ("coordinate", "everything"):
+        kind = "inputs"
+    dice = Dice(seed)
+    x = dice.normal(batch, *shape) / 4
+    radius, below = spread(kind, batch, shape, dice)[0], spread(box_kind, batch, shape, dice)[0]
+    ball = Ball(x, radius=radius, norm=norm, lower=-1 - below, upper=2.0)
+    whole, part = ball.resolve(shape), ball.take(torch.tensor(inputs)).resolve(shape)
+    assert torch.equal(part.lower, whole.lower[inputs])
+    assert torch.equal(part.upper, whole.upper[inputs])
+    if norm != math.inf:
+        direction = dice.normal(batch, 1, *shape)
+        assert torch.equal(part.minimum(direction[inputs]), whole.minimum(direction)[inputs])
+
+
+def test_a_part_as_long_as_an_input_is_wide() -> None:
+    """A number an input stays that, and a number a coordinate too."""
+    x, inputs = Dice(0).normal(5, 3), torch.tensor([4, 0, 1])
+    for radius in (torch.arange(5.0), torch.arange(3.0)):
+        ball = Ball(x, radius=radius)
+        whole, part = ball.resolve((3,)), ball.take(inputs).resolve((3,))
+        assert torch.equal(part.lower, whole.lower[inputs])
 
 
 @given(shapes, dtypes)

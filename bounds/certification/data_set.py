@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -82,23 +80,9 @@ def certify(
     rows = [[row] for row in range(C.shape[1])]
     decisions: list[Decision] = []
     for part in torch.arange(len(x)).split(BATCH):
-        ball, specification = _part(whole, part), Specification(C[part])
+        ball, specification = whole.take(part), Specification(C[part])
         decisions += run.decide(network, ball, specification, rows, _replay(network, C[part], rows))
     return run.certification(decisions)
-
-
-def _part(ball: Ball, part: Tensor) -> Ball:
-    """The ball around these inputs; what is given an input goes with them."""
-    x = ball.x
-
-    def cut(value: Any) -> Any:
-        if not isinstance(value, Tensor) or value.dim() not in (1, x.dim()):
-            return value
-        return value[part] if len(value) == len(x) > 1 else value
-
-    return replace(
-        ball, x=x[part], radius=cut(ball.radius), lower=cut(ball.lower), upper=cut(ball.upper)
-    )
 
 
 def _replay(network: Network, C: Tensor, rows: list[list[int]]) -> Replay:

@@ -56,7 +56,7 @@ class Split:
         """These images with pixels in [0, 1], in the dtype and on the device of `like`."""
         return self.raw[chosen].to(like) / self.white
 
-    def first(self, count: int) -> Split:
+    def first(self, count: int | None) -> Split:
         return Split(self.raw[:count], self.labels[:count], self.white)
 
     def __len__(self) -> int:

@@ -1,23 +1,29 @@
-"""Provably robust training on MNIST.
+"""Provably robust training on MNIST, and the errors that attacks find and that bounds leave.
 
     pip install -e ".[examples,plot]"
     python -m examples.mnist train --data DIR --output RUN
+    python -m examples.mnist evaluate RUN/checkpoint.pt --data DIR --plot errors.png
 
-DIR holds MNIST's four IDX files, gzipped; without --data it takes scikit-learn's digits.
-The same train command again goes on where the first was stopped.
+DIR holds MNIST's four IDX files, gzipped; without --data both take scikit-learn's digits. The same
+train command again goes on where the first was stopped.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-from bounds import BoundsError
-from examples.image_data import MODELS, load_data
+from benchmarks.environment import describe
+from bounds import BoundsError, InvalidInputError
+from examples.error_report import plot, table, write_json
+from examples.evaluation import Question, errors
+from examples.image_data import MODELS, load_data, load_models
 from examples.training import Options, digest_of_file, train
 
 #: The run was stopped by a signal, and can go on.
@@ -40,7 +46,17 @@ def parser() -> argparse.ArgumentParser:
     training.add_argument("--model", choices=tuple(MODELS), help="by default as the data ask for")
     training.add_argument("--init", type=Path, help="weights to start from")
     training.add_argument("--save-minutes", type=float, default=1.0, help="between checkpoints")
-    for command in (training,):
+    evaluation = commands.add_parser("evaluate", help="measure errors", **shows)
+    evaluation.add_argument("weights", type=Path, help="a state dict, or a run's checkpoint")
+    evaluation.add_argument("--images", type=int, help="the first so many; default: all")
+    evaluation.add_argument(
+        "--exact", action=argparse.BooleanOptionalAction, default=True, help="solve LPs"
+    )
+    evaluation.add_argument("--steps", type=int, default=40, help="of PGD")
+    evaluation.add_argument("--restarts", type=int, default=1, help="of PGD")
+    evaluation.add_argument("--json", type=Path, help="write the figures and what they depend on")
+    evaluation.add_argument("--plot", type=Path, help="draw them")
+    for command in (training, evaluation):
         command.add_argument("--data", type=Path, help="folder of the IDX files")
         command.add_argument("--radius", type=float, default=0.1, help="pixels in [0, 1]")
         command.add_argument("--norm", type=float, default=float("inf"), help="inf, 2 or 1")
@@ -79,12 +95,59 @@ def run_train(args: argparse.Namespace, console: Console) -> int:
     return 0 if done else STOPPED
 
 
+def run_evaluate(args: argparse.Namespace, console: Console) -> int:
+    models = load_models(args.weights)
+    if len(models) > 1:
+        raise InvalidInputError(
+            f"{str(args.weights)!r} holds a cascade of {len(models)} networks, which is not "
+            "evaluated here: give the weights of one network."
+        )
+    if args.images is not None and args.images < 1:
+        raise InvalidInputError(f"--images {args.images}: expected at least 1.")
+    images = load_data(args.data).test.first(args.images)
+    question = Question(
+        radius=args.radius,
+        norm=args.norm,
+        steps=args.steps,
+        restarts=args.restarts,
+        seed=args.seed,
+        exact=args.exact,
+    )
+    device = torch.device(args.device)
+    with Progress(
+        BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console, transient=True
+    ) as progress:
+        task = progress.add_task("images", total=len(images))
+        found, seconds = errors(
+            models[0],
+            images,
+            question,
+            device=device,
+            tick=lambda count: progress.advance(task, count),
+        )
+    console.print(
+        table(found, seconds, f"{len(images)} test images, ℓ{args.norm:g} radius {args.radius:g}")
+    )
+    if args.json is not None:
+        about = {
+            "weights": digest_of_file(args.weights),
+            "data": "digits" if args.data is None else "mnist",
+            "question": asdict(question) | {"norm": str(question.norm)},  # JSON has no infinity
+            "environment": describe(device),
+        }
+        write_json(args.json, found, seconds, about)
+    if args.plot is not None:
+        plot(args.plot, found, question, args.weights.name)
+    return 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     args = parser().parse_args(arguments)
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     try:
-        return run_train(args, Console())
+        run = run_train if args.command == "train" else run_evaluate
+        return run(args, Console())
     except BoundsError as error:
         print(error, file=sys.stderr)
         return 2

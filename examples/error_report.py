@@ -78,9 +78,11 @@ def plot(path: Path, found: Errors, question: Question, title: str) -> None:
         height=0.66,
         zorder=2,
     )
-    axes.bar_label(bars, [f"{value:.2f} %" for value in values], padding=4)
+    for bar, value in zip(bars, values, strict=True):
+        middle = bar.get_y() + bar.get_height() / 2
+        axes.text(1.02, middle, f"{value:.2f} %", transform=axes.get_yaxis_transform(), va="center")
     axes.invert_yaxis()
-    axes.set_xlim(0, max(*values, 1) * 1.15)
+    axes.set_xlim(0, max(*values, 1) * 1.02)
     norm = "∞" if question.norm == float("inf") else f"{question.norm:g}"
     axes.set_xlabel(
         f"share of {len(found['clean']):,} test images in percent; ℓ{norm} radius "

@@ -21,10 +21,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 
 from benchmarks.environment import describe
 from bounds import BoundsError, InvalidInputError
+from examples.checkpoints import digest_of_file
 from examples.error_report import plot, table, write_json
 from examples.evaluation import Question, errors
-from examples.image_data import MODELS, load_data, load_models
-from examples.training import Options, digest_of_file, train
+from examples.image_data import MODELS, load_data, load_model, require_images
+from examples.training import train
+from examples.training_options import Options
 
 #: The run was stopped by a signal, and can go on.
 STOPPED = 3
@@ -96,15 +98,12 @@ def run_train(args: argparse.Namespace, console: Console) -> int:
 
 
 def run_evaluate(args: argparse.Namespace, console: Console) -> int:
-    models = load_models(args.weights)
-    if len(models) > 1:
-        raise InvalidInputError(
-            f"{str(args.weights)!r} holds a cascade of {len(models)} networks, which is not "
-            "evaluated here: give the weights of one network."
-        )
+    # A cascade has a verdict of its own; until that is here, one network.
+    name, model = load_model(args.weights)
     if args.images is not None and args.images < 1:
         raise InvalidInputError(f"--images {args.images}: expected at least 1.")
     images = load_data(args.data).test.first(args.images)
+    require_images(name, images)
     question = Question(
         radius=args.radius,
         norm=args.norm,
@@ -119,7 +118,7 @@ def run_evaluate(args: argparse.Namespace, console: Console) -> int:
     ) as progress:
         task = progress.add_task("images", total=len(images))
         found, seconds = errors(
-            models[0],
+            model,
             images,
             question,
             device=device,

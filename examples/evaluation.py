@@ -20,7 +20,7 @@ import bounds
 from bounds import BoundsError
 from bounds.certification.deadline import Stopwatch
 from bounds.verdict import trusted
-from examples.image_data import Split
+from examples.image_data import CLASSES, Split
 
 #: The errors, each a set that contains the one before, with their names in tables.
 KINDS = {
@@ -96,7 +96,9 @@ def _errors(
         found["pgd"] = _wrong(model, bounds.pgd(model, x, y, **options, **question.ball), y)
     with watch("fixed"), torch.no_grad():
         network = bounds.Network.from_torch(model, x.shape[1:])
-        relaxation = bounds.relax(network, bounds.Ball(x, **question.ball), bounds.margins(y, 10))
+        relaxation = bounds.relax(
+            network, bounds.Ball(x, **question.ball), bounds.margins(y, CLASSES)
+        )
         lower = trusted(bounds.solve(relaxation, method="fixed_slope"))
         found["fixed"] = ~(lower > 0).all(1)
     if question.exact:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from bounds import BoundsError, InvalidInputError, ModelFileError
 from bounds.shipped import DIGITS_SHAPE, digits_layers
 
+CLASSES = 10
 #: An IDX file of more bytes is none of ours.
 LARGEST = 2**28
 #: Of the digits: how many are held out, and the seed of the split, as in train_digits.py.
@@ -89,6 +90,11 @@ def _split(folder: Path, part: str) -> Split:
         raise InvalidInputError(
             f"{str(image_path)!r} has {len(images)} images and its label file {len(labels)} "
             "labels: expected as many of both, and at least one; download them again."
+        )
+    if labels.max() >= CLASSES:
+        raise InvalidInputError(
+            f"the label file of {str(image_path)!r} has a label {labels.max()}: expected 0 … "
+            f"{CLASSES - 1}; download it again."
         )
     return Split(
         torch.from_numpy(images).unsqueeze(1), torch.from_numpy(labels.astype(np.int64)), 255

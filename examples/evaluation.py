@@ -2,7 +2,7 @@
 
 Each is a set of images that contains the one before: answered wrongly; broken by FGS; by PGD; not
 certified by the LP optimum; not certified by the fixed slope. The robust error lies between PGD and
-the LP optimum. All of it is in float64, and the attacks stay in the pixels' box.
+the LP optimum. All of it is in float64, and attacks and bounds are about the same set.
 """
 
 from __future__ import annotations
@@ -36,10 +36,12 @@ CHUNK = 100
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """radius, norm: of the balls. steps, restarts, seed: of PGD. exact: whether LPs are solved."""
+    """radius, norm: of the balls. box: whether pixels stay in [0, 1]. steps, restarts, seed: of
+    PGD. exact: whether LPs are solved."""
 
     radius: float
     norm: float = math.inf
+    box: bool = True
     steps: int = 40
     restarts: int = 1
     seed: int = 0
@@ -47,7 +49,8 @@ class Question:
 
     @property
     def ball(self) -> dict[str, Any]:
-        return {"radius": self.radius, "norm": self.norm, "lower": 0.0, "upper": 1.0}
+        ends = {"lower": 0.0, "upper": 1.0} if self.box else {}
+        return {"radius": self.radius, "norm": self.norm, **ends}
 
 
 def errors(

@@ -54,6 +54,9 @@ def parser() -> argparse.ArgumentParser:
     evaluation.add_argument(
         "--exact", action=argparse.BooleanOptionalAction, default=True, help="solve LPs"
     )
+    evaluation.add_argument(
+        "--box", action=argparse.BooleanOptionalAction, default=True, help="pixels stay in [0, 1]"
+    )
     evaluation.add_argument("--steps", type=int, default=40, help="of PGD")
     evaluation.add_argument("--restarts", type=int, default=1, help="of PGD")
     evaluation.add_argument("--json", type=Path, help="write the figures and what they depend on")
@@ -107,6 +110,7 @@ def run_evaluate(args: argparse.Namespace, console: Console) -> int:
     question = Question(
         radius=args.radius,
         norm=args.norm,
+        box=args.box,
         steps=args.steps,
         restarts=args.restarts,
         seed=args.seed,

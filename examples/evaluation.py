@@ -106,7 +106,7 @@ def _errors(
         found["fixed"] = ~(lower > 0).all(1)
     if question.exact:
         with watch("exact"):
-            proved = _proved_exactly(relaxation, lower, found["fixed"] & ~found["pgd"])
+            proved = proved_exactly(relaxation, lower, found["fixed"] & ~found["pgd"])
             found["exact"] = found["fixed"] & ~proved
     for attack in ("clean", "fgs", "pgd"):
         if bool((found[attack] & ~found["fixed"]).any()):
@@ -122,7 +122,7 @@ def _wrong(model: nn.Sequential, points: Tensor, y: Tensor) -> Tensor:
     return model(points).argmax(1) != y
 
 
-def _proved_exactly(relaxation: bounds.Relaxation, lower: Tensor, tried: Tensor) -> Tensor:
+def proved_exactly(relaxation: bounds.Relaxation, lower: Tensor, tried: Tensor) -> Tensor:
     """Of which of the images `tried` (batch,) the LP optima prove every row.
 
     lower: bounds of the rows. Those that leave a row open are solved the lowest first, as an image

@@ -59,6 +59,22 @@ def test_errors_are_in_order_and_the_exact_ones_those_of_cvxpy(
     assert set(unproved.tolist()) == {False, True}
 
 
+def test_one_row_that_stays_open_leaves_its_image_open() -> None:
+    """Whichever row is tried first: here the first one, which is mostly proved."""
+    model, images = load_digits_model("digits_robust").double(), shipped().first(8)
+    x = images.pixels(slice(None), torch.zeros((), dtype=torch.float64))
+    network = bounds.Network.from_torch(model, (1, 8, 8))
+    ball = bounds.Ball(x, radius=0.14, lower=0.0, upper=1.0)
+    relaxation = bounds.relax(network, ball, bounds.margins(images.labels, 10))
+    optima = torch.as_tensor(lp_reference.solve(relaxation).value)
+    tried = torch.arange(len(x)) != 1
+    proved = evaluation.proved_exactly(relaxation, torch.full_like(optima, -1), tried)
+    expected = (optima > 0).all(1)
+    assert torch.equal(proved, expected & tried)
+    assert expected[1]
+    assert ((optima[:, 0] > 0) & ~expected).any()
+
+
 def test_an_attack_that_breaks_a_certified_image_is_an_error_of_ours(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

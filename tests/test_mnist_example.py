@@ -145,9 +145,11 @@ def test_training_starts_from_the_weights_that_it_is_given(train: Main, tmp_path
 def test_the_loss_falls(method: str, train: Main, tmp_path: Path) -> None:
     start = ("--lr", "0.01", "--epochs", "15", "--schedule-length", "10", "--radius", "0.02")
     assert train("run", *start, "--method", method) == 0
-    records = checkpoint(tmp_path / "run")["records"]
+    run = checkpoint(tmp_path / "run")
+    records, [group] = run["records"], run["optimizer"]["param_groups"]
     assert records[-1]["train_loss"] < records[0]["train_loss"] - 0.5
     assert records[-1]["radius"] == 0.02
+    assert group["lr"] == pytest.approx(0.005 * (1 + math.cos(math.pi * 4.75 / 5)))
     assert records[-1]["certified_error"] >= records[-1]["test_error"]
 
 

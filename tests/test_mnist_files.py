@@ -84,3 +84,21 @@ def test_weights_come_from_state_dicts_cascades_and_nothing_else(tmp_path: Path)
         torch.save(content, path)
         with pytest.raises(ModelFileError, match=r"w.pth"):
             load_models(path)
+
+
+class Hostile:
+    """What pickle makes of it writes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_nothing_in_a_file_of_weights_is_executed(tmp_path: Path) -> None:
+    path, trace = tmp_path / "w.pth", tmp_path / "trace"
+    torch.save(Hostile(trace), path)
+    with pytest.raises(ModelFileError):
+        load_models(path)
+    assert not trace.exists()

@@ -32,6 +32,13 @@ from examples.training_options import Options
 STOPPED = 3
 
 
+def device(name: str) -> torch.device:
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise argparse.ArgumentTypeError(f"{name!r} is no device, such as cpu or cuda") from error
+
+
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="examples.mnist", description=__doc__.split("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
@@ -66,7 +73,7 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--radius", type=float, default=0.1, help="pixels in [0, 1]")
         command.add_argument("--norm", type=float, default=float("inf"), help="inf, 2 or 1")
         command.add_argument("--seed", type=int, default=0)
-        command.add_argument("--device", default="cpu")
+        command.add_argument("--device", type=device, default="cpu")
         command.add_argument("--threads", type=int, help="of torch")
     return parser
 
@@ -90,7 +97,7 @@ def run_train(args: argparse.Namespace, console: Console) -> int:
         options,
         load_data(args.data),
         args.output,
-        device=torch.device(args.device),
+        device=args.device,
         console=console,
         init=args.init,
         minutes=args.save_minutes,
@@ -116,7 +123,6 @@ def run_evaluate(args: argparse.Namespace, console: Console) -> int:
         seed=args.seed,
         exact=args.exact,
     )
-    device = torch.device(args.device)
     with Progress(
         BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console, transient=True
     ) as progress:
@@ -125,7 +131,7 @@ def run_evaluate(args: argparse.Namespace, console: Console) -> int:
             model,
             images,
             question,
-            device=device,
+            device=args.device,
             tick=lambda count: progress.advance(task, count),
         )
     console.print(
@@ -136,7 +142,7 @@ def run_evaluate(args: argparse.Namespace, console: Console) -> int:
             "weights": digest_of_file(args.weights),
             "data": "digits" if args.data is None else "mnist",
             "question": asdict(question) | {"norm": str(question.norm)},  # JSON has no infinity
-            "environment": describe(device),
+            "environment": describe(args.device),
         }
         write_json(args.json, found, seconds, about)
     if args.plot is not None:

@@ -35,6 +35,8 @@ class Options:
         for name in ("epochs", "batch"):
             if getattr(self, name) < 1:
                 raise InvalidInputError(f"--{name} {getattr(self, name)}: expected at least 1.")
+        if self.seed < 0:
+            raise InvalidInputError(f"--seed {self.seed}: expected at least 0.")
         if not 0 < self.lr < math.inf:
             raise InvalidInputError(f"--lr {self.lr}: expected a positive number.")
         if self.schedule_length > self.epochs:

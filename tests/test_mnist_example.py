@@ -143,13 +143,13 @@ def test_training_starts_from_the_weights_that_it_is_given(train: Main, tmp_path
 
 @pytest.mark.parametrize("method", ["robust", "standard"])
 def test_the_loss_falls(method: str, train: Main, tmp_path: Path) -> None:
-    start = ("--lr", "0.01", "--epochs", "15", "--schedule-length", "10", "--radius", "0.02")
+    start = ("--lr", "0.02", "--epochs", "8", "--schedule-length", "4", "--radius", "0.02")
     assert train("run", *start, "--method", method) == 0
     run = checkpoint(tmp_path / "run")
     records, [group] = run["records"], run["optimizer"]["param_groups"]
     assert records[-1]["train_loss"] < records[0]["train_loss"] - 0.5
     assert records[-1]["radius"] == 0.02
-    assert group["lr"] == pytest.approx(0.005 * (1 + math.cos(math.pi * 4.75 / 5)))
+    assert group["lr"] == pytest.approx(0.01 * (1 + math.cos(math.pi * 3.75 / 4)))
     assert records[-1]["certified_error"] >= records[-1]["test_error"]
 
 
@@ -194,6 +194,7 @@ def test_weights_that_a_nan_would_spoil_are_not_kept(
     ("options", "message"),
     [
         (("--batch", "0"), "--batch 0: expected at least 1"),
+        (("--seed", "-1"), "--seed -1: expected at least 0"),
         (("--lr", "nan"), "--lr nan: expected a positive number"),
         (("--epochs", "1", "--schedule-length", "2"), "the full radius would never be reached"),
         (("--radius", "-1"), r"RadiusSchedule(end=-1.0)"),

@@ -95,8 +95,16 @@ def _errors(
     with watch("fgs"):
         found["fgs"] = _wrong(model, bounds.fgs(model, x, y, **question.ball), y)
     with watch("pgd"):
-        options = {"steps": question.steps, "restarts": question.restarts, "generator": generator}
-        found["pgd"] = _wrong(model, bounds.pgd(model, x, y, **options, **question.ball), y)
+        points = bounds.pgd(
+            model,
+            x,
+            y,
+            steps=question.steps,
+            restarts=question.restarts,
+            generator=generator,
+            **question.ball,
+        )
+        found["pgd"] = _wrong(model, points, y)
     with watch("fixed"), torch.no_grad():
         network = bounds.Network.from_torch(model, x.shape[1:])
         relaxation = bounds.relax(

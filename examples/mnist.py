@@ -14,6 +14,7 @@ import argparse
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -42,7 +43,7 @@ def device(name: str) -> torch.device:
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="examples.mnist", description=__doc__.split("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    shows = {"formatter_class": argparse.ArgumentDefaultsHelpFormatter}
+    shows: dict[str, Any] = {"formatter_class": argparse.ArgumentDefaultsHelpFormatter}
     training = commands.add_parser("train", help="train, or go on", **shows)
     training.add_argument("--output", type=Path, required=True, help="folder of the run")
     training.add_argument("--epochs", type=int, default=20)

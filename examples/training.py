@@ -111,7 +111,7 @@ class Run:
         shown = {"loss": float(loss.detach()), "error": float(unproved), "radius": radius}
         self.optimizer.zero_grad()
         loss.backward()
-        gradients = [parameter.grad for parameter in self.model.parameters()]
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
         # No checkpoint may hold what such a step would make of the weights.
         if not all(bool(torch.isfinite(tensor).all()) for tensor in (loss, *gradients)):
             raise BoundsError(
@@ -222,7 +222,7 @@ def train(
     with _signals() as caught, _progress(console, run) as (progress, task):
         while run.epoch < options.epochs and not caught:
             if run.position < run.batches:
-                shown = run.step()
+                shown: dict[str, Any] = run.step()
                 progress.update(task, advance=1, epoch=run.epoch, **shown)
             else:
                 record = run.end_epoch()

@@ -135,7 +135,7 @@ class _Search:
         self._set: InputSet = ball.resolve(network.input_shape)
         self.points = self.place(ball.x.detach())
         self._wrong = torch.zeros_like(y, dtype=torch.bool)
-        self._loss = torch.full_like(self.points.flatten(1)[:, 0], -torch.inf)
+        self._excess = torch.full_like(self.points.flatten(1)[:, 0], -torch.inf)
         self._gradient = self.visit(self.points)
 
     @property
@@ -164,19 +164,27 @@ class _Search:
 
     def direction(self, gradient: Tensor) -> Tensor:
         if isinstance(self._set, NormBall):
-            return F.normalize(gradient.flatten(1), eps=0.0).nan_to_num().reshape(gradient.shape)
+            return F.normalize(gradient.flatten(1)).reshape(gradient.shape)
         return gradient.sign()
 
     @torch.enable_grad()
     def visit(self, points: Tensor) -> Tensor:
-        """Keep the points that are worse than those before; the gradient there."""
+        """Keep the points that are worse than those before; the gradient there.
+
+        The cross-entropy is log(1 + eᵛ), with v how much the other logits exceed that of y. It
+        rises with v and in the same direction, but where an answer is confident it rounds to 0.
+        """
         x = points.detach().requires_grad_()
-        logits = self._call(x).flatten(1)
-        loss = F.cross_entropy(logits, self._y, reduction="none")
-        [gradient] = torch.autograd.grad(loss.sum(), x)
-        wrong, loss = logits.argmax(1) != self._y, loss.detach()
-        worse = (wrong & ~self._wrong) | ((wrong == self._wrong) & (loss > self._loss))
-        self._wrong, self._loss = self._wrong | wrong, torch.where(worse, loss, self._loss)
+        logits, label = self._call(x).flatten(1), self._y.unsqueeze(1)
+        others = logits.scatter(1, label, -torch.inf).logsumexp(1)
+        excess = others - logits.gather(1, label).squeeze(1)
+        [gradient] = torch.autograd.grad(excess.sum(), x)
+        excess = excess.detach()
+        finite = torch.isfinite(excess)  # an overflow shows nothing
+        wrong = (logits.argmax(1) != self._y) & finite
+        larger = (wrong == self._wrong) & finite & (excess > self._excess)
+        worse = (wrong & ~self._wrong) | larger
+        self._wrong, self._excess = self._wrong | wrong, torch.where(worse, excess, self._excess)
         each = worse.reshape(-1, *[1] * (points.dim() - 1))
         self.points = torch.where(each, points.detach(), self.points)
         return gradient

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from bounds import BoundsError, InvalidInputError, ModelFileError
 from bounds.shipped import DIGITS_SHAPE, digits_layers
 
+CLASSES = 10
 #: An IDX file of more bytes is none of ours.
 LARGEST = 2**28
 #: Of the digits: how many are held out, and the seed of the split, as in train_digits.py.
@@ -56,7 +57,7 @@ class Split:
         """These images with pixels in [0, 1], in the dtype and on the device of `like`."""
         return self.raw[chosen].to(like) / self.white
 
-    def first(self, count: int) -> Split:
+    def first(self, count: int | None) -> Split:
         return Split(self.raw[:count], self.labels[:count], self.white)
 
     def __len__(self) -> int:
@@ -89,6 +90,11 @@ def _split(folder: Path, part: str) -> Split:
         raise InvalidInputError(
             f"{str(image_path)!r} has {len(images)} images and its label file {len(labels)} "
             "labels: expected as many of both, and at least one; download them again."
+        )
+    if labels.max() >= CLASSES:
+        raise InvalidInputError(
+            f"the label file of {str(image_path)!r} has a label {labels.max()}: expected 0 … "
+            f"{CLASSES - 1}; download it again."
         )
     return Split(
         torch.from_numpy(images).unsqueeze(1), torch.from_numpy(labels.astype(np.int64)), 255
@@ -145,15 +151,15 @@ def load_file(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # it has many types of its own
-        reason = str(error).strip().split("\n")[0]
+        reason = f"{type(error).__name__}: {str(error).strip()}".split("\n")[0]
         raise ModelFileError(
             f"{str(path)!r} cannot be read ({reason}): expected what torch.save wrote of a state "
             "dict."
         ) from error
 
 
-def load_models(path: Path) -> list[nn.Sequential]:
-    """The networks whose weights a file holds, in float32 and eval mode.
+def load_models(path: Path) -> list[tuple[str, nn.Sequential]]:
+    """The networks whose weights a file holds, in float32 and eval mode, each with its name.
 
     path: a state dict, a dict whose "state_dict" is one or a list of them (a cascade), or the
     checkpoint of a training run. Raises ModelFileError for anything else.
@@ -161,22 +167,41 @@ def load_models(path: Path) -> list[nn.Sequential]:
     content = load_file(path)
     if isinstance(content, dict):
         content = content.get("state_dict", content.get("model", content))
-    return [
-        _built(path, weights) for weights in (content if isinstance(content, list) else [content])
-    ]
+    parts = content if isinstance(content, list) else [content]
+    return [_built(path, weights) for weights in parts]
 
 
-def _built(path: Path, weights: Any) -> nn.Sequential:
-    shapes = (
-        {name: getattr(tensor, "shape", None) for name, tensor in weights.items()}
-        if isinstance(weights, dict)
-        else None
-    )
-    for layers, _ in MODELS.values():
+def load_model(path: Path) -> tuple[str, nn.Sequential]:
+    """The one network whose weights a file holds, and its name.
+
+    Raises InvalidInputError for a cascade, and what `load_models` raises.
+    """
+    models = load_models(path)
+    if len(models) != 1:
+        raise InvalidInputError(
+            f"{str(path)!r} holds a cascade of {len(models)} networks: give the weights of one."
+        )
+    return models[0]
+
+
+def require_images(name: str, images: Split) -> None:
+    """Refuse, with an InvalidInputError, images that the network of this name does not take."""
+    given, (_, taken) = tuple(images.raw.shape[1:]), MODELS[name]
+    if given != taken:
+        raise InvalidInputError(
+            f"the network {name!r} takes images of shape {taken}, and the data have {given}: "
+            "choose another network, or --data."
+        )
+
+
+def _built(path: Path, weights: Any) -> tuple[str, nn.Sequential]:
+    shapes = weights.items() if isinstance(weights, dict) else ()
+    given = {name: getattr(tensor, "shape", None) for name, tensor in shapes}
+    for name, (layers, _) in MODELS.items():
         model = layers()
-        if shapes == {name: tensor.shape for name, tensor in model.state_dict().items()}:
+        if given == {part: tensor.shape for part, tensor in model.state_dict().items()}:
             model.load_state_dict(weights)
-            return model.eval()
+            return name, model.eval()
     raise ModelFileError(
         f"{str(path)!r} holds no weights of a network that is known here: expected a state dict of "
         f"one of {', '.join(map(repr, MODELS))}."

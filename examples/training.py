@@ -8,9 +8,7 @@ that a step depends on is either in the checkpoint or a function of the options 
 from __future__ import annotations
 
 import hashlib
-import json
 import math
-import os
 import signal
 import time
 from collections.abc import Iterator
@@ -18,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,59 +27,12 @@ from torch import Tensor, nn
 
 import bounds
 from bounds import BoundsError, InvalidInputError
-from bounds.robust_loss import TrainingIntermediate
-from examples.image_data import MODELS, Data, load_file, load_models
+from examples import checkpoints
+from examples.image_data import MODELS, Data, load_model, require_images
+from examples.training_options import Options
 
 #: Test images whose certified error is measured after each epoch, and how many at a time.
 MEASURED, CHUNK = 1000, 50
-FORMAT = 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """What decides the weights, besides the data: a run goes on only with the same.
-
-    schedule_length: epochs over which the radius grows from start_radius. init: a digest of the
-    weights to start from, "" for random ones.
-    """
-
-    model: str
-    epochs: int
-    batch: int
-    lr: float
-    radius: float
-    start_radius: float
-    schedule_length: float
-    norm: float
-    method: Literal["robust", "standard"]
-    intermediate: TrainingIntermediate
-    seed: int
-    init: str = ""
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch"):
-            if getattr(self, name) < 1:
-                raise InvalidInputError(f"--{name} {getattr(self, name)}: expected at least 1.")
-        if not 0 < self.lr < math.inf:
-            raise InvalidInputError(f"--lr {self.lr}: expected a positive number.")
-        if self.schedule_length > self.epochs:
-            raise InvalidInputError(
-                f"--schedule-length {self.schedule_length} exceeds --epochs {self.epochs}: the "
-                "full radius would never be reached; choose a shorter one."
-            )
-        self.radius_at(0.0)  # refuses radii and lengths that are none
-
-    def radius_at(self, epoch: float) -> float:
-        schedule = bounds.RadiusSchedule(
-            start=self.start_radius, end=self.radius, length=self.schedule_length
-        )
-        return schedule(epoch)
-
-    def lr_at(self, epoch: float) -> float:
-        """Constant while the radius grows, and then a cosine down to 0."""
-        rest = self.epochs - self.schedule_length
-        share = max(0.0, epoch - self.schedule_length) / rest if rest else 0.0
-        return self.lr * (1 + math.cos(math.pi * share)) / 2
 
 
 @dataclass
@@ -132,6 +83,19 @@ class Run:
         x = self.data.train.pixels(chosen, like.detach())
         return x, self.data.train.labels[chosen].to(self.device)
 
+    def robust_loss(self, x: Tensor, y: Tensor, radius: float) -> bounds.LossAndError:
+        options = self.options
+        return bounds.robust_loss(
+            self.model,
+            x,
+            y,
+            radius=radius,
+            norm=options.norm,
+            lower=0.0,
+            upper=1.0,
+            intermediate=options.intermediate,
+        )
+
     def step(self) -> dict[str, float]:
         """Train on the next batch; its loss, its error and the radius."""
         start, options = time.perf_counter(), self.options
@@ -139,30 +103,24 @@ class Run:
         x, y = self.batch()
         radius = options.radius_at(now)
         if options.method == "robust":
-            loss, unproved = bounds.robust_loss(
-                self.model,
-                x,
-                y,
-                radius=radius,
-                norm=options.norm,
-                lower=0.0,
-                upper=1.0,
-                intermediate=options.intermediate,
-            )
+            loss, unproved = self.robust_loss(x, y, radius)
         else:
             logits = self.model(x)
             loss = F.cross_entropy(logits, y)
             unproved = (logits.argmax(1) != y).float().mean()
         shown = {"loss": float(loss.detach()), "error": float(unproved), "radius": radius}
-        if not math.isfinite(shown["loss"]):
+        self.optimizer.zero_grad()
+        loss.backward()
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        # No checkpoint may hold what such a step would make of the weights.
+        if not all(bool(torch.isfinite(tensor).all()) for tensor in (loss, *gradients)):
             raise BoundsError(
-                f"the loss became {shown['loss']} in epoch {self.epoch}, batch {self.position}: "
-                "start again with a smaller --lr or a longer --schedule-length."
+                f"the loss is {shown['loss']} in epoch {self.epoch}, batch {self.position}, and it "
+                "or its gradient is no number: start again with a smaller --lr or a longer "
+                "--schedule-length."
             )
         for group in self.optimizer.param_groups:
             group["lr"] = options.lr_at(now)
-        self.optimizer.zero_grad()
-        loss.backward()
         self.optimizer.step()
         self.position += 1
         self.sums.images += len(x)
@@ -189,37 +147,22 @@ class Run:
     @torch.no_grad()
     def test_errors(self) -> dict[str, float]:
         """On the first test images: errors, and what is not certified at the full radius."""
-        options, test = self.options, self.data.test.first(MEASURED)
+        test = self.data.test.first(MEASURED)
         wrong = unproved = 0.0
         for part in torch.arange(len(test)).split(CHUNK):
             x = test.pixels(part, next(self.model.parameters()))
             y = test.labels[part].to(self.device)
             wrong += float((self.model(x).argmax(1) != y).sum())
-            unproved += float(
-                bounds.robust_loss(
-                    self.model,
-                    x,
-                    y,
-                    radius=options.radius,
-                    norm=options.norm,
-                    lower=0.0,
-                    upper=1.0,
-                    intermediate=options.intermediate,
-                    reduction="sum",
-                ).error
-            )
+            unproved += len(x) * float(self.robust_loss(x, y, self.options.radius).error)
         return {
             "test_images": len(test),
             "test_error": wrong / len(test),
             "certified_error": unproved / len(test),
         }
 
-    # -- checkpoints
-
-    def save(self, folder: Path) -> None:
-        """All at once, so that being killed leaves the old checkpoint or the new one."""
-        content = {
-            "format": FORMAT,
+    def state(self) -> dict[str, Any]:
+        """What a later run needs to go on, as tensors and plain containers."""
+        return {
             "options": asdict(self.options),
             "data": self.digest,
             "model": self.model.state_dict(),
@@ -231,50 +174,16 @@ class Run:
             "sums": asdict(self.sums),
             "records": self.records,
         }
-        whole = folder / "checkpoint.pt.part"
-        torch.save(content, whole)
-        os.replace(whole, folder / "checkpoint.pt")
-        lines = "".join(json.dumps(record) + "\n" for record in self.records)
-        (folder / "log.jsonl.part").write_text(lines, encoding="utf-8")
-        os.replace(folder / "log.jsonl.part", folder / "log.jsonl")
 
-    def restore(self, path: Path) -> None:
-        """Go on where the checkpoint is; refuses one of other options or data."""
-        content = load_file(path)
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
-            raise InvalidInputError(
-                f"{str(path)!r} is no checkpoint of this version: choose another --output."
-            )
-        ours = asdict(self.options) | {"data": self.digest}
-        theirs = content["options"] | {"data": content["data"]}
-        differing = [name for name in ours if ours[name] != theirs.get(name)]
-        if differing:
-            raise InvalidInputError(
-                f"{str(path)!r} was made with other options ("
-                + ", ".join(
-                    f"{name}: {theirs.get(name)!r}, now {ours[name]!r}" for name in differing
-                )
-                + "): give the same ones, or another --output."
-            )
-        self.model.load_state_dict(content["model"])
-        self.optimizer.load_state_dict(content["optimizer"])
-        torch.set_rng_state(content["rng"])
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["rng"])
         if self.device.type == "cuda":
-            torch.cuda.set_rng_state_all(content["cuda_rng"])
-        self.epoch, self.position = content["epoch"], content["position"]
-        self.sums, self.records = Sums(**content["sums"]), content["records"]
-
-
-def digest_of_file(path: Path | None) -> str:
-    """Names the contents of a file; "" for none."""
-    if path is None:
-        return ""
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    except OSError as error:
-        raise InvalidInputError(
-            f"{str(path)!r} cannot be read ({error.strerror}): give a file of weights."
-        ) from error
+            torch.cuda.set_rng_state_all(state["cuda_rng"])
+        self.epoch, self.position = state["epoch"], state["position"]
+        self.sums, self.records = Sums(**state["sums"]), state["records"]
 
 
 def train(
@@ -292,38 +201,37 @@ def train(
     output: a folder that gets checkpoint.pt, every so many `minutes`, after each epoch and when a
     SIGINT (Ctrl-C) or SIGTERM arrives, and log.jsonl, a line an epoch.
     """
-    layers, shape = MODELS[options.model]
-    if tuple(data.train.raw.shape[1:]) != shape or tuple(data.test.raw.shape[1:]) != shape:
-        raise InvalidInputError(
-            f"--model {options.model} takes inputs of shape {shape}, and the images have "
-            f"{tuple(data.train.raw.shape[1:])}: choose one of {', '.join(MODELS)}."
-        )
+    for images in (data.train, data.test):
+        require_images(options.model, images)
     torch.manual_seed(options.seed)
-    model = layers()
+    model = MODELS[options.model][0]()
     if init is not None:
-        [weights] = [given.state_dict() for given in load_models(init)[:1]]
-        model.load_state_dict(weights)
+        name, model = load_model(init)
+        if name != options.model:
+            raise InvalidInputError(
+                f"{str(init)!r} holds weights of {name!r}: start with them with --model {name}."
+            )
     model.to(device)
     run = Run(options, data, device, model, torch.optim.Adam(model.parameters(), lr=options.lr))
     output.mkdir(parents=True, exist_ok=True)
-    checkpoint = output / "checkpoint.pt"
+    checkpoint = output / checkpoints.NAME
     if checkpoint.is_file():
-        run.restore(checkpoint)
+        run.restore(checkpoints.load(checkpoint, run.state()))
         console.print(f"Going on from epoch {run.epoch}, batch {run.position}.")
     saved = time.monotonic()
     with _signals() as caught, _progress(console, run) as (progress, task):
         while run.epoch < options.epochs and not caught:
             if run.position < run.batches:
-                shown = run.step()
+                shown: dict[str, Any] = run.step()
                 progress.update(task, advance=1, epoch=run.epoch, **shown)
             else:
                 record = run.end_epoch()
                 console.print(_line(record))
                 saved = -math.inf
             if time.monotonic() - saved >= 60 * minutes:
-                run.save(output)
+                checkpoints.save(output, run.state())
                 saved = time.monotonic()
-        run.save(output)
+        checkpoints.save(output, run.state())
     return run.epoch == options.epochs
 
 

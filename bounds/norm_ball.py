@@ -37,6 +37,13 @@ class NormBall(InputSet):
         """c: the point of the box that is nearest to the centre, in every norm."""
         return torch.clamp(self.centre, self.lower, self.upper)
 
+    @property
+    def uncut(self) -> bool:
+        """Whether the box holds every ball of the batch."""
+        reach = self.radius.reshape(-1, *[1] * (self.centre.dim() - 1))
+        below, above = self.lower <= self.centre - reach, self.upper >= self.centre + reach
+        return bool((below & above).all())
+
     def distance(self, points: Tensor) -> Tensor:
         """‖x − x₀‖ in units of the radius (of 1 where that is 0), of shape (batch, rows)."""
         away = (points - self.centre.unsqueeze(1)).flatten(2) / self._unit
@@ -57,7 +64,7 @@ class NormBall(InputSet):
             from_box = Box(self.lower, self.upper).minimum_below(coefficients - q)
             centre = self.centre.unsqueeze(1)
             at_centre = (q * centre).flatten(2).sum(2)
-            reach = self.radius.unsqueeze(1) * self._dual_norm(q.flatten(2))
+            reach = self.radius.unsqueeze(1) * self.dual_norm(q.flatten(2))
             below = from_box + at_centre - reach
             dtype, count = q.dtype, q.flatten(2).shape[2]
             size = self.centre.abs()
@@ -75,8 +82,8 @@ class NormBall(InputSet):
         """q, the part of the coefficients that the ball bounds rather than the box."""
 
     @abstractmethod
-    def _dual_norm(self, q: Tensor) -> Tensor:
-        """‖q‖_* for (batch, rows, coordinates), up to `gamma` of their number."""
+    def dual_norm(self, q: Tensor) -> Tensor:
+        """‖q‖_* for (batch, rows, coordinates), up to `gamma` of their number; differentiable."""
 
     def inside(self, points: Tensor) -> tuple[Tensor, Tensor]:
         dtype = points.dtype

@@ -60,7 +60,7 @@ class L1Ball(NormBall):
         held = torch.clamp(coefficients, -limit, limit)
         return torch.where(offset == 0, held, -limit * offset.sign())
 
-    def _dual_norm(self, q: Tensor) -> Tensor:
+    def dual_norm(self, q: Tensor) -> Tensor:
         return q.abs().amax(2)
 
     def _use(self, steps: Tensor) -> tuple[Tensor, Tensor]:
@@ -140,10 +140,10 @@ class L2Ball(NormBall):
         free = (path.leaves < tau) & (tau < path.reaches) & ~whole
         return torch.where(free, coefficients.flatten(2), held).reshape(coefficients.shape)
 
-    def _dual_norm(self, q: Tensor) -> Tensor:
-        largest = q.abs().amax(2, keepdim=True)
-        shares = q / torch.where(largest > 0, largest, 1.0)
-        return largest.squeeze(2) * shares.square().sum(2).sqrt()
+    def dual_norm(self, q: Tensor) -> Tensor:
+        largest = q.detach().abs().amax(2, keepdim=True)
+        unit = torch.where(largest > 0, largest, 1.0)
+        return unit.squeeze(2) * torch.linalg.vector_norm(q / unit, dim=2)
 
     def _use(self, steps: Tensor) -> tuple[Tensor, Tensor]:
         path, budget = self._path(steps)

@@ -27,9 +27,10 @@ from bounds.fixed_slope import Faces
 from bounds.input_sets import Box, InputSet
 from bounds.memory import pass_numbers
 from bounds.network import AffineNode, Network, ReluNode
+from bounds.norm_ball import NormBall
 from bounds.patches import Patches, neuron_patches, window_convolution
 from bounds.ranges import Range
-from bounds.rounding import down, gamma, smallest, up
+from bounds.rounding import down, floor, gamma, smallest, up
 
 #: Numbers (batch, *shape) as rows of coefficients see them: (batch, rows or 1, *what they see).
 Seen = Callable[[Tensor], Tensor]
@@ -118,7 +119,7 @@ class OnePass:
         return down(middle.sum(0) - reach), up(middle.sum(0) + reach)
 
     def _from_neurons(self, neurons: Tensor, sign: float) -> None:
-        node, box = self._network.nodes[self._start], self._input_set
+        node = self._network.nodes[self._start]
         ahead, last = self._ahead, self._last
         flat = len(node.shape) == 1
         match node:
@@ -128,8 +129,9 @@ class OnePass:
                 if self._first is not None:
                     patches, ahead = self._through_first(patches, neurons), ahead[2:]
                 patches = self._through(ahead, patches)
-                if last == 0 and isinstance(box, Box):
-                    self._at_box(box, patches.values, patches.windows)
+                if not isinstance(self._input_set, Box):
+                    patches = patches.inside()  # a norm counts what a box leaves out
+                if last == 0 and self._at_input(patches.values, patches.windows):
                     return
                 rows = patches.dense()
             case AffineNode(parents=(parent,), operation=Linear() as linear) if flat:
@@ -137,21 +139,19 @@ class OnePass:
                 rows = (sign * linear.weight).index_select(0, neurons.flatten())
                 rows, last = rows.unflatten(0, neurons.shape), parent
             case _:
-                rows = torch.zeros(*neurons.shape, math.prod(node.shape)).to(box.lower)
+                rows = torch.zeros(*neurons.shape, math.prod(node.shape)).to(self._input_set.lower)
                 rows = rows.scatter(2, neurons.unsqueeze(2), sign).unflatten(2, node.shape)
         self._to_input(last, rows)
 
     def _to_input(self, node: int, rows: Tensor) -> None:
         """The rest of the way, of coefficients on the whole of a node."""
-        box = self._input_set
         constant, at_input = self._network.backward(node, rows, self._relu, self._ledger)
         self._middle.append(constant)
-        if isinstance(box, Box):
-            self._at_box(box, at_input, _whole)
-            return
-        lower, upper = box.minimum_below(at_input), -box.minimum_below(-at_input)
-        self._middle.append((lower + upper) / 2)
-        self._radius.append((upper - lower) / 2)
+        if not self._at_input(at_input, _whole):
+            inputs = self._input_set
+            lower, upper = inputs.minimum_below(at_input), -inputs.minimum_below(-at_input)
+            self._middle.append((lower + upper) / 2)
+            self._radius.append((upper - lower) / 2)
 
     def _begin(self, operation: Affine, neurons: Tensor, sign: float) -> None:
         """Account for the operation that the rows begin with, of whose results they are `sign`."""
@@ -233,10 +233,26 @@ class OnePass:
         positive, negative = arriving.clamp(min=0), arriving.clamp(max=0)
         return positive * seen(faces.below[some]) + negative * above
 
-    def _at_box(self, box: Box, coefficients: Tensor, seen: Seen) -> None:
-        middle, reach, underflow = box.halves(coefficients.shape[2:].numel())
+    def _at_input(self, coefficients: Tensor, seen: Seen) -> bool:
+        """Account for the input set, if it is as far from its middle on either side."""
+        count = coefficients.shape[2:].numel()
+        match self._input_set:
+            case Box() as box:
+                middle, reach, underflow = box.halves(count)
+                radius = row_sums(coefficients.abs(), seen(reach)) + underflow
+            case NormBall() as ball if ball.uncut:
+                middle, dtype = ball.centre, coefficients.dtype
+                reach = ball.radius.unsqueeze(1) * ball.dual_norm(coefficients.flatten(2))
+                size = middle.detach().abs()
+                terms = row_sums(coefficients.detach().abs(), seen(size + floor(dtype))) + reach
+                largest = (size.flatten(1).amax(1) + ball.radius.detach()).unsqueeze(1)
+                underflow = count * smallest(dtype) * (3 + largest)
+                radius = reach + gamma(count, dtype) * terms.detach() + underflow
+            case _:
+                return False
         self._middle.append(row_sums(coefficients, seen(middle)))
-        self._radius.append(row_sums(coefficients.abs(), seen(reach)) + underflow)
+        self._radius.append(radius)
+        return True
 
 
 def _whole(numbers: Tensor) -> Tensor:

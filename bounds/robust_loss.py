@@ -71,7 +71,7 @@ def robust_loss(
 
     Returns:
         The loss and the error: a share of the batch, a number of inputs, or for "none" one bool an
-        input. A margin that is NaN counts as an error.
+        input. A margin that is no finite number counts as an error.
 
     Raises:
         InvalidInputError: what `Ball`, `margins` and `Network.from_torch` refuse, overflow, another
@@ -117,7 +117,8 @@ def robust_loss(
         # The logit of y is 0, and every other one exceeds it by minus its margin.
         worst = F.pad(-margin, (1, 0))
         loss = F.cross_entropy(worst, torch.zeros_like(y), reduction=reduction)
-    unproved = ~(margin.detach() > 0).all(1)  # NaN proves nothing
+    # What is no number proves nothing.
+    unproved = ~((margin > 0) & torch.isfinite(margin)).detach().all(1)
     if reduction == "none":
         return LossAndError(loss, unproved)
     total = unproved.to(loss).sum()

@@ -17,6 +17,7 @@ from bounds.dual import backward_pass
 from bounds.fixed_slope import RULES, Faces
 from bounds.network import ReluNode
 from bounds.neuron_bounds import neuron_bounds
+from bounds.norm_ball import NormBall
 from bounds.ranges import Range
 from bounds.relaxation import Relaxation
 from bounds.rounding import gamma, weighted
@@ -146,17 +147,22 @@ WIDE = {
 
 @every_slope
 @pytest.mark.parametrize("kind", WIDE)
+@pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("priced", [True, False])
-def test_what_rounding_is_charged_for(slope: str, kind: str, priced: bool) -> None:
+def test_what_rounding_is_charged_for(slope: str, kind: str, norm: float, priced: bool) -> None:
     """In float32 the bounds lie below those of float64 by the charges, of which the rounding that
     happens is a small part: by γ(products) Σ |ĉ| k at a ReLU and γ(products) Σ |c| |x| at the
-    input, and by what the ledger of `backward_pass` charges, without which they show."""
+    input, with r ‖c‖_* for balls, and by what the ledger of `backward_pass` charges, without which
+    they show."""
     shape, layers, products = WIDE[kind]
     model, dice = copy.deepcopy(layers).requires_grad_(False), Dice(3)
     for parameter in model.parameters():
         parameter.copy_(dice.normal(*parameter.shape) / parameter[0].numel() ** 0.5)
     x = dice.normal(2, *shape).float()
-    ball, rows = Ball(x, radius=0.3), Specification(torch.ones(1, model[-1].out_features))
+    ball, rows = (
+        Ball(x, radius=0.3, norm=norm),
+        Specification(torch.ones(1, model[-1].out_features)),
+    )
     relaxation = relax(Network.from_torch(model, shape), ball, rows, intermediate="interval")
     network, box = relaxation.network, relaxation.input_set
     layer = len(network.relus) - 1 if kind == "patches" else 1
@@ -183,9 +189,12 @@ def test_what_rounding_is_charged_for(slope: str, kind: str, priced: bool) -> No
             charges += gamma(count, torch.float32) * weighted(
                 watched.arriving[position].double(), weights
             )
-        charges += gamma(products[layer], torch.float32) * weighted(
-            watched.at_input.double(), box.magnitude.double()
-        )
+        at_input, size = watched.at_input.double(), box.magnitude.double()
+        if isinstance(box, NormBall):
+            size = box.centre.abs().double()
+            reach = 0.3 * box.dual_norm(at_input.flatten(2))
+            charges += gamma(products[layer], torch.float32) * reach
+        charges += gamma(products[layer], torch.float32) * weighted(at_input, size)
         point = backward_pass(
             exact.network, exact.relu_bounds[:layer], start, coefficients.double(), RULES[slope]
         )

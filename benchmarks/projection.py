@@ -149,11 +149,10 @@ def main() -> None:
         "ratios": {weights: {} for weights in WEIGHTS},
     }
     x, y = (part[: options.images] for part in published.mnist(options.data))
-    x = x.float()
     with Progress(console=console) as progress:
         bar = progress.add_task("networks and balls", total=len(WEIGHTS) * len(BALLS))
         for weights in WEIGHTS:
-            model = load(options.data, weights, options.seed).float()
+            model = load(options.data, weights, options.seed)
             for ball in BALLS:
                 record["ratios"][weights][ball] = measure(model, x, y, ball)
                 progress.advance(bar)

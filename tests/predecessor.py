@@ -3,12 +3,14 @@
     pip install "convex_adversarial==0.4.4"
     python -m tests.predecessor
 
-writes `predecessor.json`, which the tests compare with. The predecessor is right on these: l∞ balls
-with and without a box, ℓ2 balls without one, and convolutions whose stride leaves no rows over.
+writes `predecessor.json`, which the tests compare with, and what its functions take. The
+predecessor is right on these: ℓ∞ balls with and without a box, ℓ2 balls without one, and
+convolutions whose stride leaves no rows over.
 """
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import json
 import math
@@ -70,19 +72,28 @@ def cases() -> Iterator[Case]:
 
 
 def record() -> None:
-    from convex_adversarial import robust_loss  # the one use of it
+    import convex_adversarial as predecessor  # the one use of it
 
     rows: list[dict[str, Any]] = []
     for case in cases():
         model, x, y = case.build()
         norm = "l1" if case.norm == math.inf else "l2"
-        loss, error = robust_loss(
+        loss, error = predecessor.robust_loss(
             model, case.radius, x, y, size_average=False, norm_type=norm, bounded_input=case.box
         )
         rows.append(asdict(case) | {"loss": loss.tolist(), "error": error.tolist()})
     versions = {name: metadata.version(name) for name in ("convex_adversarial", "torch")}
+    public = {name: getattr(predecessor, name) for name in vars(predecessor) if name[0] != "_"}
+    arguments = {
+        name: [*inspect.signature(each).parameters]
+        for name, each in public.items()
+        if callable(each)
+    }
     lines = ",\n".join(map(json.dumps, rows))
-    RECORD.write_text(f'{{"versions": {json.dumps(versions)}, "cases": [\n{lines}\n]}}\n')
+    RECORD.write_text(
+        f'{{"versions": {json.dumps(versions)},\n"arguments": {json.dumps(arguments)},\n'
+        f'"cases": [\n{lines}\n]}}\n'
+    )
 
 
 if __name__ == "__main__":

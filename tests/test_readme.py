@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import torch
 
 from bounds import Status
+from tests.predecessor import RECORD
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 
@@ -25,3 +27,11 @@ def test_the_readme_example_runs() -> None:
 def test_the_readme_names_files_that_exist() -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", README.read_text(encoding="utf-8")):
         assert (README.parent / target).exists(), target
+
+
+def test_the_migration_table_names_all_that_the_predecessor_takes() -> None:
+    _, table = README.read_text(encoding="utf-8").split("### Coming from `convex_adversarial`")
+    for name, arguments in json.loads(RECORD.read_text())["arguments"].items():
+        assert f"`{name}" in table, name
+        for argument in arguments:
+            assert re.search(rf"\b{argument}\b", table), (name, argument)

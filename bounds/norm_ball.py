@@ -58,28 +58,25 @@ class NormBall(InputSet):
         return in_box.flatten(2).all(2) & in_ball
 
     def minimum_below(self, coefficients: Tensor) -> Tensor:
+        # The best q maximises what follows, so that gradients need not flow through its choice.
+        q = self._split(coefficients)
+        # That c − q is rounded is one of the spare roundings of `gamma` there.
+        from_box = Box(self.lower, self.upper).minimum_below(coefficients - q)
+        at_centre = (q * self.centre.unsqueeze(1)).flatten(2).sum(2)
+        reach = self.radius.unsqueeze(1) * self.dual_norm(q.flatten(2))
+        below = from_box + at_centre - reach
+        dtype, count = q.dtype, q.flatten(2).shape[2]
         with torch.no_grad():
-            q = self._split(coefficients)
-            # That c − q is rounded is one of the spare roundings of `gamma` there.
-            from_box = Box(self.lower, self.upper).minimum_below(coefficients - q)
-            centre = self.centre.unsqueeze(1)
-            at_centre = (q * centre).flatten(2).sum(2)
-            reach = self.radius.unsqueeze(1) * self.dual_norm(q.flatten(2))
-            below = from_box + at_centre - reach
-            dtype, count = q.dtype, q.flatten(2).shape[2]
             size = self.centre.abs()
             sizes = weighted(q, size + floor(dtype)) + reach + below.abs() + from_box.abs()
             largest = (size.flatten(1).amax(1) + self.radius).unsqueeze(1)
             excess = gamma(count, dtype) * sizes + count * smallest(dtype) * (3 + largest)
-            below = down(below - excess)
-        if not coefficients.requires_grad and not self.lower.requires_grad:
-            return below
-        minimum = self.minimum(coefficients)
-        return below + (minimum - minimum.detach())  # with the gradients of the minimum itself
+        return down(below - excess)
 
     @abstractmethod
     def _split(self, coefficients: Tensor) -> Tensor:
-        """q, the part of the coefficients that the ball bounds rather than the box."""
+        """q, the part of the coefficients that the ball bounds rather than the box: the
+        coefficient itself, with its gradient, where the box does not matter, or else a constant."""
 
     @abstractmethod
     def dual_norm(self, q: Tensor) -> Tensor:

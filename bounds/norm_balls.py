@@ -51,10 +51,11 @@ class L1Ball(NormBall):
         return at_nearest - (multiplier * budget).squeeze(2) - saved
 
     def _split(self, coefficients: Tensor) -> Tensor:
-        sizes, rooms, _ = self._greedy(coefficients)
-        after = (rooms.cumsum(2) < self.budget.reshape(-1, 1, 1)).sum(2, keepdim=True)
-        multiplier = torch.cat((sizes, torch.zeros_like(sizes[:, :, :1])), 2).gather(2, after)
-        limit = multiplier.reshape(*coefficients.shape[:2], *[1] * (coefficients.dim() - 2))
+        with torch.no_grad():
+            sizes, rooms, _ = self._greedy(coefficients)
+            after = (rooms.cumsum(2) < self.budget.reshape(-1, 1, 1)).sum(2, keepdim=True)
+            multiplier = torch.cat((sizes, torch.zeros_like(sizes[:, :, :1])), 2).gather(2, after)
+            limit = multiplier.reshape(*coefficients.shape[:2], *[1] * (coefficients.dim() - 2))
         # Outside of the box's reach, |x − x₀| grows with |x − c| everywhere.
         offset = (self.nearest - self.centre).unsqueeze(1)
         held = torch.clamp(coefficients, -limit, limit)
@@ -133,11 +134,12 @@ class L2Ball(NormBall):
 
     def _split(self, coefficients: Tensor) -> Tensor:
         # Where the box does not hold η, the gradient of the Lagrangian is 0: q is all of c.
-        path, budget = self._path(-coefficients.flatten(2))
-        tau, whole = path.furthest(budget)
-        multiplier = torch.where(whole, 0.0, path.scale / torch.where(whole, 1.0, tau))
-        held = -multiplier * (path.at(tau) + path.offset)
-        free = (path.leaves < tau) & (tau < path.reaches) & ~whole
+        with torch.no_grad():
+            path, budget = self._path(-coefficients.flatten(2))
+            tau, whole = path.furthest(budget)
+            multiplier = torch.where(whole, 0.0, path.scale / torch.where(whole, 1.0, tau))
+            held = -multiplier * (path.at(tau) + path.offset)
+            free = (path.leaves < tau) & (tau < path.reaches) & ~whole
         return torch.where(free, coefficients.flatten(2), held).reshape(coefficients.shape)
 
     def dual_norm(self, q: Tensor) -> Tensor:
@@ -201,6 +203,8 @@ class _Path:
 
     def furthest(self, budget: Tensor) -> tuple[Tensor, Tensor]:
         """The largest τ within the budget, and whether that is the path's end; (batch, rows, 1)."""
+        if not bool(self.offset.any()):
+            return self._furthest_from_centre(budget)
         stops = torch.cat((self.leaves, self.reaches), 2).sort(2).values
         stop = _last_within(stops, lambda tau: self.used(self.at(tau)), budget)
         whole = stop == stops[:, :, -1:]
@@ -210,6 +214,24 @@ class _Path:
         left = (budget - self.used(self.at(stop))).clamp(min=0)
         tau = (stop**2 + left / torch.where(whole, 1.0, growth)).sqrt()
         return torch.where(whole, stop, tau), whole
+
+    def _furthest_from_centre(self, budget: Tensor) -> tuple[Tensor, Tensor]:
+        """The same where all coordinates move from the first: without sorting.
+
+        Let those that have arrived stay, and the others take what they leave: no fewer arrive then.
+        """
+        squares, ends = self.g**2, self.end**2
+        moving, tau = self.g != 0, torch.zeros_like(budget)
+        while True:
+            growth = torch.where(moving, squares, 0.0).sum(2, keepdim=True)
+            left = budget - torch.where(moving, 0.0, ends).sum(2, keepdim=True)
+            whole = growth == 0
+            further = (left.clamp(min=0) / torch.where(whole, 1.0, growth)).sqrt()
+            tau = torch.maximum(tau, further)  # which only rounding can make smaller
+            still = moving & (tau < self.reaches)
+            if torch.equal(still, moving):
+                return torch.where(whole, self.reaches.amax(2, keepdim=True), tau), whole
+            moving = still
 
 
 def _last_within(stops: Tensor, used: Callable[[Tensor], Tensor], budget: Tensor) -> Tensor:

@@ -144,18 +144,18 @@ class Run:
         """On the first test images: the errors of the cascade that ends with this network, and what
         it does not certify at the full radius. They are the network's own where it is the first."""
         images, reaching = self.data.test, self.reaching
-        wrong = unproved = 0.0
+        wrong = unproved = reaching.proved_wrong
         for part in reaching.test.split(CHUNK) if len(reaching.test) else ():
             x = images.pixels(part, next(self.model.parameters()).detach())
             y = images.labels[part].to(self.device)
-            wrong += float((self.model(x).argmax(1) != y).sum())
-            unproved += len(x) * float(self.robust_loss(x, y, self.options.radius).error)
+            wrong += int((self.model(x).argmax(1) != y).sum())
+            unproved += round(len(x) * float(self.robust_loss(x, y, self.options.radius).error))
         count = len(images.first(MEASURED))
         return {
             "test_images": count,
             "test_reaching": len(reaching.test),
-            "test_error": (reaching.proved_wrong + wrong) / count,
-            "certified_error": (reaching.proved_wrong + unproved) / count,
+            "test_error": wrong / count,
+            "certified_error": unproved / count,
         }
 
     def state(self) -> dict[str, Any]:

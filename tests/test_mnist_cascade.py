@@ -57,15 +57,20 @@ class Cascade(NamedTuple):
 @pytest.fixture
 def cascade(tmp_path: Path) -> Cascade:
     data = write_digits(tmp_path / "data")
-    labels = load_data(data).test.labels
-    labels[::3] = (labels[::3] + 1) % 10
-    path = data / "t10k-labels-idx1-ubyte.gz"
-    path.write_bytes(gzip.compress(idx(labels.to(torch.uint8).numpy())))
+    test = load_data(data).test
+    test.labels[::3] = (test.labels[::3] + 1) % 10
+    write_test_images(data, test.raw, test.labels)
     start = tmp_path / "start.pth"
     torch.save(load_digits_model("digits_robust").state_dict(), start)
     made = Cascade(tmp_path)
     assert made.train("first", "--init", str(start)) == 0
     return made
+
+
+def write_test_images(data: Path, raw: Tensor, labels: Tensor) -> None:
+    for kind, tensor in (("images-idx3", raw.squeeze(1)), ("labels-idx1", labels)):
+        content = idx(tensor.to(torch.uint8).numpy())
+        (data / f"t10k-{kind}-ubyte.gz").write_bytes(gzip.compress(content))
 
 
 def pixels(cascade: Cascade, part: str, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -128,6 +133,20 @@ def test_the_next_network_sees_what_is_not_proved_and_is_measured_as_part_of_the
     assert record["test_error"] == sum(wrong for _, wrong in found) / 16
     assert record["certified_error"] == sum(stage < 0 or wrong for stage, wrong in found) / 16
     assert any(stage == 0 and wrong for stage, wrong in found)
+
+
+def test_where_no_test_image_is_left_the_errors_are_those_of_the_networks_before(
+    cascade: Cascade,
+) -> None:
+    first, test = load_model(cascade.weights("first"))[1], load_data(cascade.folder / "data").test
+    found = outcomes([first], *pixels(cascade, "test", torch.float32), RADIUS)
+    proved = torch.tensor([stage == 0 for stage, _ in found])
+    write_test_images(cascade.folder / "data", test.raw[proved], test.labels[proved])
+    assert cascade.train("second", "--after", str(cascade.weights("first"))) == 0
+    record = cascade.checkpoint("second")["records"][-1]
+    wrong = sum(wrong for stage, wrong in found if stage == 0)
+    assert record["test_reaching"] == 0
+    assert record["test_error"] == record["certified_error"] == wrong / int(proved.sum())
 
 
 def test_a_network_that_is_stopped_goes_on_with_the_same_images_and_asks_no_other_again(

@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -105,6 +106,17 @@ def outcomes(
     ]
 
 
+def stopping(step: Callable[[Run], dict[str, float]]) -> Callable[[Run], dict[str, float]]:
+    """The step of a run, after which a signal stops it."""
+
+    def stopped(run: Run) -> dict[str, float]:
+        shown = step(run)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return shown
+
+    return stopped
+
+
 def test_the_next_network_sees_what_is_not_proved_and_is_measured_as_part_of_the_cascade(
     cascade: Cascade, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -154,14 +166,8 @@ def test_a_network_that_is_stopped_goes_on_with_the_same_images_and_asks_no_othe
 ) -> None:
     after = ("--after", str(cascade.weights("first")))
     assert cascade.train("whole", *after) == 0
-    step, runs = Run.step, 0
-
-    def stopped(run: Run) -> dict[str, float]:
-        shown = step(run)
-        os.kill(os.getpid(), signal.SIGTERM)
-        return shown
-
-    monkeypatch.setattr(Run, "step", stopped)
+    runs = 0
+    monkeypatch.setattr(Run, "step", stopping(Run.step))
     while cascade.train("stopped", *after) != 0:
         runs += 1
         monkeypatch.setattr(training, "left_by", None)
@@ -172,20 +178,14 @@ def test_a_network_that_is_stopped_goes_on_with_the_same_images_and_asks_no_othe
 
 def test_runs_from_before_there_were_cascades_go_on(cascade: Cascade) -> None:
     assert cascade.train("whole") == 0
-    step, steps = Run.step, []
-
-    def stopped(run: Run) -> dict[str, float]:
-        steps.append(os.kill(os.getpid(), signal.SIGTERM))
-        return step(run)
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Run, "step", stopped)
+        patch.setattr(Run, "step", stopping(Run.step))
         assert cascade.train("old") == mnist.STOPPED
     old = torch.load(cascade.weights("old"), weights_only=True)
     del old["options"]["after"], old["reaching"]
     torch.save(old, cascade.weights("old"))
+    assert old["position"] == 1
     assert cascade.train("old") == 0
-    assert len(steps) == 1
     assert same(cascade.checkpoint("whole"), cascade.checkpoint("old"))
 
 

@@ -39,7 +39,8 @@ def load(path: Path, current: dict[str, Any]) -> dict[str, Any]:
         raise InvalidInputError(
             f"{str(path)!r} is no checkpoint of this version: choose another --output."
         )
-    ours, theirs = (s["options"] | {"data": s["data"]} for s in (current, state))
+    # Checkpoints from before there were cascades do not have the option.
+    ours, theirs = ({"after": ()} | s["options"] | {"data": s["data"]} for s in (current, state))
     differing = ", ".join(
         f"{name}: {theirs.get(name)!r}, now {ours[name]!r}"
         for name in ours

@@ -10,10 +10,9 @@ from typing import Any
 from rich.table import Table
 from torch import Tensor
 
-from bounds import BoundsError
-from examples.evaluation import KINDS, Question
+from bounds import BoundsError, CascadeAnswer
+from examples.evaluation import KINDS, Findings, Question
 
-Errors = dict[str, Tensor]
 #: What finds errors, and so bounds the robust error from below, and what bounds it from above.
 COLOURS = {
     "clean": "#9aa0a6",
@@ -24,39 +23,69 @@ COLOURS = {
 }
 
 
-def percent(found: Errors, kind: str) -> float:
-    return 100 * float(found[kind].double().mean())
+def percent(found: Findings, kind: str) -> float:
+    return 100 * float(found.errors[kind].double().mean())
 
 
-def table(found: Errors, seconds: dict[str, float], title: str) -> Table:
+def table(found: Findings, title: str) -> Table:
     table = Table("error", "images", "percent", "seconds", title=title)
+    if found.answer is not None:
+        table.caption = "attacks and LPs are of one network, and not of a cascade"
     for column in table.columns[1:]:
         column.justify = "right"
-    for kind in found_kinds(found):
-        row = (f"{int(found[kind].sum())}", f"{percent(found, kind):.2f}", f"{seconds[kind]:.1f}")
-        table.add_row(KINDS[kind], *row)
+    for kind, name in KINDS.items():
+        if kind in found.errors:
+            seconds = f"{found.seconds[kind]:.1f}" if kind in found.seconds else "–"
+            count = int(found.errors[kind].sum())
+            table.add_row(name, f"{count}", f"{percent(found, kind):.2f}", seconds)
+        elif found.answer is not None:
+            table.add_row(name, "–", "–", "–")
     return table
 
 
-def found_kinds(found: Errors) -> list[str]:
-    return [kind for kind in KINDS if kind in found]
+def stages(answer: CascadeAnswer, wrong: Tensor, networks: int) -> list[dict[str, Any]]:
+    """Of each network of a cascade, counted from 1, and of none: how many images it proves, and how
+    many of those are answered with the wrong class, as `wrong` (images,) says."""
+    return [
+        {
+            "network": stage + 1 if stage >= 0 else None,
+            "images": int((answer.stage == stage).sum()),
+            "wrong": int(((answer.stage == stage) & wrong).sum()),
+        }
+        for stage in (*range(networks), -1)
+    ]
 
 
-def write_json(path: Path, found: Errors, seconds: dict[str, float], about: dict[str, Any]) -> None:
+def stage_table(counts: list[dict[str, Any]]) -> Table:
+    table = Table("proved by", "images", "of these answered wrongly")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in counts:
+        name = "none" if row["network"] is None else f"network {row['network']}"
+        table.add_row(name, f"{row['images']}", f"{row['wrong']}")
+    return table
+
+
+def write_json(path: Path, found: Findings, about: dict[str, Any]) -> None:
     """about: what the figures depend on. The images of each kind are given by their indices."""
+    kinds = found_kinds(found)
     record = about | {
-        "images": len(found["clean"]),
-        "errors_percent": {kind: round(percent(found, kind), 4) for kind in found_kinds(found)},
-        "seconds": {kind: round(seconds[kind], 2) for kind in found_kinds(found)},
-        "indices": {kind: found[kind].nonzero().flatten().tolist() for kind in found_kinds(found)},
+        "images": len(found.errors["clean"]),
+        "errors_percent": {kind: round(percent(found, kind), 4) for kind in kinds},
+        "seconds": {kind: round(value, 2) for kind, value in found.seconds.items()},
+        "indices": {kind: found.errors[kind].nonzero().flatten().tolist() for kind in kinds},
     }
     whole = path.with_name(f"{path.name}.part")
     whole.write_text(json.dumps(record, allow_nan=False) + "\n", encoding="utf-8")
     os.replace(whole, path)
 
 
-def plot(path: Path, found: Errors, question: Question, title: str) -> None:
-    """A bar an error, and as a band where the robust error lies."""
+def found_kinds(found: Findings) -> list[str]:
+    return [kind for kind in KINDS if kind in found.errors]
+
+
+def plot(path: Path, found: Findings, question: Question, title: str) -> None:
+    """A bar an error; and for one network, as a band, where its robust error lies."""
     try:
         import matplotlib
     except ImportError as error:
@@ -69,8 +98,11 @@ def plot(path: Path, found: Errors, question: Question, title: str) -> None:
     kinds = found_kinds(found)
     values = [percent(found, kind) for kind in kinds]
     figure, axes = pyplot.subplots(figsize=(7.2, 0.5 * len(kinds) + 1.5), layout="constrained")
-    above = percent(found, "exact" if "exact" in found else "fixed")
-    axes.axvspan(percent(found, "pgd"), above, color="#3c4043", alpha=0.13, linewidth=0)
+    band = ""
+    if found.answer is None:
+        band = "\nthe error under the worst attack lies in the shaded band"
+        above = percent(found, "exact" if "exact" in kinds else "fixed")
+        axes.axvspan(percent(found, "pgd"), above, color="#3c4043", alpha=0.13, linewidth=0)
     bars = axes.barh(
         [KINDS[kind] for kind in kinds],
         values,
@@ -85,8 +117,8 @@ def plot(path: Path, found: Errors, question: Question, title: str) -> None:
     axes.set_xlim(0, max(*values, 1) * 1.02)
     norm = "∞" if question.norm == float("inf") else f"{question.norm:g}"
     axes.set_xlabel(
-        f"share of {len(found['clean']):,} test images in percent; ℓ{norm} radius "
-        f"{question.radius:g}\nthe error under the worst attack lies in the shaded band"
+        f"share of {len(found.errors['clean']):,} test images in percent; ℓ{norm} radius "
+        f"{question.radius:g}{band}"
     )
     axes.set_title(title, loc="left")
     axes.spines[["top", "right", "left"]].set_visible(False)

@@ -3,13 +3,19 @@
 Each is a set of images that contains the one before: answered wrongly; broken by FGS; by PGD; not
 certified by the LP optimum; not certified by the fixed slope. The robust error lies between PGD and
 the LP optimum. All of it is in float64, and attacks and bounds are about the same set.
+
+Of a cascade (Wong et al. 2018, arXiv 1805.12514, section 3.3) there are only the first and the last
+of these: its prediction is wrong, or not proved by the network that answers. An attack on one of
+the networks is none on the cascade, as the attacked image may be answered by another one. And which
+network answers is decided by the fixed slope: LP optima would make another cascade. Its last error
+is no bound on what attacks on the whole cascade can reach (see `bounds.cascade`).
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 import bounds
-from bounds import BoundsError
+from bounds import BoundsError, CascadeAnswer
 from bounds.certification.deadline import Stopwatch
 from bounds.verdict import trusted
 from examples.image_data import CLASSES, Split
@@ -53,32 +59,54 @@ class Question:
         return {"radius": self.radius, "norm": self.norm, **ends}
 
 
-def errors(
-    model: nn.Sequential,
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """errors: by kind, which images are such errors, (images,). seconds: that their kinds took.
+    answer: what a cascade says of each image; None for one network."""
+
+    errors: dict[str, Tensor]
+    seconds: dict[str, float]
+    answer: CascadeAnswer | None = None
+
+
+def measure(
+    models: Sequence[nn.Sequential],
     images: Split,
     question: Question,
     *,
     device: torch.device,
     tick: Callable[[int], None] = lambda count: None,
-) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """Which images are errors of each kind, (images,), and the seconds that each kind took.
+) -> Findings:
+    """The errors of a network, or of the cascade of several.
 
     tick: is told how many images were added.
 
     Raises:
         BoundsError: an attack broke what was certified.
     """
-    model = copy.deepcopy(model).to(device, torch.float64)
+    models = [copy.deepcopy(model).to(device, torch.float64) for model in models]
     generator = torch.Generator().manual_seed(question.seed)
     watch = Stopwatch()
-    parts: dict[str, list[Tensor]] = {kind: [] for kind in KINDS}
+    errors: dict[str, list[Tensor]] = {kind: [] for kind in KINDS}
+    answers: list[CascadeAnswer] = []
     for chosen in torch.arange(len(images)).split(CHUNK):
-        x = images.pixels(chosen, next(model.parameters()).detach())
+        x = images.pixels(chosen, next(models[0].parameters()).detach())
         y = images.labels[chosen].to(device)
-        for kind, found in _errors(model, x, y, question, generator, watch).items():
-            parts[kind].append(found.cpu())
+        if len(models) > 1:
+            with watch("fixed"):
+                answer = bounds.cascade(models, x, **question.ball)
+            found = {"clean": answer.prediction != y, "fixed": answer.wrong(y)}
+            answers.append(CascadeAnswer(answer.stage.cpu(), answer.prediction.cpu()))
+        else:
+            found = _errors(models[0], x, y, question, generator, watch)
+        for kind, which in found.items():
+            errors[kind].append(which.cpu())
         tick(len(x))
-    return {kind: torch.cat(part) for kind, part in parts.items() if part}, watch.seconds
+    return Findings(
+        {kind: torch.cat(parts) for kind, parts in errors.items() if parts},
+        watch.seconds,
+        CascadeAnswer(*map(torch.cat, zip(*answers, strict=True))) if answers else None,
+    )
 
 
 def _errors(

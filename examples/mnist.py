@@ -1,11 +1,15 @@
 """Provably robust training on MNIST, and the errors that attacks find and that bounds leave.
 
     pip install -e ".[examples,plot]"
-    python -m examples.mnist train --data DIR --output RUN
-    python -m examples.mnist evaluate RUN/checkpoint.pt --data DIR --plot errors.png
+    python examples/mnist.py train --data DIR --output RUN
+    python examples/mnist.py evaluate RUN/checkpoint.pt --data DIR --plot errors.png
 
 DIR holds MNIST's four IDX files, gzipped; without --data both take scikit-learn's digits. The same
-train command again goes on where the first was stopped.
+train command again goes on where the first was stopped. A cascade, whose next network is trained on
+the images that the ones before do not prove (there must be some), and its errors:
+
+    python examples/mnist.py train --after RUN/checkpoint.pt --data DIR --output NEXT
+    python examples/mnist.py evaluate RUN/checkpoint.pt NEXT/checkpoint.pt --data DIR
 """
 
 from __future__ import annotations
@@ -16,6 +20,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
@@ -23,9 +29,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 from benchmarks.environment import describe
 from bounds import BoundsError, InvalidInputError
 from examples.checkpoints import digest_of_file
-from examples.error_report import plot, table, write_json
-from examples.evaluation import Question, errors
-from examples.image_data import MODELS, load_data, load_model, require_images
+from examples.error_report import plot, stage_table, stages, table, write_json
+from examples.evaluation import Question, measure
+from examples.image_data import MODELS, load_data, load_models, require_images
 from examples.training import train
 from examples.training_options import Options
 
@@ -41,7 +47,7 @@ def device(name: str) -> torch.device:
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="examples.mnist", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
     shows: dict[str, Any] = {"formatter_class": argparse.ArgumentDefaultsHelpFormatter}
     training = commands.add_parser("train", help="train, or go on", **shows)
@@ -55,9 +61,21 @@ def parser() -> argparse.ArgumentParser:
     training.add_argument("--intermediate", choices=("backward", "interval"), default="backward")
     training.add_argument("--model", choices=tuple(MODELS), help="by default as the data ask for")
     training.add_argument("--init", type=Path, help="weights to start from")
+    training.add_argument(
+        "--after",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="weights of a cascade: train its next network, on what these do not prove",
+    )
     training.add_argument("--save-minutes", type=float, default=1.0, help="between checkpoints")
     evaluation = commands.add_parser("evaluate", help="measure errors", **shows)
-    evaluation.add_argument("weights", type=Path, help="a state dict, or a run's checkpoint")
+    evaluation.add_argument(
+        "weights",
+        type=Path,
+        nargs="+",
+        help="state dicts, lists of them, or runs' checkpoints; several networks are a cascade",
+    )
     evaluation.add_argument("--images", type=int, help="the first so many; default: all")
     evaluation.add_argument(
         "--exact", action=argparse.BooleanOptionalAction, default=True, help="solve LPs"
@@ -93,6 +111,7 @@ def run_train(args: argparse.Namespace, console: Console) -> int:
         intermediate=args.intermediate,
         seed=args.seed,
         init=digest_of_file(args.init),
+        after=tuple(digest_of_file(path) for path in args.after),
     )
     done = train(
         options,
@@ -101,6 +120,7 @@ def run_train(args: argparse.Namespace, console: Console) -> int:
         device=args.device,
         console=console,
         init=args.init,
+        after=args.after,
         minutes=args.save_minutes,
     )
     if not done:
@@ -109,12 +129,12 @@ def run_train(args: argparse.Namespace, console: Console) -> int:
 
 
 def run_evaluate(args: argparse.Namespace, console: Console) -> int:
-    # A cascade has a verdict of its own; until that is here, one network.
-    name, model = load_model(args.weights)
     if args.images is not None and args.images < 1:
         raise InvalidInputError(f"--images {args.images}: expected at least 1.")
     images = load_data(args.data).test.first(args.images)
-    require_images(name, images)
+    named = [part for path in args.weights for part in load_models(path)]
+    for name, _ in named:
+        require_images(name, images)
     question = Question(
         radius=args.radius,
         norm=args.norm,
@@ -128,26 +148,29 @@ def run_evaluate(args: argparse.Namespace, console: Console) -> int:
         BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console, transient=True
     ) as progress:
         task = progress.add_task("images", total=len(images))
-        found, seconds = errors(
-            model,
+        found = measure(
+            [model for _, model in named],
             images,
             question,
             device=args.device,
             tick=lambda count: progress.advance(task, count),
         )
-    console.print(
-        table(found, seconds, f"{len(images)} test images, ℓ{args.norm:g} radius {args.radius:g}")
-    )
+    cascade = f", cascade of {len(named)} networks" if len(named) > 1 else ""
+    ball = f"ℓ{args.norm:g} radius {args.radius:g}"
+    console.print(table(found, f"{len(images)} test images, {ball}{cascade}"))
+    about: dict[str, Any] = {
+        "weights": [digest_of_file(path) for path in args.weights],
+        "data": "digits" if args.data is None else "mnist",
+        "question": asdict(question) | {"norm": str(question.norm)},  # JSON has no infinity
+        "environment": describe(args.device),
+    }
+    if found.answer is not None:
+        about["stages"] = stages(found.answer, found.errors["clean"], len(named))
+        console.print(stage_table(about["stages"]))
     if args.json is not None:
-        about = {
-            "weights": digest_of_file(args.weights),
-            "data": "digits" if args.data is None else "mnist",
-            "question": asdict(question) | {"norm": str(question.norm)},  # JSON has no infinity
-            "environment": describe(args.device),
-        }
-        write_json(args.json, found, seconds, about)
+        write_json(args.json, found, about)
     if args.plot is not None:
-        plot(args.plot, found, question, args.weights.name)
+        plot(args.plot, found, question, f"{', '.join(p.name for p in args.weights)}{cascade}")
     return 0
 
 

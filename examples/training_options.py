@@ -15,7 +15,7 @@ class Options:
     """What decides the weights, besides the data: a run goes on only with the same.
 
     schedule_length: epochs over which the radius grows from start_radius. init: a digest of the
-    weights to start from, "" for random ones.
+    weights to start from, "" for random ones. after: digests of the weights before in a cascade.
     """
 
     model: str
@@ -30,6 +30,7 @@ class Options:
     intermediate: TrainingIntermediate
     seed: int
     init: str = ""
+    after: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch"):

@@ -5,18 +5,21 @@ around them (Wong & Kolter 2018, arXiv 1711.00851). In two dimensions all can be
 on which the answer changes, those on which it is proved not to, and for one of them its image under
 each network, with the outer bounds of the relaxation. Takes half a minute on one core:
 
-    python -m examples.two_moons
+    python examples/two_moons.py
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 import torch

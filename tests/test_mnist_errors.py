@@ -16,7 +16,7 @@ import lp_reference
 from bounds import BoundsError
 from bounds.shipped import load_digits_images, load_digits_model
 from examples import evaluation, mnist
-from examples.evaluation import KINDS, Question, errors
+from examples.evaluation import KINDS, Question, measure
 from examples.image_data import Split, load_data, load_models
 from tests.mnist_files import write_digits
 
@@ -41,8 +41,9 @@ def test_errors_are_in_order_and_the_exact_ones_those_of_cvxpy(
     name: Any, norm: float, radius: float
 ) -> None:
     model, images = load_digits_model(name), shipped()
-    found, seconds = errors(model, images, Question(radius=radius, norm=norm), device=CPU)
-    assert set(found) == set(seconds) == set(KINDS)
+    findings = measure([model], images, Question(radius=radius, norm=norm), device=CPU)
+    found = findings.errors
+    assert set(found) == set(findings.seconds) == set(KINDS)
     for less, more in itertools.pairwise(KINDS):
         assert (found[less] <= found[more]).all()
     assert next(model.parameters()).dtype == torch.float32
@@ -80,7 +81,7 @@ def test_an_attack_that_breaks_a_certified_image_is_an_error_of_ours(
 ) -> None:
     monkeypatch.setattr(evaluation, "trusted", lambda solution: torch.ones_like(solution.lower))
     with pytest.raises(BoundsError, match=r"image that is .* was certified"):
-        errors(load_digits_model("digits_standard"), shipped(), Question(radius=0.1), device=CPU)
+        measure([load_digits_model("digits_standard")], shipped(), Question(radius=0.1), device=CPU)
 
 
 def test_evaluate_writes_its_figures_and_a_picture(
@@ -100,14 +101,6 @@ def test_evaluate_writes_its_figures_and_a_picture(
     assert "not certified by the fixed slope" in capsys.readouterr().out
 
 
-def test_a_cascade_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    digits = write_digits(tmp_path / "data")
-    weights = tmp_path / "w.pth"
-    torch.save({"state_dict": [load_digits_model("digits_robust").state_dict()] * 2}, weights)
-    assert mnist.main(["evaluate", str(weights), "--data", str(digits)]) == 2
-    assert "a cascade of 2 networks" in capsys.readouterr().err
-
-
 def published(shared_data: Path) -> tuple[Any, Split]:
     [(_, model)] = load_models(shared_data / "models/convex_adversarial/models_mnist.pth")
     return model, load_data(shared_data / "mnist").test
@@ -116,7 +109,7 @@ def published(shared_data: Path) -> tuple[Any, Split]:
 def test_errors_of_the_published_network_on_100_images(shared_data: Path) -> None:
     model, images = published(shared_data)
     question = Question(radius=0.1, steps=3)
-    found, _ = errors(model, images.first(100), question, device=CPU)
+    found = measure([model], images.first(100), question, device=CPU).errors
     for less, more in itertools.pairwise(KINDS):
         assert (found[less] <= found[more]).all()
     assert (int(found["clean"].sum()), int(found["fixed"].sum())) == (1, 4)
@@ -127,8 +120,7 @@ def test_the_published_errors_are_found_again(shared_data: Path) -> None:
     """The README of convex_adversarial, whose balls are not within the box of the pixels: 1.8 %
     wrong, 3.9 % broken by FGS and 5.8 % not certified, of 10,000 images."""
     model, images = published(shared_data)
-    found, _ = errors(
-        model, images, Question(radius=0.1, steps=1, exact=False, box=False), device=CPU
-    )
+    question = Question(radius=0.1, steps=1, exact=False, box=False)
+    found = measure([model], images, question, device=CPU).errors
     shares = {kind: round(100 * float(found[kind].double().mean()), 1) for kind in found}
     assert (shares["clean"], shares["fgs"], shares["fixed"]) == (1.8, 3.9, 5.8)

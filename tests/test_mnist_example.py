@@ -6,6 +6,8 @@ import json
 import math
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,8 @@ import bounds
 from bounds.shipped import load_digits_model
 from examples import checkpoints, mnist
 from examples.image_data import load_models
-from examples.training import Run
 from examples.training_options import Options
+from examples.training_run import Run
 from tests.mnist_files import same, write_data, write_digits
 
 #: Of the 16 shipped images: two epochs of four batches, the last one smaller.
@@ -210,3 +212,15 @@ def test_options_that_cannot_be_used_are_refused_in_one_line(
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("script", ["mnist", "two_moons"])
+def test_the_examples_run_as_scripts_from_anywhere(script: str, tmp_path: Path) -> None:
+    """With nothing but the checkout to import them from."""
+    path = Path(mnist.__file__).with_name(f"{script}.py")
+    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, str(path), "--help"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=clean, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.startswith(f"usage: {script}.py"), done.stderr

@@ -5,9 +5,9 @@
 
 The predecessor's MNIST conv net, its published weights and random ones, the first test images, ℓ∞
 within [0, 1], Adam in float32: exact bounds, interval bounds (ours alone), and projected ones. Each
-method has a process of its own; they take turns step by step, one running while the others wait,
-after a first step that does not count. Seconds are the median. Memory is what the process held at
-most, of which `base` is what it held before its first step, with torch and the data loaded.
+method has a process of its own; they take turns, one running while the others wait, of which the
+first step does not count. Seconds are the median. Memory is what the process held at most, of which
+`base` is what it held before its first step, with torch and the data loaded.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 WEIGHTS = ("trained", "random")
 RADIUS = 0.1
+TURNS = 2
 MODEL = Path("models") / "convex_adversarial" / "models_mnist.pth"
 
 
@@ -114,15 +115,16 @@ def measure(weights: str, options: argparse.Namespace, tick: Callable[[], None])
         pipes[key], end = context.Pipe()
         context.Process(target=worker, args=(end, key, weights, options), daemon=True).start()
     steps: dict[tuple[str, str], list[tuple[float, float]]] = {key: [] for key in pipes}
-    for _ in range(1 + options.steps):
+    for _ in range(TURNS):
         for key, pipe in pipes.items():
-            pipe.send(True)
-            steps[key].append(pipe.recv())
-            tick()
+            for _ in range(1 + options.steps):
+                pipe.send(True)
+                steps[key].append(pipe.recv())
+                tick()
     found: dict[str, Any] = {}
     for key, pipe in pipes.items():
         pipe.send(False)
-        counted = [seconds for seconds, _ in steps[key][1:]]
+        counted = [s for k, (s, _) in enumerate(steps[key]) if k % (1 + options.steps)]
         found[" ".join(key)] = {
             "seconds": statistics.median(counted),
             "all_seconds": counted,
@@ -168,7 +170,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=data_folder())
     parser.add_argument("--batch", type=int, default=50)
     parser.add_argument("--vectors", type=int, default=50, help="k of the projections")
-    parser.add_argument("--steps", type=int, default=3, help="that count; %(default)s")
+    parser.add_argument("--steps", type=int, default=2, help="of a turn, that count")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cpu")
@@ -188,7 +190,9 @@ def main() -> None:
         "weights": {},
     }
     with Progress(console=console) as progress:
-        bar = progress.add_task("steps", total=len(WEIGHTS) * len(METHODS) * (1 + options.steps))
+        bar = progress.add_task(
+            "steps", total=len(WEIGHTS) * len(METHODS) * TURNS * (1 + options.steps)
+        )
         for weights in WEIGHTS:
             found = measure(weights, options, lambda: progress.advance(bar))
             record["weights"][weights] = {"methods": found, "ratios": ratios(found)}

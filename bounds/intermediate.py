@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -31,7 +31,6 @@ from bounds.network import AffineNode, InputNode, Network, ReluNode, SumNode
 from bounds.neuron_bounds import neuron_bounds
 from bounds.projection import Projection
 from bounds.ranges import Range, affine_range, input_range, relu_range, sum_range
-from bounds.recomputed import KEPT
 from bounds.rounding import plain_arithmetic
 from bounds.triangle import ReluBounds
 
@@ -73,32 +72,23 @@ def relu_bounds(
     projection: vectors that estimate them, and prove nothing, wherever that is less work than
     "backward" (`bounds.projection`).
     """
-    numbers = pass_numbers(network)
-    at_once = rows_at_once(input_set.lower, numbers, max_memory)
-    bound: Callable[..., tuple[ReluBounds, ...]] = _relu_bounds
-    if projection is not None and torch.is_grad_enabled():
-        together = max(1, KEPT // (numbers * projection))
-        if together < len(input_set):
-            at_once = min(at_once, together)
-            bound = partial(checkpoint, _again, use_reentrant=False)
+    at_once = rows_at_once(input_set.lower, pass_numbers(network), max_memory)
     images = torch.arange(len(input_set), device=input_set.lower.device)
     parts, unsolved = [], []
     for some in images.split(at_once):
         part = input_set.convert(partial(torch.index_select, dim=0, index=some))
         lps = LayerLP(network, part, max_memory)
-        parts.append(bound(network, part, method, slope, lps, max_memory, projection))
+        parts.append(_relu_bounds(network, part, method, slope, lps, max_memory, projection))
         unsolved += lps.unsolved.tolist()
-    layers = tuple(
+    return IntermediateBounds(_joined(parts), tuple(unsolved))
+
+
+def _joined(parts: Sequence[Sequence[ReluBounds]]) -> tuple[ReluBounds, ...]:
+    """The layers of all inputs, from those of some each."""
+    return tuple(
         ReluBounds(torch.cat([k.lower for k in layer]), torch.cat([k.upper for k in layer]))
         for layer in zip(*parts, strict=True)
     )
-    return IntermediateBounds(layers, tuple(unsolved))
-
-
-def _again(*arguments: Any) -> tuple[ReluBounds, ...]:
-    """What is computed again for gradients, when the caller's context is gone."""
-    with plain_arithmetic():
-        return _relu_bounds(*arguments)
 
 
 def _relu_bounds(
@@ -109,7 +99,9 @@ def _relu_bounds(
     lps: LayerLP,
     max_memory: int | None,
     projection: int | None = None,
+    begun: tuple[Sequence[ReluBounds], Sequence[Range]] = ((), ()),
 ) -> tuple[ReluBounds, ...]:
+    """begun: the layers and ranges that are known, of the first nodes."""
     projected = None if projection is None else Projection(network, input_set, projection)
     known = []
     if method == "optimised":
@@ -121,9 +113,8 @@ def _relu_bounds(
     def ascended(below: Sequence[ReluBounds], start: int, rows: Tensor) -> Sequence[Tensor]:
         return ascend(network, below, input_set, start, rows, iterations=ITERATIONS)
 
-    found: list[ReluBounds] = []
-    ranges: list[Range] = []
-    for node in network.nodes:
+    found, ranges = list(begun[0]), list(begun[1])
+    for node in network.nodes[len(ranges) :]:
         match node:
             case InputNode():
                 ranges.append(input_range(input_set))
@@ -140,6 +131,9 @@ def _relu_bounds(
                 if not before.exact:
                     at = network, input_set, found, ranges, parent, max_memory
                     if projected is not None and projected.cheaper(parent, neurons.unstable):
+                        if len(input_set) > projected.together:
+                            state = lps, max_memory, projection, (found, ranges)
+                            return _in_parts(projected.together, network, input_set, *state)
                         neurons = _within(neurons, projected.bounds(parent, found))
                     elif method in ("backward", "lp"):
                         neurons = _one_pass(*at, neurons, slope)
@@ -152,6 +146,33 @@ def _relu_bounds(
             case _:
                 raise TypeError(f"relu_bounds does not know {type(node).__name__}.")
     return tuple(found)
+
+
+def _in_parts(
+    together: int,
+    network: Network,
+    input_set: InputSet,
+    lps: LayerLP,
+    max_memory: int | None,
+    projection: int | None,
+    begun: tuple[Sequence[ReluBounds], Sequence[Range]],
+) -> tuple[ReluBounds, ...]:
+    """The layers from where projections begin, of so many inputs together; for gradients each part
+    is computed again, as its projections hold much."""
+
+    def bounds_of(some: Tensor) -> tuple[ReluBounds, ...]:
+        take = partial(torch.index_select, dim=0, index=some)
+        # New objects each time: what they remember must not differ when this is done again.
+        part = input_set.convert(take)
+        known = [each.convert(take) for each in begun[0]], [each.convert(take) for each in begun[1]]
+        with plain_arithmetic():  # also when the caller's context is gone
+            return _relu_bounds(
+                network, part, "backward", "fixed", lps, max_memory, projection, known
+            )
+
+    images = torch.arange(len(input_set), device=input_set.lower.device)
+    parts = images.split(together)
+    return _joined([checkpoint(bounds_of, some, use_reentrant=False) for some in parts])
 
 
 def _within(neurons: ReluBounds, estimates: ReluBounds) -> ReluBounds:

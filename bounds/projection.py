@@ -28,6 +28,7 @@ from bounds.memory import pass_numbers
 from bounds.network import AffineNode, InputNode, Network, ReluNode, SumNode
 from bounds.norm_balls import L2Ball
 from bounds.one_pass import numbers_of_neuron
+from bounds.recomputed import KEPT
 from bounds.triangle import ReluBounds
 
 #: Of a node: the middle, (batch, *shape), and the projections of what is measured in the ℓ1 and in
@@ -44,6 +45,13 @@ class Projection:
     def __init__(self, network: Network, input_set: InputSet, vectors: int) -> None:
         self._network, self._input_set, self._vectors = network, input_set, vectors
         self._at: list[State] = []
+
+    @property
+    def together(self) -> int:
+        """How many inputs' projections gradients may keep."""
+        if not torch.is_grad_enabled():
+            return len(self._input_set)
+        return max(1, KEPT // (pass_numbers(self._network) * self._vectors))
 
     def cheaper(self, start: int, wanted: Tensor) -> bool:
         """Whether it is less work than a backward pass from each neuron that is wanted."""
@@ -71,7 +79,8 @@ class Projection:
         middle, first, second = self._at[start]
         radius = torch.zeros_like(middle)
         if first is not None:
-            radius = radius + first.abs().median(1).values
+            places = first.detach().abs().median(1, keepdim=True).indices
+            radius = radius + first.gather(1, places).squeeze(1).abs()
         if second is not None:
             radius = radius + torch.linalg.vector_norm(second, dim=1) / math.sqrt(self._vectors)
         return ReluBounds(middle - radius, middle + radius)

@@ -161,7 +161,7 @@ def test_its_gradients_are_those_of_finite_differences(
     inputs = (x, radius, *parameters.values())
     with (
         mock.patch("bounds.projection.Projection.cheaper", return_value=True),
-        mock.patch("bounds.intermediate.KEPT", kept),
+        mock.patch("bounds.projection.KEPT", kept),
         mock.patch.object(recomputed, "KEPT", kept),
     ):
         assert torch.autograd.gradcheck(loss, inputs, eps=1e-6, atol=1e-7, rtol=1e-5)

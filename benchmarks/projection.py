@@ -32,7 +32,7 @@ from benchmarks import environment, published
 from benchmarks.instances import data_folder
 from benchmarks.training import WEIGHTS, load
 from bounds.neuron_bounds import neuron_bounds
-from bounds.projection import Projection
+from bounds.projection import Projection, Vectors
 
 VECTORS = (10, 20, 50, 100, 200, 400)
 #: Norms, their radii and boxes.
@@ -68,7 +68,7 @@ def measure(model: nn.Module, x: Tensor, y: Tensor, ball: str) -> dict[str, Any]
     found: dict[str, Any] = {"layer 2": {}, "layer 3": {}, "loss": {}}
     for k in VECTORS:
         for layer, (start, radius) in enumerate(exact, start=1):
-            projection = Projection(network, relaxation.input_set, k)
+            projection = Projection(network, relaxation.input_set, Vectors(k))
             estimate = projection.bounds(start, relaxation.relu_bounds[:layer])
             ratio = ((estimate.upper - estimate.lower) / 2 / radius).flatten()
             found[f"layer {layer + 1}"][str(k)] = ratio.quantile(quantiles).tolist()

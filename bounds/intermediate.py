@@ -29,7 +29,7 @@ from bounds.layer_lp import LayerLP
 from bounds.memory import pass_numbers, rows_at_once
 from bounds.network import AffineNode, InputNode, Network, ReluNode, SumNode
 from bounds.neuron_bounds import neuron_bounds
-from bounds.projection import Projection
+from bounds.projection import Projection, Vectors
 from bounds.ranges import Range, affine_range, input_range, relu_range, sum_range
 from bounds.rounding import plain_arithmetic
 from bounds.triangle import ReluBounds
@@ -74,11 +74,12 @@ def relu_bounds(
     """
     at_once = rows_at_once(input_set.lower, pass_numbers(network), max_memory)
     images = torch.arange(len(input_set), device=input_set.lower.device)
+    vectors = None if projection is None else Vectors(projection)
     parts, unsolved = [], []
     for some in images.split(at_once):
         part = input_set.convert(partial(torch.index_select, dim=0, index=some))
         lps = LayerLP(network, part, max_memory)
-        parts.append(_relu_bounds(network, part, method, slope, lps, max_memory, projection))
+        parts.append(_relu_bounds(network, part, method, slope, lps, max_memory, vectors))
         unsolved += lps.unsolved.tolist()
     return IntermediateBounds(_joined(parts), tuple(unsolved))
 
@@ -98,11 +99,11 @@ def _relu_bounds(
     slope: Slope,
     lps: LayerLP,
     max_memory: int | None,
-    projection: int | None = None,
+    vectors: Vectors | None = None,
     begun: tuple[Sequence[ReluBounds], Sequence[Range]] = ((), ()),
 ) -> tuple[ReluBounds, ...]:
     """begun: the layers and ranges that are known, of the first nodes."""
-    projected = None if projection is None else Projection(network, input_set, projection)
+    projected = None if vectors is None else Projection(network, input_set, vectors)
     known = []
     if method == "optimised":
         known = [
@@ -132,7 +133,7 @@ def _relu_bounds(
                     at = network, input_set, found, ranges, parent, max_memory
                     if projected is not None and projected.cheaper(parent, neurons.unstable):
                         if len(input_set) > projected.together:
-                            state = lps, max_memory, projection, (found, ranges)
+                            state = lps, max_memory, vectors, (found, ranges)
                             return _in_parts(projected.together, network, input_set, *state)
                         neurons = _within(neurons, projected.bounds(parent, found))
                     elif method in ("backward", "lp"):
@@ -154,7 +155,7 @@ def _in_parts(
     input_set: InputSet,
     lps: LayerLP,
     max_memory: int | None,
-    projection: int | None,
+    vectors: Vectors | None,
     begun: tuple[Sequence[ReluBounds], Sequence[Range]],
 ) -> tuple[ReluBounds, ...]:
     """The layers from where projections begin, of so many inputs together; for gradients each part
@@ -166,13 +167,12 @@ def _in_parts(
         part = input_set.convert(take)
         known = [each.convert(take) for each in begun[0]], [each.convert(take) for each in begun[1]]
         with plain_arithmetic():  # also when the caller's context is gone
-            return _relu_bounds(
-                network, part, "backward", "fixed", lps, max_memory, projection, known
-            )
+            return _relu_bounds(network, part, "backward", "fixed", lps, max_memory, vectors, known)
 
     images = torch.arange(len(input_set), device=input_set.lower.device)
     parts = images.split(together)
-    return _joined([checkpoint(bounds_of, some, use_reentrant=False) for some in parts])
+    again = partial(checkpoint, bounds_of, use_reentrant=False, preserve_rng_state=False)
+    return _joined([again(some) for some in parts])
 
 
 def _within(neurons: ReluBounds, estimates: ReluBounds) -> ReluBounds:

@@ -14,7 +14,7 @@ norm, as theirs add up to one: k vectors a layer, whatever the depth, and one me
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -36,13 +36,29 @@ from bounds.triangle import ReluBounds
 State = tuple[Any, ...]
 
 
+class Vectors:
+    """`count` random vectors at each node, drawn when they are first asked for: the same for all
+    inputs, and when something is computed again."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._drawn: dict[int, Tensor] = {}
+
+    def at(self, node: int, like: Tensor, draw: Callable[[Tensor], Tensor]) -> Tensor:
+        """(count, *shape) for `like` of shape (batch, *shape), filled by `draw`."""
+        if node not in self._drawn:
+            shape = self.count, *like.shape[1:]
+            self._drawn[node] = draw(torch.empty(shape, dtype=like.dtype, device=like.device))
+        return self._drawn[node]
+
+
 class Projection:
-    """`vectors` random vectors, pushed through a network as far as it is asked for.
+    """Random vectors, pushed through a network as far as it is asked for.
 
     The box of an ℓ2 ball is left out.
     """
 
-    def __init__(self, network: Network, input_set: InputSet, vectors: int) -> None:
+    def __init__(self, network: Network, input_set: InputSet, vectors: Vectors) -> None:
         self._network, self._input_set, self._vectors = network, input_set, vectors
         self._at: list[State] = []
 
@@ -51,11 +67,11 @@ class Projection:
         """How many inputs' projections gradients may keep."""
         if not torch.is_grad_enabled():
             return len(self._input_set)
-        return max(1, KEPT // (pass_numbers(self._network) * self._vectors))
+        return max(1, KEPT // (pass_numbers(self._network) * self._vectors.count))
 
     def cheaper(self, start: int, wanted: Tensor) -> bool:
         """Whether it is less work than a backward pass from each neuron that is wanted."""
-        mine = len(wanted) * self._vectors * pass_numbers(self._network, start)
+        mine = len(wanted) * self._vectors.count * pass_numbers(self._network, start)
         return mine < int(wanted.sum()) * numbers_of_neuron(self._network, start)
 
     def bounds(self, start: int, below: Sequence[ReluBounds]) -> ReluBounds:
@@ -82,20 +98,22 @@ class Projection:
             places = first.detach().abs().median(1, keepdim=True).indices
             radius = radius + first.gather(1, places).squeeze(1).abs()
         if second is not None:
-            radius = radius + torch.linalg.vector_norm(second, dim=1) / math.sqrt(self._vectors)
+            radius = radius + torch.linalg.vector_norm(second, dim=1) / math.sqrt(
+                self._vectors.count
+            )
         return ReluBounds(middle - radius, middle + radius)
 
     def _input(self) -> State:
         match self._input_set:
             case Box(lower=lower, upper=upper):
-                return (lower + upper) / 2, self._cauchy((upper - lower) / 2), None
+                return (lower + upper) / 2, self._cauchy(0, (upper - lower) / 2), None
             case L2Ball(centre=centre, radius=radius):
-                shape = self._vectors, *centre.shape[1:]
-                normal = torch.empty(shape, dtype=centre.dtype, device=centre.device).normal_()
-                return centre, None, radius.reshape(-1, *[1] * len(shape)) * normal
+                normal = self._vectors.at(0, centre, Tensor.normal_)
+                return centre, None, radius.reshape(-1, *[1] * normal.dim()) * normal
         raise InvalidInputError(
-            f"robust_loss(projection={self._vectors}) got an {type(self._input_set).__name__}, "
-            "whose dual norm is not estimated: use norm=2 or norm=float('inf'), or projection=None."
+            f"robust_loss(projection={self._vectors.count}) got an "
+            f"{type(self._input_set).__name__}, whose dual norm is not estimated: use norm=2 or "
+            "norm=float('inf'), or projection=None."
         )
 
     def _relu(
@@ -104,19 +122,15 @@ class Projection:
         # Between the two faces of slope s: z lies within k/2 of s ẑ + k/2.
         faces = Faces.of(neurons, "fixed")
         above, half = faces.above.unsqueeze(1), faces.intercept / 2
-        own = self._cauchy(half)
+        own = self._cauchy(len(self._at), half)
         return (
             faces.above * middle + half,
             own if first is None else torch.addcmul(own, above, first),
             None if second is None else above * second,
         )
 
-    def _cauchy(self, sizes: Tensor) -> Tensor:
-        """One set of vectors for the whole batch, times `sizes`."""
-        shape = self._vectors, *sizes.shape[1:]
-        return torch.empty(shape, dtype=sizes.dtype, device=sizes.device).cauchy_() * (
-            sizes.unsqueeze(1)
-        )
+    def _cauchy(self, node: int, sizes: Tensor) -> Tensor:
+        return self._vectors.at(node, sizes, Tensor.cauchy_) * sizes.unsqueeze(1)
 
 
 def _sum(noises: Sequence[Tensor | None]) -> Tensor | None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import bounds
 from bounds import robust_loss
 from bounds.neuron_bounds import neuron_bounds
-from bounds.projection import Projection
+from bounds.projection import Projection, Vectors
 from bounds.relaxation import Relaxation
 from bounds.shipped import load_digits_images, load_digits_model
 from tests.networks import seeds
@@ -37,7 +37,7 @@ def test_many_vectors_come_close_to_the_backward_bounds(
     relaxation = problem.relax()
     network, layers = relaxation.network, relaxation.relu_bounds
     torch.manual_seed(seed)
-    projection = Projection(network, relaxation.input_set, VECTORS)
+    projection = Projection(network, relaxation.input_set, Vectors(VECTORS))
     last = len(network.relus) - 1
     for k in range(len(network.relus)) if forward else [last]:
         (start,) = network.nodes[network.relus[k]].parents

@@ -124,3 +124,13 @@ def test_the_published_errors_are_found_again(shared_data: Path) -> None:
     found = measure([model], images, question, device=CPU).errors
     shares = {kind: round(100 * float(found[kind].double().mean()), 1) for kind in found}
     assert (shares["clean"], shares["fgs"], shares["fixed"]) == (1.8, 3.9, 5.8)
+
+
+def test_the_shipped_weights_are_as_good_as_the_readme_says(shared_data: Path) -> None:
+    """On the first 200 of 10,000 test images."""
+    ((_, model),) = load_models(Path(mnist.__file__).parent / "mnist_robust.pth")
+    test = load_data(shared_data / "mnist").test
+    images = Split(test.raw[:200], test.labels[:200], test.white)
+    found = measure([model], images, Question(radius=0.1, exact=False), device=CPU).errors
+    assert int(found["clean"].sum()) <= 3
+    assert int(found["fixed"].sum()) <= 8

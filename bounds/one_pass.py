@@ -129,7 +129,7 @@ class OnePass:
                 if self._first is not None:
                     patches, ahead = self._through_first(patches, neurons), ahead[2:]
                 patches = self._through(ahead, patches)
-                if not isinstance(self._input_set, Box):
+                if last == 0 and not isinstance(self._input_set, Box):
                     patches = patches.inside()  # a norm counts what a box leaves out
                 if last == 0 and self._at_input(patches.values, patches.windows):
                     return

@@ -58,6 +58,8 @@ class _Recomputed(torch.autograd.Function):
         to_lower, to_upper = to_lower.flatten(), to_upper.flatten()
         with torch.enable_grad(), plain_arithmetic():
             for places, lower, upper in ctx.passes(leaves, wanted):
+                if not lower.requires_grad:  # only layers further up ask for gradients
+                    continue
                 gradients = to_lower[places], to_upper[places]
                 # What the parts have in common is passed once for each.
                 torch.autograd.backward((lower, upper), gradients, retain_graph=True)

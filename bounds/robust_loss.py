@@ -96,6 +96,11 @@ def robust_loss(
             f"robust_loss got a {type(model).__name__}, whose gradients are only exchanged when it "
             "is called itself: call DistributedDataParallel(RobustLoss(model))(x, y, radius=…)."
         )
+    if not isinstance(x, Tensor):
+        raise InvalidInputError(
+            f"robust_loss got x of type {type(x).__name__}, expected a batch as a tensor: convert "
+            "it with torch.as_tensor."
+        )
     if not isinstance(y, Tensor) or y.shape != x.shape[:1]:
         got = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
         raise InvalidInputError(

@@ -136,7 +136,14 @@ def test_it_raises_no_bound_under_autocast() -> None:
 @pytest.mark.parametrize("kept", [0, recomputed.KEPT])
 @pytest.mark.parametrize(
     ("norm", "box", "projection"),
-    [(math.inf, True, None), (math.inf, False, 3), (2.0, True, None), (2.0, False, 3)],
+    [
+        (math.inf, True, None),
+        (math.inf, False, 3),
+        (2.0, True, None),
+        (2.0, False, 3),
+        (1.0, True, None),
+        (1.0, False, None),
+    ],
 )
 @pytest.mark.parametrize("name", MODELS)
 def test_its_gradients_are_those_of_finite_differences(
@@ -178,6 +185,22 @@ def test_what_is_computed_again_has_the_same_gradients() -> None:
         torch.testing.assert_close(again, once, rtol=1e-4, atol=1e-6)
 
 
+def test_layers_may_be_frozen() -> None:
+    """Then nothing below asks for the gradients of what is computed again."""
+    model, (x, y) = load_digits_model("digits_robust"), load_digits_images()
+    *frozen, weight, bias = model.parameters()
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    found = []
+    for kept in (0, 2**40):
+        with mock.patch.object(recomputed, "KEPT", kept):
+            loss, _ = robust_loss(model, x, y, **PIXELS)
+            found.append(torch.autograd.grad(loss, (weight, bias)))
+    for again, once in zip(*found, strict=True):
+        torch.testing.assert_close(again, once, rtol=1e-4, atol=1e-6)
+    assert all(parameter.grad is None for parameter in frozen)
+
+
 def test_training_on_it_lowers_the_certified_error() -> None:
     torch.manual_seed(0)
     model, (x, y) = load_digits_model("digits_standard"), load_digits_images()
@@ -208,6 +231,7 @@ def test_it_refuses_what_it_does_not_know() -> None:
     refused("positive number of vectors", projection=0)
     refused("positive number of vectors", projection=5, intermediate="interval")
     refused("norm=2 or norm=float", projection=1, norm=1)
+    refused("x of type list", x=[[0.0]])
     refused("one class for each", y=3)
     refused("one class for each", y=torch.zeros(4, dtype=torch.long))
     refused("expected integers", y=torch.zeros(16))

@@ -27,9 +27,10 @@ from rich.console import Console
 from rich.table import Table
 
 import bounds
-from benchmarks import environment, instances
-from bounds.dual import backward_pass
-from bounds.fixed_slope import fixed
+from benchmarks.published import instances
+from benchmarks.support import environment
+from bounds.dual.dual import backward_pass
+from bounds.dual.fixed_slope import fixed
 from bounds.rounding import plain_arithmetic
 
 NETWORKS = {

@@ -1,13 +1,15 @@
 """Every method on networks from tiny to large, ours beside what is installed of the peers.
 
-    cd benchmarks; python speed.py --json results/speed.json --plot results/speed.png
+    python benchmarks/speed.py --json benchmarks/results/speed.json \\
+        --plot benchmarks/results/speed.png
 
-Three tasks (`benchmarks/protocol.py`): intermediate bounds, lower bounds from nothing, and lower
-bounds with l and u given; the methods are in `benchmarks/methods.py` and the networks in
-`benchmarks/workloads.py`. Every cell is measured in a process of its own, as `benchmarks/cells.py`
-says. The JSON file is written after each; the same command goes on from there, however it was
-ended, unless the commit, the device or an option that matters is another. convex_adversarial and
-auto_LiRPA are skipped where they are not installed, published networks where their data is missing.
+Three tasks (`benchmarks/measure/protocol.py`): intermediate bounds, lower bounds from nothing, and
+lower bounds with l and u given; the methods are in `benchmarks/measure/methods.py` and the networks
+in `benchmarks/measure/workloads.py`. Every cell is measured in a process of its own, as
+`benchmarks/measure/cells.py` says. The JSON file is written after each; the same command goes on
+from there, however it was ended, unless the commit, the device or an option that matters is
+another. convex_adversarial and auto_LiRPA are skipped where they are not installed, published
+networks where their data is missing.
 """
 
 from __future__ import annotations
@@ -24,11 +26,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 from rich.console import Console
 
-from benchmarks import cells, environment, instances, journal, peers, speed_report, workloads
-from benchmarks.cells import Cell, Entry
-from benchmarks.methods import METHODS
-from benchmarks.protocol import DTYPES
-from benchmarks.workloads import FAMILIES, NETWORKS, QUICK
+from benchmarks.measure import cells, peers, workloads
+from benchmarks.measure import report as speed_report
+from benchmarks.measure.cells import Cell, Entry
+from benchmarks.measure.methods import METHODS
+from benchmarks.measure.protocol import DTYPES
+from benchmarks.measure.workloads import FAMILIES, NETWORKS, QUICK
+from benchmarks.published import instances
+from benchmarks.support import environment, journal
 
 Record = dict[str, Any]
 #: Seconds a cell: of a full run, and of a quick one.

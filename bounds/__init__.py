@@ -1,23 +1,23 @@
 """LP-exact bounds for ReLU networks, each with a certificate and a proved gap."""
 
-from bounds.attacks import fgs, pgd
-from bounds.ball import Ball
-from bounds.cascade import CascadeAnswer, cascade
-from bounds.certificate import Certificate
 from bounds.certification import Certification, certify, certify_vnnlib
+from bounds.certification.attacks import fgs, pgd
 from bounds.checker import Check, check
-from bounds.deployment import deployment_margin
 from bounds.errors import BoundsError, InvalidInputError, ModelFileError, UnsupportedLayerError
-from bounds.input_sets import Box
-from bounds.network import Network
-from bounds.radius_schedule import RadiusSchedule
-from bounds.relax import relax
-from bounds.relaxation import Relaxation
-from bounds.robust_loss import LossAndError, RobustLoss, robust_loss
-from bounds.solution import Solution, Status
-from bounds.solve import solve
-from bounds.specification import Specification, margins
-from bounds.triangle import ReluBounds
+from bounds.intermediate.relax import relax
+from bounds.network.graph import Network
+from bounds.relaxation.relaxation import Relaxation
+from bounds.relaxation.specification import Specification, margins
+from bounds.relaxation.triangle import ReluBounds
+from bounds.sets.ball import Ball
+from bounds.sets.box import Box
+from bounds.solution.certificate import Certificate
+from bounds.solution.deployment import deployment_margin
+from bounds.solution.solution import Solution, Status
+from bounds.solvers.solve import solve
+from bounds.training.cascade import CascadeAnswer, cascade
+from bounds.training.radius_schedule import RadiusSchedule
+from bounds.training.robust_loss import LossAndError, RobustLoss, robust_loss
 
 __all__ = [
     "Ball",

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 import bounds
 from bounds import BoundsError, CascadeAnswer
 from bounds.certification.deadline import Stopwatch
-from bounds.verdict import trusted
+from bounds.solution.verdict import trusted
 from examples.image_data import CLASSES, Split
 
 #: The errors, each a set that contains the one before, with their names in tables.

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from bounds import BoundsError, InvalidInputError, ModelFileError
-from bounds.shipped import DIGITS_SHAPE, digits_layers
+from bounds.models import DIGITS_SHAPE, digits_layers
 
 CLASSES = 10
 #: An IDX file of more bytes is none of ours.

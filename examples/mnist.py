@@ -26,7 +26,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-from benchmarks.environment import describe
+from benchmarks.support.environment import describe
 from bounds import BoundsError, InvalidInputError
 from examples.checkpoints import digest_of_file
 from examples.error_report import plot, stage_table, stages, table, write_json

@@ -28,7 +28,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 import bounds
-from bounds.shipped import DIGITS_CLASSES, DIGITS_SHAPE, digits_layers
+from bounds.models import DIGITS_CLASSES, DIGITS_SHAPE, digits_layers
 
 HELD_OUT = 360
 SHIPPED = 16
@@ -108,7 +108,7 @@ def readme(header: list[str], rows: list[list[str]], args: argparse.Namespace, r
     )
     return f"""# Shipped models
 
-Two networks of the same layers (`bounds.shipped.digits_layers`) for scikit-learn's `load_digits`:
+Two networks of the same layers (`bounds.models.digits_layers`) for scikit-learn's `load_digits`:
 1797 images of 8 × 8 pixels, divided by 16. Made by
 
     python examples/train_digits.py --epochs {args.epochs} --radius {args.radius} --seed {args.seed}

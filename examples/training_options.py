@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bounds import InvalidInputError, RadiusSchedule
-from bounds.robust_loss import TrainingIntermediate
+from bounds.training.robust_loss import TrainingIntermediate
 
 
 @dataclass(frozen=True, kw_only=True)

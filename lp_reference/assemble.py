@@ -1,4 +1,4 @@
-"""From a `bounds.Relaxation` to a `SparseLP`: the table in `bounds.triangle`, and no other rows.
+"""From a `bounds.Relaxation` to a `SparseLP`: the table of `relaxation.triangle`, and none more.
 
 Only data is shared with `bounds`: none of its forward, adjoint or dual code is called.
 """
@@ -12,7 +12,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from bounds import InvalidInputError, Network, Relaxation, ReluBounds, UnsupportedLayerError
-from bounds.network import AffineNode, InputNode, ReluNode, SumNode
+from bounds.network.graph import AffineNode, InputNode, ReluNode, SumNode
 from lp_reference.ball import norm_ball
 from lp_reference.matrices import affine_matrix, float64
 from lp_reference.sparse_lp import SparseLP, Triangles, power_of_two, require_index

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from bounds import InvalidInputError
-from bounds.input_sets import Box, InputSet
-from bounds.norm_balls import L1Ball, L2Ball
+from bounds.sets.box import Box, InputSet
+from bounds.sets.norm_balls import L1Ball, L2Ball
 from lp_reference.matrices import float64
 
 

@@ -13,9 +13,9 @@ import scipy.sparse as sp
 from torch import Tensor
 
 from bounds import UnsupportedLayerError
-from bounds.affine import Affine, Linear, Reshape, Scale, Shape, Transposed
-from bounds.convolution import Convolution
-from bounds.indexing import Select
+from bounds.network.affine import Affine, Linear, Reshape, Scale, Shape, Transposed
+from bounds.network.convolution import Convolution
+from bounds.network.indexing import Select
 
 
 def float64(tensor: Tensor) -> np.ndarray:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bounds import InvalidInputError, Relaxation
-from bounds.norm_balls import L2Ball
+from bounds.sets.norm_balls import L2Ball
 from lp_reference.assemble import assemble
 from lp_reference.milp import IntegerProgram
 from lp_reference.program import Outcome, Program

@@ -14,9 +14,9 @@ from torch import nn
 import bounds
 from bounds import Ball, Network
 from bounds.rounding import difference_below, down_to, gamma, plain_arithmetic, weighted
-from tests.networks import Dice, seeds
-from tests.problems import NORMS, Problem, points, problems
-from tests.rational import DTYPES, fractions
+from tests.support.networks import Dice, seeds
+from tests.support.problems import NORMS, Problem, points, problems
+from tests.support.rational import DTYPES, fractions
 
 # -- the arithmetic itself -------------------------------------------------------------------------
 

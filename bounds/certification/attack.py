@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from bounds.certification.deadline import Deadline
-from bounds.input_sets import InputSet
-from bounds.memory import pass_numbers
-from bounds.network import Network
+from bounds.network.graph import Network
+from bounds.network.memory import pass_numbers
+from bounds.sets.box import InputSet
 
 #: Steps, each shorter than the one before, and the first in units of the set's half width.
 STEPS, FIRST_STEP, SHRINK = 40, 0.5, 0.9

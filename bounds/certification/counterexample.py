@@ -21,14 +21,14 @@ import torch
 from torch import Tensor
 
 from bounds.errors import BoundsError
-from bounds.export_archive import first_line
-from bounds.input_sets import Box
-from bounds.network import Network
-from bounds.relax import relax
-from bounds.solve import solve
-from bounds.specification import Specification
-from bounds.verdict import trusted
-from bounds.vnnlib.property import Case, Property
+from bounds.intermediate.relax import relax
+from bounds.network.graph import Network
+from bounds.read.export.archive import first_line
+from bounds.read.vnnlib.property import Case, Property
+from bounds.relaxation.specification import Specification
+from bounds.sets.box import Box
+from bounds.solution.verdict import trusted
+from bounds.solvers.solve import solve
 
 DTYPES = {"tensor(float)": torch.float32, "tensor(double)": torch.float64}
 

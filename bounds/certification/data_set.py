@@ -8,14 +8,14 @@ import os
 import torch
 from torch import Tensor, nn
 
-from bounds.ball import Ball, Number
 from bounds.certification.counterexample import Counterexample, proved_unsafe
 from bounds.certification.decide import Decision, Replay
 from bounds.certification.run import Certification, Run
 from bounds.errors import InvalidInputError
-from bounds.load import load_network
-from bounds.network import Network
-from bounds.specification import Specification, margins
+from bounds.network.graph import Network
+from bounds.read.load import load_network
+from bounds.relaxation.specification import Specification, margins
+from bounds.sets.ball import Ball, Number
 
 #: Inputs that are relaxed together.
 BATCH = 32
@@ -52,7 +52,7 @@ def certify(
             float64 whatever it is, of the network with parameters rounded to it.
 
         deployed: the dtype that the network is evaluated in where it is used, if proofs are to hold
-            for that as well; see `bounds.deployment`. Default: they hold over the reals.
+            for that as well; see `bounds.solution.deployment`. Default: they hold over the reals.
 
     Raises:
         InvalidInputError: what `Ball`, `margins` and `relax` refuse, or a timeout of 0 or less.

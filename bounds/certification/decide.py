@@ -12,13 +12,13 @@ from torch import Tensor
 from bounds.certification.attack import attack, restarts
 from bounds.certification.counterexample import Counterexample
 from bounds.certification.deadline import Deadline, Stopwatch
-from bounds.memory import pass_numbers
-from bounds.relaxation import Relaxation
+from bounds.network.memory import pass_numbers
+from bounds.relaxation.relaxation import Relaxation
 from bounds.rounding import difference_below
-from bounds.solution import Solution
-from bounds.solve import solve
-from bounds.soundness import soundly
-from bounds.verdict import Verdict, proved, trusted
+from bounds.solution.solution import Solution
+from bounds.solution.soundness import soundly
+from bounds.solution.verdict import Verdict, proved, trusted
+from bounds.solvers.solve import solve
 
 #: Given an input's position in the batch and a point: the counterexample there, if it is one.
 Replay = Callable[[int, Tensor], Counterexample | None]

@@ -14,10 +14,10 @@ from bounds.certification.counterexample import Counterexample, OnnxRuntime, rep
 from bounds.certification.decide import Decision
 from bounds.certification.run import Certification, Run
 from bounds.errors import BoundsError
-from bounds.load import load_network
-from bounds.network import Network
-from bounds.vnnlib import read_vnnlib
-from bounds.vnnlib.property import Case, Property
+from bounds.network.graph import Network
+from bounds.read.load import load_network
+from bounds.read.vnnlib import read_vnnlib
+from bounds.read.vnnlib.property import Case, Property
 
 #: Cases that are relaxed together.
 BATCH = 32
@@ -50,7 +50,7 @@ def certify_vnnlib(
             whatever it is, of the network with parameters rounded to `dtype`.
 
         deployed: the dtype that the network is evaluated in where it is used, if proofs are to hold
-            for that as well; see `bounds.deployment`. Default: they hold over the reals.
+            for that as well; see `bounds.solution.deployment`. Default: they hold over the reals.
 
     Raises:
         InvalidInputError: a file that `read_vnnlib` refuses, a property of other numbers of inputs

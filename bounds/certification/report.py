@@ -12,7 +12,7 @@ from rich.table import Table
 
 from bounds.certification.counterexample import Counterexample
 from bounds.certification.run import Certification
-from bounds.vnnlib.property import Property
+from bounds.read.vnnlib.property import Property
 
 COLOURS = {"unsat": "green", "sat": "red", "unknown": "yellow"}
 

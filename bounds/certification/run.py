@@ -10,17 +10,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bounds.ball import Ball
 from bounds.certification.counterexample import Counterexample
 from bounds.certification.deadline import Deadline, Stopwatch
 from bounds.certification.decide import Decision, Escalation, Replay
-from bounds.deployment import deployment_margin
 from bounds.errors import InvalidInputError
-from bounds.input_sets import Box
-from bounds.network import Network
-from bounds.relax import relax
-from bounds.specification import Specification
-from bounds.verdict import Verdict
+from bounds.intermediate.relax import relax
+from bounds.network.graph import Network
+from bounds.relaxation.specification import Specification
+from bounds.sets.ball import Ball
+from bounds.sets.box import Box
+from bounds.solution.deployment import deployment_margin
+from bounds.solution.verdict import Verdict
 
 
 @dataclass(frozen=True, eq=False)

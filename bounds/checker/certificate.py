@@ -30,8 +30,8 @@ from bounds.checker.graph import Graph
 from bounds.checker.input_sets import contains, require_points
 from bounds.checker.neuron_bounds import prove_bounds
 from bounds.checker.primal import row_values
-from bounds.load import load_network
-from bounds.network import Network
+from bounds.network.graph import Network
+from bounds.read.load import load_network
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Check:
     rejections: every claim that does not follow, with the reason.
     trusted: whether l and u were taken for granted. Then the bounds hold for the LP that these
         make, and say nothing about the network.
-    statement: the statement of the file, see `bounds.certificate_file`.
+    statement: the statement of the file, see `bounds.solution.certificate_file`.
     """
 
     lower: np.ndarray

@@ -52,7 +52,7 @@ def row_minimum(
 
 
 def slope_rule(name: str, relus: Sequence[Neurons]) -> Rule:
-    """The multipliers of "fixed" and "adaptive" slopes, as `bounds/fixed_slope.py` defines them.
+    """The multipliers of "fixed" and "adaptive" slopes, as `dual/fixed_slope.py` defines them.
 
     Where the sign of c is not decided, either choice will do, as any ν does.
     """

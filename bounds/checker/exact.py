@@ -58,7 +58,7 @@ def _variables(graph: Graph, evidence: Evidence) -> int:
 
 
 class _Program:
-    """The rows of the LP, which are the table in `bounds/triangle.py` and the input set, and
+    """The rows of the LP, which are the table in `relaxation/triangle.py` and the input set, and
     nothing else; and the objective of each row of the specification.
 
     first_basis: of all rows, one for each variable that bounds it in terms of earlier ones.

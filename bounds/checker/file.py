@@ -1,6 +1,6 @@
 """Reads the file of a certificate, of which nothing is trusted, into the evidence of each input.
 
-`bounds/certificate_file.py` documents the format. A file that is not in it is refused
+`bounds/solution/certificate_file.py` documents the format. A file that is not in it is refused
 (InvalidInputError); one that is, but whose contents were changed or belong to another network, is
 `Rejected`, and so is whatever the proof does not bear out.
 """
@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from bounds.certificate_file import FORMAT, KEY, content_digest, network_digest
 from bounds.checker.evidence import Evidence, InputSet, Neurons, Rejected
 from bounds.errors import InvalidInputError
-from bounds.network import Network, ReluNode
+from bounds.network.graph import Network, ReluNode
+from bounds.solution.certificate_file import FORMAT, KEY, content_digest, network_digest
 
 SETS = ("box", "l1", "l2")
 INTERMEDIATE = ("interval", "backward", "optimised", "lp", "given")

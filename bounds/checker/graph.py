@@ -15,7 +15,7 @@ import numpy as np
 from bounds.checker.arithmetic import Arithmetic, Array
 from bounds.checker.operations import Matrix, bias, matrix
 from bounds.errors import UnsupportedLayerError
-from bounds.network import AffineNode, InputNode, Network, ReluNode, SumNode
+from bounds.network.graph import AffineNode, InputNode, Network, ReluNode, SumNode
 
 #: How many numbers a walk may hold at once, some hundred bytes each.
 NUMBERS = 2**19

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from bounds.affine import Affine, Linear, Reshape, Scale, Transposed
 from bounds.checker.arithmetic import Arithmetic, Array
-from bounds.convolution import Convolution
 from bounds.errors import UnsupportedLayerError
-from bounds.indexing import Select
+from bounds.network.affine import Affine, Linear, Reshape, Scale, Transposed
+from bounds.network.convolution import Convolution
+from bounds.network.indexing import Select
 
 #: np.abs for the same operation with |W| in place of W.
 Change = Callable[[np.ndarray], np.ndarray]

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bounds.ball import Ball
 from bounds.cli.problem import (
     add_problem,
     device_and_dtype,
@@ -18,12 +17,13 @@ from bounds.cli.problem import (
     read_property,
     require_writable,
 )
-from bounds.compare import Comparison, compare
+from bounds.compare.compare import Comparison, compare
+from bounds.compare.report import print_report, require_plot, save_plot
 from bounds.errors import InvalidInputError
-from bounds.input_sets import Box
-from bounds.network import Network
-from bounds.report import print_report, require_plot, save_plot
-from bounds.specification import Specification, margins
+from bounds.network.graph import Network
+from bounds.relaxation.specification import Specification, margins
+from bounds.sets.ball import Ball
+from bounds.sets.box import Box
 
 
 def add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bounds.ball import Ball
 from bounds.errors import InvalidInputError
-from bounds.export_archive import first_line
-from bounds.load import load_network
-from bounds.network import Network
-from bounds.shipped import load_digits_images, load_digits_model
-from bounds.vnnlib import read_vnnlib
-from bounds.vnnlib.property import Property
+from bounds.models import load_digits_images, load_digits_model
+from bounds.network.graph import Network
+from bounds.read.export.archive import first_line
+from bounds.read.load import load_network
+from bounds.read.vnnlib import read_vnnlib
+from bounds.read.vnnlib.property import Property
+from bounds.sets.ball import Ball
 
 SHIPPED = ("digits_robust", "digits_standard")
 

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 import bounds
-from bounds.certificate_file import KEY, content_digest
+from bounds.solution.certificate_file import KEY, content_digest
 from tests.fuzzing.damage import FLOATS, damage_bytes, damage_json
 
 #: The dtypes of a safetensors header.

@@ -15,9 +15,9 @@ from google.protobuf.message import DecodeError
 from onnx import ModelProto
 
 from bounds import Network
-from tests.exported import Residual, export
 from tests.fuzzing.damage import damage_bytes, damage_json
 from tests.fuzzing.onnx_messages import GRAPH, SMALL, mutate
+from tests.support.exported import Residual, export
 
 
 def use(network: Network) -> None:

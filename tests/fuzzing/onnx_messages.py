@@ -7,8 +7,8 @@ import random
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto
 
-from bounds.onnx_operators import HANDLERS
-from tests.onnx_graphs import Normal, Whole, graph_of, step
+from bounds.read.onnx.operators import HANDLERS
+from tests.support.onnx_graphs import Normal, Whole, graph_of, step
 
 #: A graph that has layers, shapes, a constant that is folded, and a residual connection.
 GRAPH = graph_of(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from bounds.vnnlib import read_vnnlib
+from bounds.read.vnnlib import read_vnnlib
 from tests.fuzzing.damage import INTEGERS, damage_bytes, damage_list
 
 TOKEN = re.compile(r'[()]|;[^\n]*\n|"[^"]*"|\|[^|]*\||[^\s()";|]+')

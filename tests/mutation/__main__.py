@@ -32,8 +32,8 @@ TESTS: dict[str, tuple[str, ...]] = {
         *("adversarial_numerics", "certify"),
     ),
     "fixed_slope": ("fixed_slope", "soundness"),
-    "input_sets": (
-        *("box", "input_sets", "norm_balls", "relaxation", "soundness", "solution"),
+    "box": (
+        *("box", "sets", "norm_balls", "relaxation", "soundness", "solution"),
         "adversarial_numerics",
     ),
     "interior_point": ("interior_point", "solution"),
@@ -60,6 +60,13 @@ class Mutant:
     now: str
 
 
+def file_of(module: str) -> Path:
+    """Where a module stands, in whatever wing."""
+    found = (ROOT / "bounds").rglob(f"{module}.py")
+    (path,) = (path for path in found if "checker" not in path.parts)
+    return path.relative_to(ROOT)
+
+
 def prepare(module: str, folder: Path) -> None:
     """A copy of the checkout as it is, with mutmut's settings; its results of before stay."""
     listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
@@ -72,10 +79,14 @@ def prepare(module: str, folder: Path) -> None:
     texts = sorted(path.name for path in ROOT.iterdir() if path.suffix in (".md", ".txt", ".toml"))
     settings = {
         "source_paths": ["bounds"],
-        "only_mutate": [f"bounds/{module}.py"],
+        "only_mutate": [str(file_of(module))],
         "also_copy": [*OTHER_FOLDERS, *texts, "Makefile"],
         "pytest_add_cli_args": ["-x", "-q", "-p", "no:cacheprovider"],
-        "pytest_add_cli_args_test_selection": [f"tests/test_{name}.py" for name in TESTS[module]],
+        "pytest_add_cli_args_test_selection": [
+            str(path.relative_to(ROOT))
+            for name in TESTS[module]
+            for path in sorted((ROOT / "tests").rglob(f"test_{name}.py"))
+        ],
         "do_not_mutate_patterns": [*MESSAGES],
         "process_isolation": ["forkserver"],  # torch has threads, which no fork may have
         "timeout_multiplier": [str(PATIENCE)],
@@ -113,7 +124,7 @@ def results(folder: Path) -> tuple[Counter[str], dict[str, Mutant]]:
             was, now = (
                 " ".join(part for part in side if part[:2] not in ("--", "++")) for side in lines
             )
-            # bounds.dual.x_value__mutmut_3, or bounds.dual.xǁPointǁvalue__mutmut_3 of a class.
+            # bounds.dual.dual.x_value__mutmut_3, or of a class bounds.dual.dual.xǁPointǁvalue__…
             function = re.sub(r"\.x[_ǁ]", ".", re.sub(r"__mutmut_\d+$", "", name))
             unnoticed[name] = Mutant(function.replace("ǁ", "."), was, now)
     return counts, unnoticed

@@ -1,0 +1,1 @@
+"""Properties of VNN-COMP, and what is known of them."""

@@ -1,0 +1,1 @@
+"""Exact LPs: ours beside LP solvers."""

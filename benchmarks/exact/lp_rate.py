@@ -1,0 +1,122 @@
+"""How fast the LPs of LP-ALL are solved, and how far that is from the machine's matrix rate.
+
+    python benchmarks/exact/lp_rate.py --json benchmarks/results/lp_rate.json
+
+All LPs of the second layer of some images, two for each neuron that backward bounds leave unstable,
+in one call, without the rest of LP-ALL: warm, synchronised, the median of five.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+import bounds
+from benchmarks.exact.exact_lp import operations
+from benchmarks.published import tables as published
+from benchmarks.published.instances import FOLDER, data_folder, load_model
+from benchmarks.support import environment
+from bounds.intermediate.layer_lp import TOLERANCE
+
+#: Weights, radius: of small, middling and large LPs.
+ROWS = (("LPD_MLP_B_0.1.pth", 0.1), ("ADV_MLP_B_0.1.pth", 0.1), ("NOR_MLP_B.pth", 0.03),
+        ("NOR_MLP_B.pth", 0.05))  # fmt: skip
+REPEATS = 5
+
+
+def layer_lps(data: Path, weights: str, radius: float, images: int) -> bounds.Relaxation:
+    """Both bounds of every unstable neuron of the second layer, over backward bounds."""
+    network = bounds.Network.from_torch(
+        load_model(data / FOLDER / "experiment_1" / weights), (1, 28, 28)
+    ).detach()
+    x, y = (part[:images] for part in published.mnist(data))
+    ball = bounds.Ball(x, radius=radius, lower=0.0, upper=1.0)
+    relaxation = bounds.relax(network, ball, bounds.margins(y, 10))
+    (parent,) = network.nodes[network.relus[1]].parents
+    unstable = relaxation.relu_bounds[1].unstable
+    rows = torch.diag_embed(unstable.to(x))
+    rows = rows[:, unstable.any(0)]  # rows of zeros cost nothing
+    return bounds.Relaxation(
+        bounds.Network(network.nodes[: parent + 1]),
+        relaxation.input_set,
+        torch.cat((rows, -rows), 1),
+        0 * torch.cat((rows, -rows), 1)[:, :, 0],
+        relaxation.relu_bounds[:1],
+        intermediate="backward",
+    )
+
+
+def measure(lps: bounds.Relaxation, device: torch.device, rate: float) -> dict[str, Any]:
+    there = lps.convert(lambda tensor: tensor.to(device))
+    seconds = []
+    for _ in range(REPEATS + 1):
+        spent, solution = environment.timed(
+            device,
+            lambda: bounds.solve(there, method="interior_point", tolerance=TOLERANCE, sound=False),
+        )
+        seconds.append(spent)
+    median, real = statistics.median(seconds[1:]), (lps.C != 0).any(2)
+    flops = operations(there, solution)
+    return {
+        "lps": int(real.sum()),
+        "unstable_mean": sum(lps.unstable) / len(lps.unstable),
+        "iterations_mean": float(solution.iterations.cpu()[real].double().mean()),
+        "seconds": median,
+        "lps_per_second": int(real.sum()) / median,
+        "gigaflops_per_second": flops / median / 1e9,
+        "share_of_matrix_rate": flops / median / rate,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
+    parser.add_argument("--data", type=Path, default=data_folder())
+    parser.add_argument("--images", type=int, default=16, help="of each network; %(default)s")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    options = parser.parse_args()
+    console = Console()
+    if not options.data.is_dir():
+        console.print(f"no published networks: {options.data} is missing, set BOUNDS_DATA.")
+        return
+    device = torch.device(options.device)
+    rate = environment.matrix_rate(device)
+    record: dict[str, Any] = {
+        "benchmark": "lp_rate",
+        **environment.describe(device),
+        "matrix_gigaflops_per_second": rate / 1e9,
+        "images": options.images,
+        "networks": {},
+    }
+    shown = Table(title="the LPs of the second layer")
+    for column in ("network", "LPs", "n", "seconds", "LPs / s", "Gflop / s", "of matrix rate"):
+        shown.add_column(column, justify="left" if column == "network" else "right")
+    for weights, radius in ROWS:
+        found = measure(layer_lps(options.data, weights, radius, options.images), device, rate)
+        record["networks"][f"{weights} {radius:g}"] = found
+        shown.add_row(
+            f"{weights} {radius:g}",
+            str(found["lps"]),
+            f"{found['unstable_mean']:.0f}",
+            f"{found['seconds']:.3f}",
+            f"{found['lps_per_second']:.0f}",
+            f"{found['gigaflops_per_second']:.1f}",
+            f"{found['share_of_matrix_rate']:.0%}",
+        )
+    console.print(shown)
+    if options.json is not None:
+        options.json.write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

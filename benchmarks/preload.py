@@ -1,8 +1,0 @@
-"""What the process that forks all others imports before it does: importing takes seconds."""
-
-import torch._dynamo  # noqa: F401 - counting operations brings it along
-
-from benchmarks import cells, peers  # noqa: F401
-
-for package in peers.REMEDIES:
-    peers.absent(package)

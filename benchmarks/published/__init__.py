@@ -1,0 +1,1 @@
+"""The tables of Salman et al. (2019), measured again."""

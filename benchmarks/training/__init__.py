@@ -1,0 +1,1 @@
+"""A training step beside the predecessor's, and how far projections are off."""

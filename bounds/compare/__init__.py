@@ -1,0 +1,1 @@
+"""Fixed slope, exact dual and cvxpy side by side."""

@@ -1,0 +1,1 @@
+"""Evaluating a relaxation from both sides: the dual function, and feasible points."""

@@ -1,0 +1,276 @@
+"""Pre-activation bounds l ≤ ẑ ≤ u of every ReLU, layer by layer.
+
+"interval" propagates boxes. "backward" improves on them by the dual bound of the layers below (Wong
+& Kolter 2018, Alg. 1), for the neurons that the box leaves unstable: only these enter the
+relaxation. "optimised" takes the best that "backward" finds with either slope and, for neurons that
+are unstable even so, the backward bounds with the best slopes for each
+(`bounds.solvers.slopes.ascent`). "lp" takes what "backward" finds and, for neurons that are
+unstable even so, the optimum of the LP over the layers below (LP-ALL of Salman et al. 2019, arXiv
+1902.08722). All hold for the network over the reals: they are rounded outward by
+`bounds.relaxation.ranges` and `DualPoint.value_below`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from bounds.dual.dual import MultiplierRule, backward_pass
+from bounds.dual.fixed_slope import fixed
+from bounds.intermediate.layer_lp import LayerLP
+from bounds.intermediate.neuron_bounds import neuron_bounds
+from bounds.intermediate.projection import Projection, Vectors
+from bounds.network.graph import AffineNode, InputNode, Network, ReluNode, SumNode
+from bounds.network.memory import pass_numbers, rows_at_once
+from bounds.relaxation.ranges import Range, affine_range, input_range, relu_range, sum_range
+from bounds.relaxation.triangle import ReluBounds
+from bounds.rounding import plain_arithmetic
+from bounds.sets.box import InputSet
+from bounds.solvers.slopes.ascent import ascend
+
+Intermediate = Literal["interval", "backward", "optimised", "lp"]
+Slope = Literal["fixed", "adaptive"]
+
+#: l and u are wider than rounding asks for by this part of their terms. Bounds that a corner of
+#: the input set attains leave the LP no interior there, and solvers fail on triangles of width
+#: 1e-15.
+WIDENING = 2.0**-44
+#: Iterations on the slopes of an optimised bound.
+ITERATIONS = 10
+
+
+#: Given the bounds of the ReLUs below a node, the node, and rows on it: their best multipliers.
+Best = Callable[[Sequence[ReluBounds], int, Tensor], Sequence[Tensor]]
+
+
+@dataclass(frozen=True, eq=False)
+class IntermediateBounds:
+    """layers: the bounds of each ReLU's input, in the order of `Network.relus`. unsolved: of each
+    input, how many LPs for them ended without an optimum."""
+
+    layers: tuple[ReluBounds, ...]
+    unsolved: tuple[int, ...]
+
+
+def relu_bounds(
+    network: Network,
+    input_set: InputSet,
+    *,
+    method: Intermediate,
+    slope: Slope,
+    max_memory: int | None = None,
+    projection: int | None = None,
+) -> IntermediateBounds:
+    """The bounds of every ReLU's input; see `bounds.relax`.
+
+    projection: vectors that estimate them, and prove nothing, wherever that is less work than
+    "backward" (`bounds.intermediate.projection`).
+    """
+    at_once = rows_at_once(input_set.lower, pass_numbers(network), max_memory)
+    images = torch.arange(len(input_set), device=input_set.lower.device)
+    vectors = None if projection is None else Vectors(projection)
+    parts, unsolved = [], []
+    for some in images.split(at_once):
+        part = input_set.convert(partial(torch.index_select, dim=0, index=some))
+        lps = LayerLP(network, part, max_memory)
+        parts.append(_relu_bounds(network, part, method, slope, lps, max_memory, vectors))
+        unsolved += lps.unsolved.tolist()
+    return IntermediateBounds(_joined(parts), tuple(unsolved))
+
+
+def _joined(parts: Sequence[Sequence[ReluBounds]]) -> tuple[ReluBounds, ...]:
+    """The layers of all inputs, from those of some each."""
+    return tuple(
+        ReluBounds(torch.cat([k.lower for k in layer]), torch.cat([k.upper for k in layer]))
+        for layer in zip(*parts, strict=True)
+    )
+
+
+def _relu_bounds(
+    network: Network,
+    input_set: InputSet,
+    method: Intermediate,
+    slope: Slope,
+    lps: LayerLP,
+    max_memory: int | None,
+    vectors: Vectors | None = None,
+    begun: tuple[Sequence[ReluBounds], Sequence[Range]] = ((), ()),
+) -> tuple[ReluBounds, ...]:
+    """begun: the layers and ranges that are known, of the first nodes."""
+    projected = None if vectors is None else Projection(network, input_set, vectors)
+    known = []
+    if method == "optimised":
+        known = [
+            _relu_bounds(network, input_set, "backward", each, lps, max_memory)
+            for each in get_args(Slope)
+        ]
+
+    def ascended(below: Sequence[ReluBounds], start: int, rows: Tensor) -> Sequence[Tensor]:
+        return ascend(network, below, input_set, start, rows, iterations=ITERATIONS)
+
+    found, ranges = list(begun[0]), list(begun[1])
+    for node in network.nodes[len(ranges) :]:
+        match node:
+            case InputNode():
+                ranges.append(input_range(input_set))
+            case AffineNode(parents=(parent,)):
+                ranges.append(affine_range(network, node, ranges[parent]))
+            case SumNode(parents=parents):
+                ranges.append(sum_range([ranges[p] for p in parents]))
+            case ReluNode(parents=(parent,)):
+                before = ranges[parent]
+                margin = _margin(before)
+                neurons = ReluBounds(before.lower - margin, before.upper + margin)
+                for other in known:
+                    neurons = neurons.intersection(other[len(found)])
+                if not before.exact:
+                    at = network, input_set, found, ranges, parent, max_memory
+                    if projected is not None and projected.cheaper(parent, neurons.unstable):
+                        if len(input_set) > projected.together:
+                            state = lps, max_memory, vectors, (found, ranges)
+                            return _in_parts(projected.together, network, input_set, *state)
+                        neurons = _within(neurons, projected.bounds(parent, found))
+                    elif method in ("backward", "lp"):
+                        neurons = _one_pass(*at, neurons, slope)
+                    if method == "optimised":
+                        neurons = _best(*at, neurons, ascended, weight=32)
+                    if method == "lp":
+                        neurons = _best(*at, neurons, lps.multipliers, weight=4)
+                found.append(neurons)
+                ranges.append(relu_range(before, neurons, implied=True))
+            case _:
+                raise TypeError(f"relu_bounds does not know {type(node).__name__}.")
+    return tuple(found)
+
+
+def _in_parts(
+    together: int,
+    network: Network,
+    input_set: InputSet,
+    lps: LayerLP,
+    max_memory: int | None,
+    vectors: Vectors | None,
+    begun: tuple[Sequence[ReluBounds], Sequence[Range]],
+) -> tuple[ReluBounds, ...]:
+    """The layers from where projections begin, of so many inputs together; for gradients each part
+    is computed again, as its projections hold much."""
+
+    def bounds_of(some: Tensor) -> tuple[ReluBounds, ...]:
+        take = partial(torch.index_select, dim=0, index=some)
+        # New objects each time: what they remember must not differ when this is done again.
+        part = input_set.convert(take)
+        known = [each.convert(take) for each in begun[0]], [each.convert(take) for each in begun[1]]
+        with plain_arithmetic():  # also when the caller's context is gone
+            return _relu_bounds(network, part, "backward", "fixed", lps, max_memory, vectors, known)
+
+    images = torch.arange(len(input_set), device=input_set.lower.device)
+    parts = images.split(together)
+    again = partial(checkpoint, bounds_of, use_reentrant=False, preserve_rng_state=False)
+    return _joined([again(some) for some in parts])
+
+
+def _within(neurons: ReluBounds, estimates: ReluBounds) -> ReluBounds:
+    """The estimates of unstable neurons, as far as they lie within their bounds."""
+    ends = neurons.lower, neurons.upper
+    lower, upper = (torch.clamp(end, *ends) for end in (estimates.lower, estimates.upper))
+    return ReluBounds(
+        torch.where(neurons.unstable, lower, neurons.lower),
+        torch.where(neurons.unstable, upper, neurons.upper),
+    )
+
+
+def _margin(pre_activations: Range) -> Tensor:
+    return WIDENING * pre_activations.terms
+
+
+def _one_pass(
+    network: Network,
+    input_set: InputSet,
+    below: list[ReluBounds],
+    ranges: list[Range],
+    start: int,
+    max_memory: int | None,
+    neurons: ReluBounds,
+    slope: Slope,
+) -> ReluBounds:
+    """The bounds of node `start`, improved for each input's unstable neurons by backward bounds."""
+    found = neuron_bounds(
+        network,
+        input_set,
+        below,
+        ranges,
+        start,
+        neurons.unstable,
+        slope=slope,
+        max_memory=max_memory,
+    )
+    return _improved(neurons, found, ranges[start])
+
+
+def _best(
+    network: Network,
+    input_set: InputSet,
+    below: list[ReluBounds],
+    ranges: list[Range],
+    start: int,
+    max_memory: int | None,
+    neurons: ReluBounds,
+    best: Best,
+    *,
+    weight: int,
+) -> ReluBounds:
+    """The same, by backward bounds with the best multipliers for each.
+
+    weight: how many rows of a pass a row counts for while these are found.
+    """
+    unstable = neurons.unstable.flatten(1)
+    batch, count = len(unstable), int(unstable.sum(1).max())
+    if count == 0:
+        return neurons
+    # Each input's unstable neurons first; inputs with fewer fill up with rows of zeros.
+    chosen = torch.argsort(unstable, dim=1, descending=True, stable=True)[:, :count]
+    numbers = batch * pass_numbers(network, start) * weight
+    lowers, uppers = [], []
+    like = neurons.lower
+    for part in chosen.split(rows_at_once(like, numbers, max_memory), dim=1):
+        rows = torch.zeros(*part.shape, unstable.shape[1], dtype=like.dtype, device=like.device)
+        rows.scatter_(2, part.unsqueeze(2), unstable.gather(1, part).unsqueeze(2).to(like))
+        rows = rows.unflatten(2, neurons.lower.shape[1:])
+        rows = torch.cat((rows, -rows), 1)
+        rule = _following(best(below, start, rows))
+        point = backward_pass(network, below, start, rows, rule, ranges)
+        low, high = point.value_below(input_set, below).chunk(2, 1)
+        lowers.append(low)
+        uppers.append(-high)
+
+    def spread(values: list[Tensor], otherwise: float) -> Tensor:
+        found = torch.where(unstable.gather(1, chosen), torch.cat(values, 1), otherwise)
+        everywhere = torch.full_like(unstable, otherwise, dtype=like.dtype)
+        return everywhere.scatter(1, chosen, found).reshape(like.shape)
+
+    found = ReluBounds(spread(lowers, -math.inf), spread(uppers, math.inf))
+    return _improved(neurons, found, ranges[start])
+
+
+def _improved(neurons: ReluBounds, found: ReluBounds, range_: Range) -> ReluBounds:
+    """The better of both bounds. Stable neurons keep the bounds of their box, for which `found` has
+    infinite ones: an input's LP is not its batch's business."""
+    own = _margin(range_)
+    return neurons.intersection(ReluBounds(found.lower - own, found.upper + own))
+
+
+def _following(best: Sequence[Tensor]) -> MultiplierRule:
+    """ν = best; but on the upper face, where d has a kink in l and u, ν follows them, as the best
+    one does."""
+
+    def rule(position: int, arriving: Tensor, neurons: ReluBounds) -> Tensor:
+        return torch.where(arriving < 0, fixed(position, arriving, neurons), best[position])
+
+    return rule

@@ -1,0 +1,141 @@
+"""Bounds by passes of their own: l ≤ ẑ ≤ u of single neurons, and lower bounds of rows.
+
+Thousands of neurons, each with a pass through the layers below (`bounds.dual.one_pass`), in parts
+that fit, of which gradients keep little (`bounds.dual.recomputed`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from bounds.dual.fixed_slope import Faces
+from bounds.dual.one_pass import OnePass, numbers_of_neuron
+from bounds.dual.recomputed import Part, recomputed
+from bounds.network.affine import Convert
+from bounds.network.graph import Network
+from bounds.network.memory import numbers_at_once, pass_numbers
+from bounds.relaxation.ranges import Range
+from bounds.relaxation.relaxation import Relaxation
+from bounds.relaxation.triangle import ReluBounds
+from bounds.sets.box import InputSet
+
+
+def neuron_bounds(
+    network: Network,
+    input_set: InputSet,
+    below: Sequence[ReluBounds],
+    ranges: Sequence[Range],
+    start: int,
+    wanted: Tensor,
+    *,
+    slope: str,
+    max_memory: int | None,
+) -> ReluBounds:
+    """The bounds of those neurons of node `start` that are wanted, infinite for the others.
+
+    wanted: (batch, *shape), of bools. below, ranges: of the ReLUs and nodes below. slope: "fixed"
+    or "adaptive".
+    """
+    scene = _Scene(network, input_set, tuple(Faces.of(neurons, slope) for neurons in below))
+    numbers = max(1, numbers_of_neuron(network, start))
+    rows = numbers_at_once(input_set.lower, max_memory) // numbers
+
+    def passes(tensors: Sequence[Tensor], wanted: Tensor) -> Iterator[Part]:
+        flat = wanted.flatten(1)
+        found = flat.nonzero()[:, 1]
+        counts = flat.sum(1)
+        begins = counts.cumsum(0) - counts
+        # Inputs with about as many neurons share a pass: each has as many rows as the largest.
+        counts, images = counts.sort(descending=True, stable=True)
+        sort = partial(torch.index_select, dim=0, index=images)
+        begins, ordered = sort(begins), scene.of(tensors).sorted(sort)
+        sorted_ranges = [each.convert(sort) for each in ranges[: start + 1]]
+        one = OnePass(*ordered.parts, sorted_ranges, start, odd=slope == "fixed")
+        for some, part in _parts(counts.tolist(), rows):
+            row = torch.arange(part.start, part.stop, device=flat.device)
+            own = row < counts[some].unsqueeze(1)
+            # Inputs with fewer neurons fill up with their last one.
+            row = row.minimum(counts[some].unsqueeze(1) - 1)
+            neurons = found[begins[some].unsqueeze(1) + row]
+            lower, upper = one.neurons(some, neurons, 1.0)
+            if slope == "adaptive":
+                upper = -one.neurons(some, neurons, -1.0)[0]
+            places = flat.shape[1] * images[some].unsqueeze(1) + neurons
+            yield places[own], lower[own], upper[own]
+
+    return ReluBounds(*recomputed(passes, scene.tensors, wanted, numbers))
+
+
+def row_bounds(relaxation: Relaxation) -> Tensor:
+    """The lower bounds that `solve(relaxation, method="fixed_slope")` gives, up to how their
+    rounding is bounded, and nothing else; (batch, rows)."""
+    network, C, d = relaxation.network, relaxation.C, relaxation.d
+    faces = tuple(Faces.of(neurons, "fixed") for neurons in relaxation.relu_bounds)
+    scene, ranges = _Scene(network, relaxation.input_set, faces), relaxation.ranges()
+    last, numbers = len(network.nodes) - 1, pass_numbers(network)
+    together = max(1, numbers_at_once(C, None) // (numbers * C.shape[1]))
+    places = torch.arange(d.numel(), device=d.device).reshape(d.shape)
+
+    def passes(tensors: Sequence[Tensor], wanted: Tensor) -> Iterator[Part]:
+        one = OnePass(*scene.of(tensors).parts, ranges, last, odd=True)
+        for first in range(0, len(C), together):
+            some = slice(first, first + together)
+            lower, upper = one.rows(some, C[some], d[some])
+            yield places[some].flatten(), lower.flatten(), upper.flatten()
+
+    return recomputed(passes, scene.tensors, torch.ones_like(d, dtype=torch.bool), numbers)[0]
+
+
+@dataclass(frozen=True, eq=False)
+class _Scene:
+    """All that passes depend on and gradients flow to."""
+
+    network: Network
+    input_set: InputSet
+    faces: tuple[Faces, ...]
+
+    @property
+    def parts(self) -> tuple[Network, InputSet, tuple[Faces, ...]]:
+        return self.network, self.input_set, self.faces
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        found: list[Tensor] = []
+
+        def note(tensor: Tensor) -> Tensor:
+            found.append(tensor)
+            return tensor
+
+        self._converted(note)
+        return found
+
+    def of(self, tensors: Sequence[Tensor]) -> _Scene:
+        """The same with other tensors, in the same order."""
+        others = iter(tensors)
+        return self._converted(lambda _: next(others))
+
+    def sorted(self, sort: Convert) -> _Scene:
+        """The same with the inputs in another order."""
+        faces = tuple(each.convert(sort) for each in self.faces)
+        return _Scene(self.network, self.input_set.convert(sort), faces)
+
+    def _converted(self, convert: Convert) -> _Scene:
+        return replace(self.sorted(convert), network=self.network.convert(convert))
+
+
+def _parts(counts: list[int], rows: int) -> Iterator[tuple[slice, range]]:
+    """Inputs, whose numbers of neurons fall, and which of their neurons a pass of so many rows
+    takes."""
+    image = 0
+    while image < len(counts) and counts[image] > 0:
+        count = counts[image]
+        together = max(1, rows // count)
+        share = -(-count // -(-count // max(1, rows)))
+        for first in range(0, count, share):
+            yield slice(image, image + together), range(first, min(count, first + share))
+        image += together

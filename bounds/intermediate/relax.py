@@ -1,0 +1,75 @@
+"""`bounds.relax`: from a network, a ball and a specification to the LPs."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from bounds.errors import InvalidInputError
+from bounds.intermediate.intermediate import Intermediate, Slope, relu_bounds
+from bounds.network.graph import Network
+from bounds.network.memory import require_bytes
+from bounds.relaxation.relaxation import Relaxation
+from bounds.relaxation.specification import Specification
+from bounds.rounding import plain_arithmetic
+from bounds.sets.ball import Ball
+from bounds.sets.box import Box, InputSet
+
+
+def relax(
+    network: Network,
+    ball: Ball | Box,
+    specification: Specification,
+    *,
+    intermediate: Intermediate = "backward",
+    slope: Slope = "fixed",
+    max_memory: int | None = None,
+) -> Relaxation:
+    """Relax every ReLU of `network` over `ball`, or over a box, for the rows of `specification`.
+
+    Args:
+        intermediate: how l and u are found: "interval" (boxes), "backward" (the dual bound of the
+            layers below, for the neurons that boxes leave unstable), "optimised" (the better of
+            both slopes, and then slopes optimised for each bound that is unstable still), or "lp"
+            (first "backward", and then the LP optimum for each bound that is unstable still; to a
+            relative gap of 1e-6, or as far as the LP came: see `Relaxation.unsolved`).
+        slope: the dual bound that "backward" uses, "fixed" (Wong–Kolter) or "adaptive" (CROWN).
+        max_memory: bytes that the passes may take, besides the result; they are cut into parts that
+            fit. Default: a quarter of the device's free memory.
+
+    Returns:
+        A frozen `Relaxation`, whose l and u hold for the network over the reals, rounding included;
+        differentiable with respect to the parameters, the centre and the
+        radius; "optimised" and "lp" at the multipliers that they found, as constants.
+    """
+    for name, value, allowed in (
+        ("intermediate", intermediate, get_args(Intermediate)),
+        ("slope", slope, get_args(Slope)),
+    ):
+        if value not in allowed:
+            raise InvalidInputError(
+                f"relax({name}={value!r}): expected one of {', '.join(map(repr, allowed))}."
+            )
+    require_bytes("relax", max_memory)
+    input_set = matching_set("relax", network, ball)
+    C, d = specification.resolve(len(input_set), network.output_shape, input_set.lower)
+    with plain_arithmetic():
+        found = relu_bounds(
+            network, input_set, method=intermediate, slope=slope, max_memory=max_memory
+        )
+    used = slope if intermediate in ("backward", "lp") else None
+    unsolved = found.unsolved if intermediate == "lp" else ()
+    return Relaxation(network, input_set, C, d, found.layers, intermediate, used, unsolved)
+
+
+def matching_set(call: str, network: Network, ball: Ball | Box) -> InputSet:
+    """The set that `ball` is, for a network of the same dtype on the same device."""
+    input_set = ball.resolve(network.input_shape)
+    like = input_set.lower
+    for parameter in network.parameters[:1]:
+        if parameter.dtype != like.dtype or parameter.device != like.device:
+            raise InvalidInputError(
+                f"{call} got a network in {parameter.dtype} on {parameter.device} and inputs in "
+                f"{like.dtype} on {like.device}: convert one with .to(...) or "
+                "Network.from_torch(..., dtype=...)."
+            )
+    return input_set

@@ -1,0 +1,122 @@
+"""Two-dimensional convolutions as matrix products, on the CPU faster than torch's own kernels.
+
+`bounds.rounding.plain_arithmetic` switches off the libraries that may transform numbers before they
+multiply them. What torch computes by itself then takes one sample at a time. Here one product takes
+many, and adds up the same products in another order. Neither dilation nor groups. Gradients are
+torch's own: nothing is proved of them, so that they may use the fast libraries.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bounds.network.affine import Shape
+
+#: Numbers of the windows that are copied at a time: as many as the caches hold.
+WINDOWS = 2**20
+#: From so many neighbouring sums on it pays to add up whole blocks of them.
+BLOCK = 16
+
+
+def correlate(x: Tensor, weight: Tensor, stride: Shape, padding: Shape) -> Tensor:
+    """conv2d(x, weight), (samples, channels, height, width)."""
+    return _Correlate.apply(x, weight, stride, padding)
+
+
+def scatter(y: Tensor, weight: Tensor, stride: Shape, padding: Shape, shape: Shape) -> Tensor:
+    """The adjoint: conv_transpose2d(y, weight), for samples of `shape`."""
+    return _Scatter.apply(y, weight, stride, padding, shape)
+
+
+class _Correlate(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: Shape, padding: Shape) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.options = stride, padding, (1, 1), False, (0, 0), 1
+        return _correlate(x, weight, stride, padding)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return *_gradients(ctx, grad), None, None
+
+
+class _Scatter(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, y: Tensor, weight: Tensor, stride: Shape, padding: Shape, shape: Shape
+    ) -> Tensor:
+        ctx.save_for_backward(y, weight)
+        # The rows and columns that the stride never reached.
+        unreached = tuple(
+            size - ((out - 1) * step - 2 * pad + kernel)
+            for size, out, step, pad, kernel in zip(
+                shape[1:], y.shape[2:], stride, padding, weight.shape[2:], strict=True
+            )
+        )
+        ctx.options = stride, padding, (1, 1), True, unreached, 1
+        return _scatter(y, weight, stride, padding, shape)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return *_gradients(ctx, grad), None, None, None
+
+
+def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    wanted = [*ctx.needs_input_grad[:2], False]
+    found = torch.ops.aten.convolution_backward(
+        grad, *ctx.saved_tensors, None, *ctx.options, wanted
+    )
+    return found[0], found[1]
+
+
+def _correlate(x: Tensor, weight: Tensor, stride: Shape, padding: Shape) -> Tensor:
+    """The kernel's windows side by side."""
+    high, wide = weight.shape[2:]
+    (down, right), (above, left) = stride, padding
+    places = F.pad(x.permute(0, 2, 3, 1), (0, 0, left, left, above, above))
+    windows = places.contiguous().unfold(1, high, down).unfold(2, wide, right)
+    matrix = weight.permute(2, 3, 1, 0).flatten(0, 2)
+    size = math.prod(windows.shape[1:])
+    parts = [
+        part.permute(0, 1, 2, 4, 5, 3).flatten(3) @ matrix
+        for part in windows.split(max(1, WINDOWS // size))
+    ]
+    return torch.cat(parts).permute(0, 3, 1, 2).contiguous()
+
+
+def _scatter(y: Tensor, weight: Tensor, stride: Shape, padding: Shape, shape: Shape) -> Tensor:
+    """The kernel in blocks of the size of the stride, where that is large, one after the other."""
+    outputs, channels, high, wide = weight.shape
+    (down, right), (above, left) = stride, padding
+    if down * right * channels < BLOCK:
+        products = weight.flatten(1).mT @ y.flatten(2)
+        return F.fold(products, shape[1:], (high, wide), padding=padding, stride=stride)
+    # The kernel in blocks of the size of the stride: what a block adds to lies side by side.
+    blocks_down, blocks_right = -(-high // down), -(-wide // right)
+    filled = F.pad(weight, (0, blocks_right * right - wide, 0, blocks_down * down - high))
+    blocks = filled.reshape(outputs, channels, blocks_down, down, blocks_right, right)
+    matrices = blocks.permute(2, 4, 0, 3, 5, 1).flatten(3)
+    samples, _, rows, columns = y.shape
+    places = y.permute(0, 2, 3, 1).reshape(-1, outputs)
+    total = y.new_zeros(
+        samples, rows + blocks_down - 1, columns + blocks_right - 1, matrices.shape[3]
+    )
+    for i in range(blocks_down):
+        for j in range(blocks_right):
+            part = (places @ matrices[i, j]).unflatten(0, (samples, rows, columns))
+            total[:, i : i + rows, j : j + columns] += part
+    # (samples, rows, columns, down, right · channels) to (samples, height, width, channels)
+    image = total.unflatten(3, (down, -1)).permute(0, 1, 3, 2, 4)
+    image = image.reshape(samples, total.shape[1] * down, total.shape[2] * right, channels)
+    # Off with the padding, and zeros where the stride never reached.
+    height, width = shape[1:]
+    missing = max(0, above + height - image.shape[1]), max(0, left + width - image.shape[2])
+    if any(missing):
+        image = F.pad(image, (0, 0, 0, missing[1], 0, missing[0]))
+    image = image[:, above : above + height, left : left + width]
+    return image.permute(0, 3, 1, 2).contiguous()

@@ -1,0 +1,226 @@
+"""A ReLU network as an immutable directed acyclic graph of affine operations, sums and ReLUs.
+
+A `Network` is a snapshot: its parameters are copies, so training the model afterwards does not
+change it, while gradients still flow from a bound back to the parameters of the model it was built
+from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from os import PathLike
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from bounds.errors import InvalidInputError
+from bounds.network.affine import Affine, Convert, Shape, per_row
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One tensor: its name in the model, its per-sample shape, and the nodes it comes from."""
+
+    name: str
+    shape: Shape
+    parents: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class InputNode(Node):
+    """The network's input; always node 0."""
+
+
+@dataclass(frozen=True, eq=False)
+class AffineNode(Node):
+    """operation(parent)."""
+
+    operation: Affine
+
+
+@dataclass(frozen=True, eq=False)
+class SumNode(Node):
+    """The sum of its parents, all of one shape: a residual connection."""
+
+
+@dataclass(frozen=True, eq=False)
+class ReluNode(Node):
+    """max(parent, 0)."""
+
+
+#: Given the ReLU's position in `Network.relus` and the coefficients that arrive at its output, the
+#: coefficients on its input; both of shape (batch, rows, *shape).
+ReluRule = Callable[[int, Tensor], Tensor]
+
+
+class Observer(Protocol):
+    """Sees the coefficients (batch, rows, *shape) of a backward pass go by."""
+
+    def arrived(self, node: int, coefficients: Tensor) -> None:
+        """These will go through the affine operation of `node`."""
+
+    def added(self, node: int, coefficients: Tensor) -> None:
+        """These are the sum of two that have come to `node` from its readers."""
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """Nodes in topological order: the first is the input, the last the output.
+
+    Calling the network evaluates it on a batch of shape (batch, *input_shape).
+    """
+
+    nodes: tuple[Node, ...]
+
+    @staticmethod
+    def from_torch(
+        model: nn.Module, input_shape: Sequence[int], *, dtype: torch.dtype | None = None
+    ) -> Network:
+        """Read a torch module; see `bounds.read.torch.from_torch.from_torch`."""
+        from bounds.read.torch.from_torch import from_torch
+
+        return from_torch(model, input_shape, dtype=dtype)
+
+    @staticmethod
+    def from_export(path: str | PathLike[str], *, dtype: torch.dtype | None = None) -> Network:
+        """Read a `torch.export` archive without unpickling; see
+        `bounds.read.export.from_export.from_export`."""
+        from bounds.read.export.from_export import from_export
+
+        return from_export(path, dtype=dtype)
+
+    @staticmethod
+    def from_onnx(path: str | PathLike[str], *, dtype: torch.dtype | None = None) -> Network:
+        """Read an ONNX file from its graph alone; see `bounds.read.onnx.from_onnx.from_onnx`."""
+        from bounds.read.onnx.from_onnx import from_onnx
+
+        return from_onnx(path, dtype=dtype)
+
+    @property
+    def input_shape(self) -> Shape:
+        return self.nodes[0].shape
+
+    @property
+    def output_shape(self) -> Shape:
+        return self.nodes[-1].shape
+
+    @property
+    def relus(self) -> tuple[int, ...]:
+        """The indices of the ReLU nodes, in topological order."""
+        return tuple(i for i, node in enumerate(self.nodes) if isinstance(node, ReluNode))
+
+    @property
+    def parameters(self) -> tuple[Tensor, ...]:
+        """Every tensor of the affine operations."""
+        tensors: list[Tensor] = []
+
+        def collect(tensor: Tensor) -> Tensor:
+            tensors.append(tensor)
+            return tensor
+
+        for node in self.nodes:
+            if isinstance(node, AffineNode):
+                node.operation.convert(collect)
+        return tuple(tensors)
+
+    def convert(self, convert: Convert) -> Network:
+        """The same network with `convert` applied to every parameter."""
+        return Network(
+            tuple(
+                replace(node, operation=node.operation.convert(convert))
+                if isinstance(node, AffineNode)
+                else node
+                for node in self.nodes
+            )
+        )
+
+    def to(self, *args: Any, **kwargs: Any) -> Network:
+        """The same network on another device or in another floating dtype, as `torch.Tensor.to`."""
+        return self.convert(lambda tensor: tensor.to(*args, **kwargs))
+
+    def detach(self) -> Network:
+        """The same network, out of the reach of gradients."""
+        return self.convert(Tensor.detach)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The outputs, of shape (batch, *output_shape)."""
+        if x.shape[1:] != self.input_shape:
+            raise InvalidInputError(
+                f"Network(x) got x of shape {tuple(x.shape)} but expects (batch, "
+                f"{', '.join(map(str, self.input_shape))}): add or remove axes with x.reshape(...)."
+            )
+        return self.evaluate(x, lambda _, z: z.clamp(min=0))
+
+    def evaluate(self, x: Tensor, relu: Callable[[int, Tensor], Tensor]) -> Tensor:
+        """One forward pass in which `relu(k, ẑ)` stands for the k-th ReLU."""
+        values: dict[int, Tensor] = {}
+        last_reader = {p: index for index, node in enumerate(self.nodes) for p in node.parents}
+        position = 0
+        for index, node in enumerate(self.nodes):
+            match node:
+                case InputNode():
+                    values[index] = x
+                case AffineNode(parents=(parent,), operation=operation):
+                    values[index] = operation.forward(values[parent])
+                case ReluNode(parents=(parent,)):
+                    values[index] = relu(position, values[parent])
+                    position += 1
+                case SumNode(parents=parents):
+                    values[index] = sum(values[p] for p in parents[1:]) + values[parents[0]]
+                case _:
+                    raise TypeError(f"Network.evaluate does not know {type(node).__name__}.")
+            for parent in set(node.parents):
+                if last_reader[parent] == index:  # a batch of many rows is large
+                    del values[parent]
+        return values[len(self.nodes) - 1]
+
+    def backward(
+        self,
+        start: int,
+        coefficients: Tensor,
+        relu_rule: ReluRule,
+        observer: Observer | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """One pass through the transposed network: rewrite ⟨coefficients, node⟩ as ⟨c, x⟩ +
+        constant.
+
+        coefficients: (batch, rows, *shape of node `start`). At each ReLU, `relu_rule` turns the
+        coefficients on z into those on ẑ; what it leaves out is its own to account for. `observer`
+        is told what is about to be rounded. Returns the constant (batch, rows), which gathers the
+        biases, and c (batch, rows, *input_shape).
+        """
+        pending = {start: coefficients}
+        constant = coefficients.new_zeros(coefficients.shape[:2])
+        positions = {index: k for k, index in enumerate(self.relus)}
+
+        def send(parent: int, message: Tensor) -> None:
+            if parent in pending:
+                message = pending[parent] + message
+                if observer is not None:
+                    observer.added(parent, message)
+            pending[parent] = message
+
+        for index in range(start, 0, -1):
+            if index not in pending:
+                continue
+            arriving = pending.pop(index)
+            match self.nodes[index]:
+                case AffineNode(parents=(parent,), operation=operation):
+                    if observer is not None:
+                        observer.arrived(index, arriving)
+                    if operation.offset is not None:
+                        constant = constant + (arriving * operation.offset).flatten(2).sum(2)
+                    send(parent, per_row(operation.adjoint, arriving))
+                case ReluNode(parents=(parent,)):
+                    send(parent, relu_rule(positions[index], arriving))
+                case SumNode(parents=parents):
+                    for parent in parents:
+                        send(parent, arriving)
+                case _:
+                    raise TypeError(f"Network.backward does not know {self.nodes[index]!r}.")
+        at_input = pending.get(0)
+        if at_input is None:
+            at_input = coefficients.new_zeros(*coefficients.shape[:2], *self.input_shape)
+        return constant, at_input

@@ -1,0 +1,1 @@
+"""Files and modules become networks and properties: torch, torch.export, ONNX, VNN-LIB."""

@@ -1,0 +1,1 @@
+"""Archives of torch.export, of which nothing is unpickled."""

@@ -1,0 +1,1 @@
+"""torch modules, by way of torch.fx."""

@@ -1,0 +1,1 @@
+"""The linear program as data: rows, input set, and one triangle a neuron."""

@@ -1,0 +1,142 @@
+"""The relaxation: one frozen object that every method, and the referee in `lp_reference`, consumes.
+
+It states the LP: minimise C · z_out + d over the input set and the affine equations of the network,
+with each ReLU replaced by the table in `bounds.relaxation.triangle`. There are no other rows: a
+stable neuron gets no bounds of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bounds.errors import InvalidInputError
+from bounds.network.affine import Convert
+from bounds.network.graph import Network
+from bounds.relaxation.ranges import Range, ranges
+from bounds.relaxation.triangle import ReluBounds
+from bounds.sets.box import InputSet
+
+
+@dataclass(frozen=True, eq=False)
+class Relaxation:
+    """One LP for each input of the batch and each row of the specification.
+
+    network: the network. input_set: its inputs. C: (batch, rows, *output_shape) and d: (batch,
+    rows): the rows.
+    relu_bounds: l and u of each ReLU, in the order of `network.relus`; they are data of the LP,
+    valid or not for the network itself. intermediate, slope: where they came from; if "given",
+    nobody vouches that they hold. unsolved: of each input, how many of the LPs that l and u are the
+    optima of (intermediate="lp") ended without one; those bounds hold, but could be tighter.
+
+    Raises InvalidInputError where shapes do not fit, l > u, or a number is NaN or infinite.
+    """
+
+    network: Network
+    input_set: InputSet
+    C: Tensor
+    d: Tensor
+    relu_bounds: tuple[ReluBounds, ...]
+    intermediate: str = "given"
+    slope: str | None = None
+    unsolved: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        batch, rows = self.C.shape[:2]
+        network = self.network
+        if batch == 0 or rows == 0:
+            raise InvalidInputError(
+                f"Relaxation got C of shape {tuple(self.C.shape)}, which has no rows: give at "
+                "least one input and one row."
+            )
+        expected = [
+            ("input_set.lower", self.input_set.lower, (batch, *network.input_shape)),
+            ("input_set.upper", self.input_set.upper, (batch, *network.input_shape)),
+            ("C", self.C, (batch, rows, *network.output_shape)),
+            ("d", self.d, (batch, rows)),
+        ]
+        if len(self.relu_bounds) != len(network.relus):
+            raise InvalidInputError(
+                f"Relaxation got bounds for {len(self.relu_bounds)} ReLUs but the network has "
+                f"{len(network.relus)}."
+            )
+        for index, neurons in zip(network.relus, self.relu_bounds, strict=True):
+            node = network.nodes[index]
+            expected.append((f"lower bounds of {node.name!r}", neurons.lower, (batch, *node.shape)))
+            expected.append((f"upper bounds of {node.name!r}", neurons.upper, (batch, *node.shape)))
+            if not bool((neurons.lower <= neurons.upper).all()):
+                raise InvalidInputError(
+                    f"the bounds of ReLU {node.name!r} have l > u or NaN: the weights or the "
+                    "inputs overflow "
+                    f"{neurons.lower.dtype}, or bounds were given the wrong way round."
+                )
+        if bool((self.input_set.lower > self.input_set.upper).any()):
+            raise InvalidInputError(
+                "Relaxation got an input set whose lower end lies above its upper end: swap them."
+            )
+        for name, tensor, shape in expected:
+            if tensor.shape != shape:
+                raise InvalidInputError(
+                    f"Relaxation got {name} of shape {tuple(tensor.shape)}, expected {shape}."
+                )
+            if not bool(torch.isfinite(tensor).all()):
+                raise InvalidInputError(
+                    f"{name} has NaN or infinite entries: the network overflows {tensor.dtype} on "
+                    "this input set; "
+                    "use float64, a smaller radius or smaller weights."
+                )
+
+    @property
+    def unstable(self) -> tuple[int, ...]:
+        """The number of unstable neurons of each input."""
+        counts = torch.zeros(len(self.input_set), dtype=torch.long, device=self.C.device)
+        for neurons in self.relu_bounds:
+            counts += neurons.unstable.flatten(1).sum(1)
+        return tuple(counts.tolist())
+
+    @property
+    def implied(self) -> bool:
+        """Whether l ≤ ẑ ≤ u is a consequence of the LP's rows, and holds for the network."""
+        return self.intermediate != "given"
+
+    def convert(self, convert: Convert) -> Relaxation:
+        """The same relaxation with `convert` applied to every tensor.
+
+        In a dtype of fewer digits its l and u count as given: rounding may have moved them inward.
+        """
+        C = convert(self.C)
+        exact = torch.finfo(C.dtype).eps <= torch.finfo(self.C.dtype).eps
+        return Relaxation(
+            self.network.convert(convert),
+            self.input_set.convert(convert),
+            C,
+            convert(self.d),
+            tuple(neurons.convert(convert) for neurons in self.relu_bounds),
+            self.intermediate if exact else "given",
+            self.slope if exact else None,
+            self.unsolved if exact else (),
+        )
+
+    def take(self, images: Tensor, rows: Tensor) -> Relaxation:
+        """The LPs of these inputs (B',) and rows, (S',) or each input's own (B', S')."""
+        at = images.unsqueeze(1)
+        return Relaxation(
+            self.network,
+            self.input_set.convert(lambda tensor: tensor[images]),
+            self.C[at, rows],
+            self.d[at, rows],
+            tuple(neurons.convert(lambda bound: bound[images]) for neurons in self.relu_bounds),
+            self.intermediate,
+            self.slope,
+            tuple(self.unsolved[image] for image in images.tolist()) if self.unsolved else (),
+        )
+
+    def ranges(self) -> list[Range]:
+        """What the values of every node lie within, in the network and in the LP."""
+        return ranges(self.network, self.input_set, self.relu_bounds, implied=self.implied)
+
+    def double(self) -> Relaxation:
+        """The same LP in float64, out of the reach of gradients: what the exact methods solve."""
+        return self.convert(lambda tensor: tensor.detach().double())

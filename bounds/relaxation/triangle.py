@@ -1,0 +1,113 @@
+"""The relaxation of one ReLU layer: the three kinds of neuron, and the triangle of the unstable
+ones.
+
+| kind     | when      | constraint on (ẑ, z)                                       |
+|----------|-----------|------------------------------------------------------------|
+| active   | l ≥ 0     | z = ẑ                                                      |
+| dead     | u ≤ 0     | z = 0                                                      |
+| unstable | l < 0 < u | z ≥ 0, z ≥ ẑ, (u − l) z ≤ u (ẑ − l): vertices (l,0) (0,0) (u,u) |
+
+This table is the one place where the kinds are told apart; the dual, the interior point, the primal
+points and `lp_reference` all read it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from bounds.network.affine import Convert
+
+
+@dataclass(frozen=True, eq=False)
+class ReluBounds:
+    """Pre-activation bounds l ≤ ẑ ≤ u of one ReLU layer, each of shape (batch, *shape)."""
+
+    lower: Tensor
+    upper: Tensor
+
+    @cached_property
+    def active(self) -> Tensor:
+        return self.lower >= 0
+
+    @cached_property
+    def unstable(self) -> Tensor:
+        return (self.lower < 0) & (self.upper > 0)
+
+    @cached_property
+    def slope(self) -> Tensor:
+        """u / (u − l), the slope of the triangle's upper face; 0 where the neuron is not
+        unstable."""
+        width = torch.where(self.unstable, self.upper - self.lower, 1.0)
+        return torch.where(self.unstable, self.upper / width, 0.0)
+
+    @cached_property
+    def _triangle(self) -> tuple[Tensor, Tensor]:
+        """−l and u, or 0 where the neuron is not unstable: of each input, as a mask costs much more
+        for each row."""
+        return (
+            torch.where(self.unstable, -self.lower, 0.0),
+            torch.where(self.unstable, self.upper, 0.0),
+        )
+
+    @cached_property
+    def largest(self) -> Tensor:
+        """The largest |l| or |u| of each input; (batch,)."""
+        sizes = torch.maximum(self.lower.detach().abs(), self.upper.detach().abs())
+        return sizes.flatten(1).amax(1)
+
+    def minimum(self, nu: Tensor, arriving: Tensor) -> Tensor:
+        """min of ĉ z − ν ẑ over each unstable neuron's triangle, 0 elsewhere; for (batch, rows,
+        *shape)."""
+        depth, height = (end.unsqueeze(1) for end in self._triangle)
+        return torch.minimum(nu * depth, (arriving - nu) * height).clamp(max=0)
+
+    def face(self, pre_activation: Tensor) -> Tensor:
+        """The largest feasible z of unstable neurons, u (ẑ − l) / (u − l), for ẑ of shape (batch,
+        rows, *shape)."""
+        return self.slope.unsqueeze(1) * (pre_activation - self.lower.unsqueeze(1))
+
+    def project(
+        self, pre: Tensor, post: Tensor, steps: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """The nearest point (ẑ, z) of each triangle, for (batch, rows, *shape).
+
+        steps: τ and τ' of the metric (Δẑ)² / τ + (Δz)² / τ' that distances are measured in. Every
+        neuron counts as unstable here.
+        """
+        lower, upper = self.lower.unsqueeze(1), self.upper.unsqueeze(1)
+        width = upper - lower
+        weight, weight_z = 1 / steps[0], 1 / steps[1]
+
+        def distance(to_pre: Tensor, to_post: Tensor) -> Tensor:
+            return weight * (pre - to_pre) ** 2 + weight_z * (post - to_post) ** 2
+
+        # The nearest point of each side: z = 0, z = ẑ, and the upper face.
+        on_zero = torch.maximum(pre, lower).clamp(max=0)
+        mean = (weight * pre + weight_z * post) / (weight + weight_z)
+        on_diagonal = torch.minimum(mean.clamp(min=0), upper)
+        along = weight * (pre - lower) * width + weight_z * post * upper
+        share = (along / (weight * width**2 + weight_z * upper**2)).clamp(0, 1)
+        on_face, on_face_z = lower + share * width, share * upper
+
+        far, far_d = distance(on_zero, torch.zeros_like(post)), distance(on_diagonal, on_diagonal)
+        diagonal = far_d < far
+        nearest = torch.where(diagonal, on_diagonal, on_zero)
+        nearest_z = torch.where(diagonal, on_diagonal, 0.0)
+        face = distance(on_face, on_face_z) < torch.minimum(far, far_d)
+        nearest = torch.where(face, on_face, nearest)
+        nearest_z = torch.where(face, on_face_z, nearest_z)
+        inside = (post >= 0) & (post >= pre) & (width * post <= upper * (pre - lower))
+        return torch.where(inside, pre, nearest), torch.where(inside, post, nearest_z)
+
+    def intersection(self, other: ReluBounds) -> ReluBounds:
+        """The better of either bound for each neuron."""
+        return ReluBounds(
+            torch.maximum(self.lower, other.lower), torch.minimum(self.upper, other.upper)
+        )
+
+    def convert(self, convert: Convert) -> ReluBounds:
+        return ReluBounds(convert(self.lower), convert(self.upper))

@@ -1,0 +1,104 @@
+"""The evidence behind a bound: multipliers for the lower side, a feasible point for the upper."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from os import PathLike
+
+import torch
+from torch import Tensor
+
+from bounds.dual.dual import backward_pass
+from bounds.dual.primal import PrimalPoint, push_forward
+from bounds.errors import InvalidInputError
+from bounds.network.affine import Convert
+from bounds.relaxation.relaxation import Relaxation
+from bounds.rounding import plain_arithmetic
+from bounds.solution.certificate_file import write_certificate
+
+
+@dataclass(frozen=True, eq=False)
+class Claim:
+    """lower ≤ LP optimum ≤ upper, both (batch, rows), for the LPs of a relaxation; method: by which
+    the evidence was found."""
+
+    relaxation: Relaxation
+    lower: Tensor
+    upper: Tensor
+    method: str
+
+
+@dataclass(frozen=True, eq=False)
+class Certificate:
+    """ν and (x, z) of every LP: one pass each through the relaxation gives lower and upper again.
+
+    multipliers: ν at each ReLU, (batch, rows, *shape), 0 at stable neurons.
+    x: (batch, rows, *input_shape). z: at each ReLU, (batch, rows, *shape); clamped to feasibility
+    when evaluated. claim: what they are claimed to prove, where a solve has claimed something.
+    """
+
+    multipliers: tuple[Tensor, ...]
+    x: Tensor
+    z: tuple[Tensor, ...]
+    claim: Claim | None = None
+
+    def lower(self, relaxation: Relaxation, *, sound: bool = True) -> Tensor:
+        """d(ν): a lower bound of the LP whatever the multipliers are; (batch, rows).
+
+        sound: rounded down so far that it holds over the reals; if not, up to rounding.
+        """
+        relaxation = self._alike(relaxation)
+        network, relu_bounds = relaxation.network, relaxation.relu_bounds
+        last = len(network.nodes) - 1
+
+        def rule(position: int, *_: object) -> Tensor:
+            return self.multipliers[position]
+
+        if not sound:
+            point = backward_pass(network, relu_bounds, last, relaxation.C, rule)
+            return point.value(relaxation.input_set, relu_bounds) + relaxation.d
+        with plain_arithmetic():
+            ranges = relaxation.ranges()
+            point = backward_pass(network, relu_bounds, last, relaxation.C, rule, ranges)
+            return point.value_below(relaxation.input_set, relu_bounds, relaxation.d)
+
+    def upper(self, relaxation: Relaxation, *, sound: bool = True) -> Tensor:
+        """The objective at the feasible point; (batch, rows).
+
+        sound: rounded up so far that it is that of a point which is feasible over the reals.
+        """
+        return self.point(relaxation, sound=sound).value
+
+    def point(self, relaxation: Relaxation, *, sound: bool = True) -> PrimalPoint:
+        """The feasible point that x and z describe."""
+        relaxation = self._alike(relaxation)
+
+        def stored(position: int, *_: object) -> Tensor:
+            return self.z[position]
+
+        if not sound:
+            return push_forward(relaxation, self.x, stored)
+        with plain_arithmetic():
+            return push_forward(relaxation, self.x, stored, relaxation.ranges())
+
+    def _alike(self, relaxation: Relaxation) -> Relaxation:
+        """The relaxation in the dtype of the evidence, if that is float64."""
+        single = relaxation.C.dtype != self.x.dtype == torch.float64
+        return relaxation.double() if single else relaxation
+
+    def convert(self, convert: Convert) -> Certificate:
+        """The same evidence with `convert` applied to every tensor."""
+        multipliers, z = (tuple(map(convert, each)) for each in (self.multipliers, self.z))
+        return Certificate(multipliers, convert(self.x), z)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the evidence and its claim to a file that `bounds check` proves or refuses.
+
+        `bounds.solution.certificate_file` documents the format.
+        """
+        if self.claim is None:
+            raise InvalidInputError(
+                "Certificate.save() has no claim to write: save the certificate of a Solution of "
+                "bounds.solve with sound=True."
+            )
+        write_certificate(path, self, self.claim)

@@ -1,0 +1,45 @@
+"""What evaluating a network in floating point can add to a proof about its real-valued self.
+
+A bound here is a theorem about the network over the reals, with the weights as they are stored.
+What ships computes in float32, say, and rounds. Where every affine operation is evaluated as sums
+of products in that dtype, in whatever order, fused or not, its outputs differ from the real ones by
+at most what `deployment_margin` says, for every input of the set; a row proved above it stays
+positive as deployed. It is a worst case, and grows with the sizes of the layers and of the values
+in them.
+
+Not covered: faster convolutions (Winograd, Fourier), TF32 or bfloat16 inside float32 products,
+quantisation, and layers that are deployed as other operations than the `Network` has (a batch
+normalisation in more steps, say).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bounds.dual.primal import evaluation_errors
+from bounds.errors import InvalidInputError
+from bounds.relaxation.relaxation import Relaxation
+from bounds.rounding import gamma, plain_arithmetic, up, weighted
+
+
+@torch.no_grad()
+def deployment_margin(relaxation: Relaxation, dtype: torch.dtype) -> Tensor:
+    """How far each row can fall, from its real value, where the network is evaluated in `dtype` and
+    the row itself exactly, as by comparing outputs; (batch, rows), in float64.
+
+    Infinite where sums are so long that the dtype bounds little. Raises InvalidInputError for a
+    dtype that is neither float32 nor float64.
+    """
+    if dtype not in (torch.float32, torch.float64):
+        raise InvalidInputError(
+            f"deployment_margin got dtype {dtype}, expected torch.float32 or torch.float64: other "
+            "arithmetic is not modelled."
+        )
+    exact = relaxation.double()
+    with plain_arithmetic():
+        ranges = exact.ranges()
+        errors = evaluation_errors(exact.network, ranges, exact.relu_bounds, dtype)
+        outputs = errors[-1]
+        spare = 1 + gamma(outputs[0].numel(), outputs.dtype)
+        return up(weighted(exact.C, spare * outputs))

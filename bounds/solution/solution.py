@@ -1,0 +1,125 @@
+"""What a method returns: two-sided bounds, a status for every LP, and a certificate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import torch
+from torch import Tensor
+
+from bounds.solution.certificate import Certificate
+
+
+class Status(IntEnum):
+    """How the solve of one LP ended. Whatever the status, `lower` is a valid bound or NaN."""
+
+    OPTIMAL = 0
+    """The gap is within the tolerance: lower is the LP optimum, proved by upper."""
+    BOUND = 1
+    """A one-pass method ran as intended; it does not aim at the optimum."""
+    ITERATION_LIMIT = 2
+    TIME_LIMIT = 3
+    NUMERICAL_ERROR = 4
+    """The arithmetic broke down before the gap closed, or a bound is NaN."""
+    SIGN = 5
+    """lower > 0 or upper < 0, which was all that was asked; the gap is open."""
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """Bounds lower ≤ LP optimum ≤ upper of each LP, in the units of the specification's rows.
+
+    lower: (batch, rows), the dual function at the certificate's multipliers; also a lower bound of
+        the network itself.
+    upper: (batch, rows), the objective of a feasible point of the LP; infinite where none was
+        found. It is no bound of the network.
+    status: (batch, rows), integers that compare with `Status`.
+    iterations: (batch, rows), of the method's main loop. method: its name.
+    sound: whether the bounds hold over the reals, for the network with the weights as they are
+        stored: what rounding may have added is bounded and taken off. If not, they hold up to it.
+    """
+
+    lower: Tensor
+    upper: Tensor
+    status: Tensor
+    iterations: Tensor
+    certificate: Certificate
+    method: str
+    sound: bool = False
+
+    @property
+    def gap(self) -> Tensor:
+        """upper − lower: how far lower can be from the LP optimum."""
+        return self.upper - self.lower
+
+    @property
+    def relative_gap(self) -> Tensor:
+        """The gap in units of max(|lower|, |upper|), and 0 where both are equal."""
+        return relative_gap(self.lower, self.upper)
+
+    @property
+    def verified(self) -> Tensor:
+        """For each input, whether every row is proved positive; shape (batch,). See
+        `bounds.solution.verdict`.
+
+        Raises InvalidInputError for bounds that are not sound.
+        """
+        from bounds.solution.verdict import proved, trusted
+
+        each_row = [[row] for row in range(self.lower.shape[1])]
+        return torch.tensor([proved(lower, each_row) for lower in trusted(self).tolist()])
+
+
+def relative_gap(lower: Tensor, upper: Tensor) -> Tensor:
+    """(upper − lower) / max(|lower|, |upper|); infinite where a bound is missing or NaN.
+
+    A negative gap, which only rounding can make, counts as 0.
+    """
+    gap = (upper - lower).clamp(min=0)
+    relative = torch.where(gap == 0, 0.0, gap / torch.maximum(lower.abs(), upper.abs()))
+    return torch.where(torch.isfinite(gap), relative, torch.inf)
+
+
+def gap_closed(lower: Tensor, upper: Tensor, tolerance: float, rounding: Tensor) -> Tensor:
+    """Whether lower is the optimum: up to the relative tolerance, or up to rounding (absolute)."""
+    gap = upper - lower
+    # No NaN or infinity passes, and bounds that contradict each other beyond rounding do not.
+    within = (relative_gap(lower, upper) <= tolerance) | (gap <= rounding)
+    return torch.isfinite(gap) & within & (gap >= -rounding)
+
+
+def merge(parts: Sequence[tuple[tuple[Tensor, Tensor], Solution]]) -> Solution:
+    """One solution from its parts, each given with the indices of its inputs and of its rows."""
+    batch = 1 + max(int(images.max()) for (images, _), _ in parts)
+    rows = 1 + max(int(chosen.max()) for (_, chosen), _ in parts)
+
+    def whole(field: Callable[[Solution], Tensor]) -> Tensor:
+        first = field(parts[0][1])
+        tensor = first.new_zeros(batch, rows, *first.shape[2:])
+        for (images, chosen), part in parts:
+            tensor[images.unsqueeze(1), chosen] = field(part)
+        return tensor
+
+    def multipliers(position: int) -> Tensor:
+        return whole(lambda part: part.certificate.multipliers[position])
+
+    def z(position: int) -> Tensor:
+        return whole(lambda part: part.certificate.z[position])
+
+    relus = range(len(parts[0][1].certificate.multipliers))
+    certificate = Certificate(
+        tuple(multipliers(position) for position in relus),
+        whole(lambda part: part.certificate.x),
+        tuple(z(position) for position in relus),
+    )
+    return Solution(
+        whole(lambda part: part.lower),
+        whole(lambda part: part.upper),
+        whole(lambda part: part.status),
+        whole(lambda part: part.iterations),
+        certificate,
+        parts[0][1].method,
+        parts[0][1].sound,
+    )

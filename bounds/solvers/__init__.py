@@ -1,0 +1,1 @@
+"""The methods that find good multipliers: slopes, interior point, first order."""

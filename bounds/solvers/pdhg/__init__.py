@@ -1,0 +1,1 @@
+"""The LP optimum by a first-order method that needs no matrix."""

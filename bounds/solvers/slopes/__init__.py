@@ -1,0 +1,1 @@
+"""Optimised slopes: gradient ascent on the dual function of a backward pass."""

@@ -1,0 +1,274 @@
+"""Projected ascent on the slopes of the lower faces: the dual bound as a function of slopes alone.
+
+Let ĉ be the coefficient that arrives at an unstable neuron. If ĉ < 0, the neuron's own term of the
+dual (`bounds.dual.dual`) is largest at ν = ĉ u / (u − l); if ĉ ≥ 0, it is 0 for every ν = α ĉ with
+0 ≤ α ≤ 1. What is left to choose are the slopes α (α-CROWN, Xu et al. 2021, arXiv 2011.13824):
+
+    d(α) = constant + min over X of ⟨c, x⟩ − Σ over ĉ_i < 0 of ĉ_i u_i l_i / (u_i − l_i).
+
+One transposed pass gives d, every ĉ and the minimiser x. One forward pass from x, with each
+unstable ReLU replaced by the line that ν stands for, z = α ẑ or z = u (ẑ − l) / (u − l), gives ẑ,
+and by the envelope theorem ∂d/∂ν_i = ẑ_i and ∂d/∂α_i = ĉ_i ẑ_i where ĉ_i ≥ 0. The ascent follows ẑ:
+what is multiplied by ĉ vanishes with it, and d, which is concave in ν but not in α, has saddles
+there. Where ẑ leads nowhere, α ẑ = max(ẑ, 0): the forward pass is then a feasible point of the LP
+whose objective is d, unless l and u are tighter than what the layers below imply, which those of
+`bounds.relax` are not.
+
+The steps are Adam's (Kingma & Ba 2015, arXiv 1412.6980), projected on [0, 1].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import dataclass, fields
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from bounds.dual.fixed_slope import RULES
+from bounds.network.graph import Network
+from bounds.relaxation.triangle import ReluBounds
+from bounds.sets.box import InputSet
+
+#: Adam's first step, in units of the slope, and the decays of its two means.
+RATE, FIRST, SECOND = 0.5, 0.9, 0.999
+#: A row's step shrinks by this factor where it finds no better bound, but to no less than
+#: 1 / (1 + iteration), whose sum diverges: no row comes to rest far from its maximum.
+SHRINK = 0.98
+
+
+@dataclass(frozen=True, eq=False)
+class _Layer:
+    """The unstable neurons of one ReLU: n of them in the input that has most.
+
+    index: their flat positions (B, 1, n); other inputs fill up with stable neurons, for which
+    real (B, 1, n) is 0 instead of 1. slope, intercept: of the triangle's upper face, 0 for fillers.
+    active: 1 at active neurons, (B, 1, *shape).
+    """
+
+    index: Tensor
+    real: Tensor
+    slope: Tensor
+    intercept: Tensor
+    active: Tensor
+
+    @staticmethod
+    def of(neurons: ReluBounds) -> _Layer:
+        unstable = neurons.unstable.flatten(1)
+        order = torch.argsort(unstable, dim=1, descending=True, stable=True)
+        index = order[:, : int(unstable.sum(1).max())]
+
+        def pick(values: Tensor) -> Tensor:
+            return values.to(neurons.lower).flatten(1).gather(1, index).unsqueeze(1)
+
+        return _Layer(
+            index.unsqueeze(1),
+            pick(neurons.unstable),
+            pick(neurons.slope),
+            pick(-neurons.slope * neurons.lower),
+            neurons.active.to(neurons.lower).unsqueeze(1),
+        )
+
+    def gather(self, values: Tensor) -> Tensor:
+        """From (B, S, *shape) to (B, S, n), with 0 for fillers."""
+        flat = values.flatten(2)
+        return flat.gather(2, self.index.expand(-1, flat.shape[1], -1)) * self.real
+
+    def merge(self, values: Tensor, unstable: Tensor) -> Tensor:
+        """(B, S, *shape): `values` at active neurons, `unstable` (B, S, n) at those, 0 at dead."""
+        flat = (values * self.active).flatten(2)
+        index = self.index.expand(-1, flat.shape[1], -1)
+        # Fillers share their positions with stable neurons, and add 0 there.
+        return flat.scatter_add_(2, index, unstable).unflatten(2, values.shape[2:])
+
+    def take(self, images: Tensor) -> _Layer:
+        return _Layer(*(getattr(self, field.name)[images] for field in fields(self)))
+
+
+class SlopeAscent:
+    """The rows ⟨coefficients, network output⟩ of B inputs, S rows each; n unstable neurons in all.
+
+    best (B, S): the largest d that a row has seen, at the multipliers best_nu (B, S, n). magnitude
+    (B, S): of the terms of the last d. x (B, S, *input_shape) and z (B, S, n): where the d of the
+    slopes that an iteration began with is attained, x in the input set, z in its triangle or not.
+
+    To be used without gradients.
+    """
+
+    #: What each row has of its own between two iterations.
+    _OF_ROWS = (
+        "best",
+        "best_nu",
+        "magnitude",
+        "_slopes",
+        "_coefficients",
+        "_constant",
+        "_at_input",
+        "_arriving",
+        "_line",
+        "_rate",
+        "_mean",
+        "_mean_square",
+    )
+
+    def __init__(
+        self,
+        network: Network,
+        relu_bounds: Sequence[ReluBounds],
+        input_set: InputSet,
+        coefficients: Tensor,
+    ) -> None:
+        self._network, self._coefficients, self._constant = _to_last_relu(network, coefficients)
+        self._input_set = input_set
+        # Copies: what a `ReluBounds` caches without gradients would lack them ever after.
+        relu_bounds = [neurons.convert(Tensor.detach) for neurons in relu_bounds]
+        self._layers = [_Layer.of(neurons) for neurons in relu_bounds]
+        ends = [0]
+        for layer in self._layers:
+            ends.append(ends[-1] + layer.index.shape[2])
+        self._blocks = [slice(*pair) for pair in pairwise(ends)]
+
+        self.iteration = 0
+        self.best = torch.full_like(self._constant, -torch.inf)
+        self.best_nu = coefficients.new_zeros(*coefficients.shape[:2], ends[-1])
+        self._rate = torch.full_like(self.best, RATE)
+        self._mean = torch.zeros_like(self.best_nu)
+        self._mean_square = torch.zeros_like(self.best_nu)
+        start = self.best_nu
+        for rule in RULES.values():
+            # The slopes of a one-pass bound are the multipliers that its rule gives to ĉ = 1.
+            slopes = [start.new_zeros(len(start), 1, 0)]
+            for position, neurons in enumerate(relu_bounds):
+                layer = self._layers[position]
+                slopes.append(layer.gather(rule(position, torch.ones_like(layer.active), neurons)))
+            self._slopes = torch.cat(slopes, 2).expand_as(start)
+            start = torch.where(self._backward().unsqueeze(2), self._slopes, start)
+        self._slopes = start
+        self._backward()
+
+    def advance(self) -> None:
+        """One iteration: the direction at the current slopes, a step, and d where it leads."""
+        self.iteration += 1
+        up = self._forward()
+        self._mean.lerp_(up, 1 - FIRST)
+        self._mean_square.mul_(SECOND).addcmul_(up, up, value=1 - SECOND)
+        unbiased = (1 - SECOND**self.iteration) ** 0.5 / (1 - FIRST**self.iteration)
+        step = self._mean / (self._mean_square.sqrt() + torch.finfo(up.dtype).tiny)
+        step *= (unbiased * self._rate).unsqueeze(2)
+        self._slopes = (self._slopes + step).clamp_(0, 1)
+        better = self._backward()
+        shrunk = (SHRINK * self._rate).clamp(min=1 / (1 + self.iteration))
+        self._rate = torch.where(better, self._rate, shrunk)
+
+    def take(self, images: Tensor, rows: Tensor) -> SlopeAscent:
+        """These inputs (B',) and, of each, these rows (B', S'), as far as they have come."""
+        part = copy(self)
+        part._input_set = self._input_set.convert(lambda tensor: tensor[images])
+        part._layers = [layer.take(images) for layer in self._layers]
+        for name in self._OF_ROWS:
+            setattr(part, name, getattr(self, name)[images.unsqueeze(1), rows])
+        return part
+
+    def scatter(self, values: Tensor) -> tuple[Tensor, ...]:
+        """(B, S, n) values as one (B, S, *shape) tensor a ReLU, with 0 at stable neurons."""
+        found = []
+        for layer, block in zip(self._layers, self._blocks, strict=True):
+            nothing = values.new_zeros(*values.shape[:2], *layer.active.shape[2:])
+            found.append(layer.merge(nothing, values[:, :, block]))
+        return tuple(found)
+
+    def _backward(self) -> Tensor:
+        """d at the slopes, and whether it is a row's largest so far."""
+        self._arriving, self._line = torch.zeros_like(self._slopes), torch.zeros_like(self._slopes)
+        of_neurons = torch.zeros_like(self.best)
+
+        def through(position: int, arriving: Tensor) -> Tensor:
+            nonlocal of_neurons
+            layer, block = self._layers[position], self._blocks[position]
+            c = layer.gather(arriving)
+            line = torch.where(c < 0, layer.slope, self._slopes[:, :, block])
+            of_neurons = of_neurons + (c.clamp(max=0) * layer.intercept).sum(2)
+            self._arriving[:, :, block], self._line[:, :, block] = c, line
+            return layer.merge(arriving, c * line)
+
+        last = len(self._network.nodes) - 1
+        constant, self._at_input = self._network.backward(last, self._coefficients, through)
+        terms = torch.stack(
+            (self._constant + constant, self._input_set.minimum(self._at_input), of_neurons)
+        )
+        value, self.magnitude = terms.sum(0), terms.abs().sum(0)
+        # A NaN compares false: it never replaces a bound.
+        better = value > self.best
+        self.best = torch.where(better, value, self.best)
+        nu = self._arriving * self._line
+        self.best_nu = torch.where(better.unsqueeze(2), nu, self.best_nu)
+        return better
+
+    def _forward(self) -> Tensor:
+        """x and z where the last d is attained; returns the direction of ascent."""
+        self.x = self._input_set.argmin(self._at_input)
+        self.z, pre = torch.zeros_like(self._slopes), torch.zeros_like(self._slopes)
+
+        def relu(position: int, flat: Tensor) -> Tensor:
+            layer, block = self._layers[position], self._blocks[position]
+            values = flat.unflatten(0, self.best.shape)
+            at = layer.gather(values)
+            z = self._line[:, :, block] * at + (self._arriving[:, :, block] < 0) * layer.intercept
+            pre[:, :, block], self.z[:, :, block] = at, z
+            return layer.merge(values, z).flatten(0, 1)
+
+        self._network.evaluate(self.x.flatten(0, 1), relu)
+        return (self._arriving >= 0) * pre
+
+
+def ascend(
+    network: Network,
+    relu_bounds: Sequence[ReluBounds],
+    input_set: InputSet,
+    start: int,
+    coefficients: Tensor,
+    *,
+    iterations: int,
+) -> tuple[Tensor, ...]:
+    """The multipliers of the rows ⟨coefficients, node `start`⟩ with the best slopes found.
+
+    They are constants for gradients: by the envelope theorem, the gradients at them are those of
+    the best bound, as far as the slopes are the best.
+    """
+    with torch.no_grad():
+        below = Network(network.nodes[: start + 1])
+        ascent = SlopeAscent(below, relu_bounds, input_set, coefficients)
+        for _ in range(iterations):
+            ascent.advance()
+        return ascent.scatter(ascent.best_nu)
+
+
+def _to_last_relu(network: Network, coefficients: Tensor) -> tuple[Network, Tensor, Tensor]:
+    """The same rows on the output of the last ReLU, if nothing bypasses it, and their constant.
+
+    What stands above does not depend on slopes: it is passed once, not once an iteration.
+    """
+    constant = coefficients.new_zeros(coefficients.shape[:2])
+    if not network.relus or not _is_bottleneck(network, network.relus[-1]):
+        return network, coefficients, constant
+    at_relu = coefficients
+
+    def stop(position: int, arriving: Tensor) -> Tensor:
+        nonlocal at_relu
+        if position == len(network.relus) - 1:
+            at_relu = arriving
+        return torch.zeros_like(arriving)
+
+    constant, _ = network.backward(len(network.nodes) - 1, coefficients, stop)
+    return Network(network.nodes[: network.relus[-1] + 1]), at_relu, constant
+
+
+def _is_bottleneck(network: Network, node: int) -> bool:
+    """Whether every path from the input to the output goes through `node`."""
+    above = {len(network.nodes) - 1}
+    while max(above) > node:
+        above |= set(network.nodes[max(above)].parents)
+        above.remove(max(above))
+    return above == {node}

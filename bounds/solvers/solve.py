@@ -1,0 +1,167 @@
+"""`bounds.solve`: one entry for every method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Literal, get_args
+
+import torch
+
+from bounds.dual.dual import backward_pass
+from bounds.dual.fixed_slope import RULES
+from bounds.dual.primal import push_forward
+from bounds.errors import InvalidInputError
+from bounds.network.memory import numbers_at_once, parts_of, pass_numbers, require_bytes
+from bounds.relaxation.relaxation import Relaxation
+from bounds.rounding import plain_arithmetic
+from bounds.solution.certificate import Certificate, Claim
+from bounds.solution.solution import Solution, Status, merge
+from bounds.solution.soundness import soundly
+from bounds.solvers.cost import cheaper_exact_method
+from bounds.solvers.goal import Goal
+from bounds.solvers.interior_point.interior_point import interior_point
+from bounds.solvers.pdhg.pdhg import pdhg
+from bounds.solvers.slopes.optimised_slope import optimised_slope
+
+Method = Literal[
+    "fixed_slope", "adaptive_slope", "optimised_slope", "interior_point", "pdhg", "exact"
+]
+
+#: The iterative methods, with the tolerance and the iteration limit of each unless it is told.
+ITERATIVE: dict[str, tuple[Callable[..., Solution], float, int]] = {
+    "optimised_slope": (optimised_slope, 1e-3, 500),
+    "interior_point": (interior_point, 1e-9, 100),
+    "pdhg": (pdhg, 1e-6, 100_000),
+}
+
+
+def solve(
+    relaxation: Relaxation,
+    *,
+    method: Method = "exact",
+    tolerance: float | None = None,
+    iteration_limit: int | None = None,
+    time_limit: float | None = None,
+    max_memory: int | None = None,
+    sign_only: bool = False,
+    sound: bool = True,
+) -> Solution:
+    """Bound the optimum of every LP of `relaxation` from both sides.
+
+    Args:
+        method: "fixed_slope" (Wong & Kolter 2018) and "adaptive_slope" (CROWN) take one backward
+            pass, in the dtype of the relaxation and differentiable; "optimised_slope" (α-CROWN)
+            ascends from the better of the two, in that dtype, and evaluates what it found in
+            float64; "interior_point" and "pdhg" solve the LPs in float64, the one by Newton steps
+            on matrices, the other matrix-free; "exact" takes the one of the two that
+            `bounds.solvers.cost` expects to be cheaper, and the solution's `method` says which.
+        tolerance: of the iterative methods, the gap relative to the larger of |lower| and |upper|;
+            default 1e-3 for optimised slopes, 1e-9 for the interior point and 1e-6 for pdhg.
+        iteration_limit: of the iterative methods, per LP; default 500, 100 and 100,000.
+        time_limit: of the iterative methods, in seconds; default none. LPs cut short still carry
+            valid bounds.
+        max_memory: bytes that the work may take, besides the relaxation and the solution; LPs are
+            solved in parts that fit. Default: a quarter of the device's free memory.
+        sign_only: of the iterative methods: leave an LP as soon as lower > 0 or upper < 0, with the
+            status SIGN. A verdict needs no more.
+        sound: whether the bounds are to hold over the reals: what rounding may have done to the
+            passes that they rest on is bounded and taken off them. If not, they hold up to
+            rounding, cost a little less, and are never `verified`.
+
+    Returns:
+        A `Solution` whose tensors have shape (batch, rows).
+
+    Raises:
+        InvalidInputError: an unknown method, an option that the method does not have, one out of
+            range, or a method that cannot solve these LPs: the interior point on ℓ2 balls, or where
+            one LP's matrices exceed `max_memory`.
+    """
+    if not isinstance(relaxation, Relaxation):
+        raise InvalidInputError(
+            f"solve got a {type(relaxation).__name__}, expected a Relaxation: make one with "
+            "bounds.relax(net, ball, spec)."
+        )
+    if method not in get_args(Method):
+        raise InvalidInputError(
+            f"solve(method={method!r}): expected one of {', '.join(map(repr, get_args(Method)))}."
+        )
+    require_bytes("solve", max_memory)
+    if method in ("fixed_slope", "adaptive_slope"):
+        options = {
+            "tolerance": tolerance,
+            "iteration_limit": iteration_limit,
+            "time_limit": time_limit,
+            "sign_only": sign_only or None,
+        }
+        for name, value in options.items():
+            if value is not None:
+                raise InvalidInputError(
+                    f"solve(method={method!r}, {name}={value!r}): a one-pass method has no {name}; "
+                    "leave it out."
+                )
+        solution = _in_parts(relaxation, method, max_memory, sound)
+        return _claiming(solution, relaxation) if sound else solution
+    if tolerance is not None and not 0 < tolerance < 1:
+        raise InvalidInputError(f"solve(tolerance={tolerance!r}): expected a number in (0, 1).")
+    if iteration_limit is not None and iteration_limit < 1:
+        raise InvalidInputError(f"solve(iteration_limit={iteration_limit!r}): expected at least 1.")
+    if time_limit is not None and not time_limit > 0:
+        raise InvalidInputError(
+            f"solve(time_limit={time_limit!r}): expected a positive time in seconds."
+        )
+    chosen = cheaper_exact_method(relaxation, max_memory) if method == "exact" else method
+    iterative, usual_tolerance, usual_limit = ITERATIVE[chosen]
+    solution = iterative(
+        relaxation,
+        goal=Goal(usual_tolerance if tolerance is None else tolerance, sign_only),
+        iteration_limit=usual_limit if iteration_limit is None else iteration_limit,
+        time_limit=float("inf") if time_limit is None else time_limit,
+        max_memory=max_memory,
+    )
+    return _claiming(soundly(solution, relaxation, max_memory), relaxation) if sound else solution
+
+
+def _claiming(solution: Solution, relaxation: Relaxation) -> Solution:
+    """The solution whose certificate says what it proves."""
+    claim = Claim(relaxation, solution.lower.detach(), solution.upper.detach(), solution.method)
+    return replace(solution, certificate=replace(solution.certificate, claim=claim))
+
+
+def _in_parts(relaxation: Relaxation, method: str, max_memory: int | None, sound: bool) -> Solution:
+    numbers = pass_numbers(relaxation.network)
+    parts = parts_of(relaxation.C, numbers_at_once(relaxation.C, max_memory) // numbers)
+    with plain_arithmetic() if sound else nullcontext():
+        return merge([(part, _one_pass(relaxation.take(*part), method, sound)) for part in parts])
+
+
+def _one_pass(relaxation: Relaxation, method: str, sound: bool) -> Solution:
+    network, relu_bounds = relaxation.network, relaxation.relu_bounds
+    ranges = relaxation.ranges() if sound else None
+    dual_point = backward_pass(
+        network,
+        relu_bounds,
+        len(network.nodes) - 1,
+        relaxation.C,
+        RULES[method.removesuffix("_slope")],
+        ranges,
+    )
+    if sound:
+        lower = dual_point.value_below(relaxation.input_set, relu_bounds, relaxation.d)
+    else:
+        lower = dual_point.value(relaxation.input_set, relu_bounds) + relaxation.d
+    with torch.no_grad():
+        # The point that the bound itself suggests: each variable at the end its coefficient pulls
+        # it to.
+        primal_point = push_forward(
+            relaxation,
+            relaxation.input_set.argmin(dual_point.at_input),
+            lambda position, low, high: low + (high - low) * (dual_point.arriving[position] < 0),
+            ranges,
+        )
+    upper = primal_point.value
+    status = torch.where(torch.isfinite(lower), int(Status.BOUND), int(Status.NUMERICAL_ERROR))
+    multipliers = tuple(dual_point.multipliers[k].detach() for k in range(len(network.relus)))
+    certificate = Certificate(multipliers, primal_point.x, primal_point.z)
+    return Solution(lower, upper, status, torch.ones_like(status), certificate, method, sound)

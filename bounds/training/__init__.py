@@ -1,0 +1,1 @@
+"""Provably robust training: losses, cascades, the schedule of the radius."""

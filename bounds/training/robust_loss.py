@@ -1,0 +1,165 @@
+"""Provably robust training: the loss of the worst logits that the bounds allow.
+
+Wong & Kolter 2018 (arXiv 1711.00851), eq. 14: with J the lower bounds of the margins z_y − z_j over
+a ball, no point of it has a larger cross-entropy than the logits −J.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, NamedTuple, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bounds.errors import InvalidInputError
+from bounds.intermediate.intermediate import relu_bounds
+from bounds.intermediate.neuron_bounds import row_bounds
+from bounds.intermediate.relax import matching_set
+from bounds.network.graph import Network
+from bounds.relaxation.relaxation import Relaxation
+from bounds.relaxation.specification import margins
+from bounds.rounding import plain_arithmetic
+from bounds.sets.ball import Ball, Number
+
+Reduction = Literal["mean", "sum", "none"]
+#: The intermediate bounds that cost little enough to train on.
+TrainingIntermediate = Literal["interval", "backward"]
+
+
+class LossAndError(NamedTuple):
+    """loss: at least the cross-entropy of every point of the balls. error: how many inputs are not
+    proved to keep the answer y. Both are means, sums, or of each input, (batch,)."""
+
+    loss: Tensor
+    error: Tensor
+
+
+def robust_loss(
+    model: nn.Module | Network,
+    x: Tensor,
+    y: Tensor,
+    *,
+    radius: Number,
+    norm: float = math.inf,
+    lower: Number | None = None,
+    upper: Number | None = None,
+    intermediate: TrainingIntermediate = "backward",
+    projection: int | None = None,
+    reduction: Reduction = "mean",
+) -> LossAndError:
+    """The cross-entropy of the worst logits that fixed-slope bounds allow, and the certified error.
+
+    Differentiable with respect to the model's parameters, x and the radius, through the bounds of
+    every layer. All sums are taken in the dtype of the model and x, inside `torch.autocast` too,
+    and their rounding is charged to the bounds.
+
+    Args:
+        model: a classifier as for `Network.from_torch`, in float32 or float64; gradients flow to
+            its parameters. Wrap `RobustLoss(model)` rather than the model in
+            `DistributedDataParallel`.
+        x: a batch of inputs, (batch, *input_shape), in the dtype of the model.
+        y: the right classes, (batch,), integers.
+        radius, norm, lower, upper: of the balls and the box around them, as for `Ball`.
+        intermediate: the pre-activation bounds: "backward" (Wong–Kolter), or "interval" (boxes, as
+            in Zhang et al. 2020, arXiv 1906.06316), which are looser and cost a fraction.
+        projection: for ℓ∞ and ℓ2: how many random vectors estimate the "backward" bounds of a layer
+            where that is less work (`bounds.intermediate.projection`), drawn by torch's default
+            generator. Loss and error are then estimates too, and prove nothing.
+        reduction: "mean", "sum" or "none", of the loss and the error alike.
+
+    Returns:
+        The loss and the error: a share of the batch, a number of inputs, or for "none" one bool an
+        input. A margin that is no finite number counts as an error.
+
+    Raises:
+        InvalidInputError: what `Ball`, `margins` and `Network.from_torch` refuse, overflow, another
+            option, or a projection of ℓ1 balls or of no vectors.
+        UnsupportedLayerError: what `Network.from_torch` does not model.
+    """
+    for name, value, allowed in (
+        ("reduction", reduction, get_args(Reduction)),
+        ("intermediate", intermediate, get_args(TrainingIntermediate)),
+    ):
+        if value not in allowed:
+            raise InvalidInputError(
+                f"robust_loss({name}={value!r}): expected one of {', '.join(map(repr, allowed))}."
+            )
+    if projection is not None and (projection < 1 or intermediate != "backward"):
+        raise InvalidInputError(
+            f"robust_loss(projection={projection!r}, intermediate={intermediate!r}): expected a "
+            'positive number of vectors that estimate "backward" bounds, or None.'
+        )
+    if isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
+        raise InvalidInputError(
+            f"robust_loss got a {type(model).__name__}, whose gradients are only exchanged when it "
+            "is called itself: call DistributedDataParallel(RobustLoss(model))(x, y, radius=…)."
+        )
+    if not isinstance(x, Tensor):
+        raise InvalidInputError(
+            f"robust_loss got x of type {type(x).__name__}, expected a batch as a tensor: convert "
+            "it with torch.as_tensor."
+        )
+    if not isinstance(y, Tensor) or y.shape != x.shape[:1]:
+        got = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
+        raise InvalidInputError(
+            f"robust_loss got y of {got} for x of shape {tuple(x.shape)}: expected a batch of "
+            "inputs and one class for each."
+        )
+    with plain_arithmetic():
+        network = model if isinstance(model, Network) else Network.from_torch(model, x.shape[1:])
+        ball = Ball(x, radius=radius, norm=norm, lower=lower, upper=upper)
+        input_set = matching_set("robust_loss", network, ball)
+        C, d = margins(y, math.prod(network.output_shape)).resolve(
+            len(x), network.output_shape, input_set.lower
+        )
+        layers = relu_bounds(
+            network, input_set, method=intermediate, slope="fixed", projection=projection
+        ).layers
+        origin = intermediate if projection is None else "given"
+        margin = row_bounds(Relaxation(network, input_set, C, d, layers, origin))
+        # The logit of y is 0, and every other one exceeds it by minus its margin.
+        worst = F.pad(-margin, (1, 0))
+        loss = F.cross_entropy(worst, torch.zeros_like(y), reduction=reduction)
+    # What is no number proves nothing.
+    unproved = ~((margin > 0) & torch.isfinite(margin)).detach().all(1)
+    if reduction == "none":
+        return LossAndError(loss, unproved)
+    total = unproved.to(loss).sum()
+    return LossAndError(loss, total if reduction == "sum" else total / len(x))
+
+
+class RobustLoss(nn.Module):
+    """`robust_loss` of a model as a module, which `DistributedDataParallel` can wrap."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self,
+        x: Tensor,
+        y: Tensor,
+        *,
+        radius: Number,
+        norm: float = math.inf,
+        lower: Number | None = None,
+        upper: Number | None = None,
+        intermediate: TrainingIntermediate = "backward",
+        projection: int | None = None,
+        reduction: Reduction = "mean",
+    ) -> LossAndError:
+        """See `robust_loss`."""
+        return robust_loss(
+            self.model,
+            x,
+            y,
+            radius=radius,
+            norm=norm,
+            lower=lower,
+            upper=upper,
+            intermediate=intermediate,
+            projection=projection,
+            reduction=reduction,
+        )

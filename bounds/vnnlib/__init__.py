@@ -1,6 +1,0 @@
-"""Properties of networks in VNN-LIB, the language of the verification competition VNN-COMP."""
-
-from bounds.vnnlib.property import Case, Property
-from bounds.vnnlib.reader import parse_vnnlib, read_vnnlib
-
-__all__ = ["Case", "Property", "parse_vnnlib", "read_vnnlib"]

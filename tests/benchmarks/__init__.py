@@ -1,0 +1,1 @@
+"""Tests of the benchmarks: they measure what they say."""

@@ -1,0 +1,1 @@
+"""Tests of the referee, `lp_reference`."""

@@ -1,0 +1,1 @@
+"""Tests of the whole: what it promises, its command line, its documents."""

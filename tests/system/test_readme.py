@@ -1,0 +1,37 @@
+"""The README's code runs, and says what it says."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import torch
+
+from bounds import Status
+from tests.support.predecessor import RECORD
+
+README = Path(__file__).resolve().parents[2] / "README.md"
+
+
+def test_the_readme_example_runs() -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    scope: dict[str, object] = {}
+    exec(compile(code, "README.md", "exec"), scope)
+    fast, exact, lp = scope["fast"], scope["exact"], scope["lp"]
+    assert (exact.status == Status.OPTIMAL).all()  # type: ignore[attr-defined]
+    assert (fast.lower <= exact.lower + 1e-5).all()  # type: ignore[attr-defined]
+    assert torch.allclose(exact.lower, torch.from_numpy(lp.value), atol=1e-6)  # type: ignore[attr-defined]
+
+
+def test_the_readme_names_files_that_exist() -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", README.read_text(encoding="utf-8")):
+        assert (README.parent / target).exists(), target
+
+
+def test_the_migration_table_names_all_that_the_predecessor_takes() -> None:
+    _, table = README.read_text(encoding="utf-8").split("### Coming from `convex_adversarial`")
+    for name, arguments in json.loads(RECORD.read_text())["arguments"].items():
+        assert f"`{name}" in table, name
+        for argument in arguments:
+            assert re.search(rf"\b{argument}\b", table), (name, argument)

@@ -6,6 +6,10 @@ from bounds.checker import Check, check
 from bounds.errors import BoundsError, InvalidInputError, ModelFileError, UnsupportedLayerError
 from bounds.intermediate.relax import relax
 from bounds.network.graph import Network
+from bounds.read.export.from_export import from_export
+from bounds.read.load import load
+from bounds.read.onnx.from_onnx import from_onnx
+from bounds.read.torch.from_torch import from_torch
 from bounds.relaxation.relaxation import Relaxation
 from bounds.relaxation.specification import Specification, margins
 from bounds.relaxation.triangle import ReluBounds
@@ -45,6 +49,10 @@ __all__ = [
     "check",
     "deployment_margin",
     "fgs",
+    "from_export",
+    "from_onnx",
+    "from_torch",
+    "load",
     "margins",
     "pgd",
     "relax",

@@ -134,7 +134,7 @@ def _errors(
         )
         found["pgd"] = _wrong(model, points, y)
     with watch("fixed"), torch.no_grad():
-        network = bounds.Network.from_torch(model, x.shape[1:])
+        network = bounds.from_torch(model, x.shape[1:])
         relaxation = bounds.relax(
             network, bounds.Ball(x, **question.ball), bounds.margins(y, CLASSES)
         )

@@ -94,7 +94,7 @@ def output_plane(model: nn.Sequential, centre: Tensor, label: int, radius: float
     angles = np.arange(DIRECTIONS) * 2 * math.pi / DIRECTIONS
     directions = np.stack([np.cos(angles) / np.ptp(margin), np.sin(angles)], 1)
     relaxation = bounds.relax(
-        bounds.Network.from_torch(model, (2,)),
+        bounds.from_torch(model, (2,)),
         bounds.Ball(centre, radius=radius),
         bounds.Specification(torch.from_numpy(directions @ axes)),
     )

@@ -41,7 +41,7 @@ Loss = Callable[[nn.Sequential, Tensor, Tensor, float], Tensor]
 
 def margins(model: nn.Sequential, x: Tensor, y: Tensor, radius: float) -> Tensor:
     """Fixed-slope lower bounds of the 9 margins of each image, of shape (batch, 9)."""
-    network = bounds.Network.from_torch(model, DIGITS_SHAPE)
+    network = bounds.from_torch(model, DIGITS_SHAPE)
     ball = bounds.Ball(x, radius=radius, lower=0.0, upper=1.0)
     relaxation = bounds.relax(network, ball, bounds.margins(y, DIGITS_CLASSES))
     return bounds.solve(relaxation, method="fixed_slope").lower

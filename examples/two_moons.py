@@ -139,7 +139,7 @@ class Judgement:
 def judge(model: nn.Sequential, x: Tensor, y: Tensor, radius: float) -> Judgement:
     """What holds on the squares around x for the classes y, and what is proved."""
     relaxation = bounds.relax(
-        bounds.Network.from_torch(model, (2,)),
+        bounds.from_torch(model, (2,)),
         bounds.Ball(x, radius=radius),
         bounds.margins(y, classes=2),
     )

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import bounds
-from bounds import Ball, Network
+from bounds import Ball
 from bounds.rounding import difference_below, down_to, gamma, plain_arithmetic, weighted
 from tests.support.networks import Dice, seeds
 from tests.support.problems import NORMS, Problem, points, problems
@@ -86,7 +86,7 @@ def test_plain_arithmetic_holds_inside_and_ends() -> None:
 
 def test_autocast_does_not_reach_bounds() -> None:
     model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 2))
-    network = Network.from_torch(model, (8,)).detach()
+    network = bounds.from_torch(model, (8,)).detach()
     problem = network, Ball(torch.zeros(8), radius=0.1), bounds.margins(0, 2)
     expected = bounds.solve(bounds.relax(*problem), method="fixed_slope").lower
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -142,7 +142,7 @@ def test_a_proof_has_to_exceed_the_deployment_margin() -> None:
     """The last bias puts the margin between what float64 and what float32 can lose."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)).double()
-    network, x = Network.from_torch(model, (4,)).detach(), torch.zeros(4, dtype=torch.float64)
+    network, x = bounds.from_torch(model, (4,)).detach(), torch.zeros(4, dtype=torch.float64)
     relaxation = bounds.relax(network, Ball(x, radius=0.01), bounds.margins(0, 2), slope="adaptive")
     lower = bounds.solve(relaxation).lower.item()
     margin = bounds.deployment_margin(relaxation, torch.float32).item()

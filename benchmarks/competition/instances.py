@@ -120,7 +120,7 @@ def _against_replay(instance: Instance, stated: Property, found: Certification) 
             if not case.contains(point.x):
                 yield "our counterexample lies outside of its box"
         else:  # ONNX Runtime has no such point: the box holds no number of the model's dtype
-            network = bounds.Network.from_onnx(instance.model, dtype=torch.float64)
+            network = bounds.from_onnx(instance.model, dtype=torch.float64)
             y = network(point.x.unsqueeze(0))[0]
         if not case.violated_by(y):
             yield f"our counterexample, replayed by {point.replayed_by}, does not replay again"
@@ -148,7 +148,7 @@ class _AtPoint:
         x = point.clamp(*case.outer())
         if (x - point).abs().max() > OUTSIDE * point.abs().max().clamp(min=1):
             return None
-        network = bounds.Network.from_onnx(instance.model, dtype=torch.float64)
+        network = bounds.from_onnx(instance.model, dtype=torch.float64)
         x = x.reshape(network.input_shape)
         rows = stated.specification(case.disjuncts, grown=True)
         assert rows.d is not None

@@ -36,7 +36,7 @@ REPEATS = 5
 
 def layer_lps(data: Path, weights: str, radius: float, images: int) -> bounds.Relaxation:
     """Both bounds of every unstable neuron of the second layer, over backward bounds."""
-    network = bounds.Network.from_torch(
+    network = bounds.from_torch(
         load_model(data / FOLDER / "experiment_1" / weights), (1, 28, 28)
     ).detach()
     x, y = (part[:images] for part in published.mnist(data))

@@ -99,7 +99,7 @@ class Workload:
             labels = model(centre).argmax(1)
         model, centre = model.to(device, dtype).requires_grad_(False), centre.to(device, dtype)
         return Problem(
-            network=bounds.Network.from_torch(model, centre.shape[1:]),
+            network=bounds.from_torch(model, centre.shape[1:]),
             region=bounds.Ball(centre, radius=self.radius),
             specification=bounds.margins(labels.to(device), CLASSES),
             model=model,

@@ -52,7 +52,7 @@ def measure(data: Path, row: published.Row, image: int, journal: Path) -> None:
     start = time.perf_counter()
     model = load_model(data / FOLDER / "experiment_2" / f"mnist_{row['network']}_{row['mode']}.pth")
     x = ten_images(data)[image : image + 1]
-    found = radii(bounds.Network.from_torch(model, x.shape[1:]).detach(), x)
+    found = radii(bounds.from_torch(model, x.shape[1:]).detach(), x)
     append(
         journal,
         [

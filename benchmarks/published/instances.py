@@ -91,7 +91,7 @@ def relaxation(
     centre, lower, upper = ((t - mean) / deviation for t in (x, 0.0 * x, 0.0 * x + 1))
     with torch.no_grad():
         labels = model(centre).argmax(1)
-    network = bounds.Network.from_torch(model, x.shape[1:])
+    network = bounds.from_torch(model, x.shape[1:])
     ball = bounds.Ball(centre, radius=radius / deviation, lower=lower, upper=upper)
     return model, bounds.relax(network, ball, bounds.margins(labels, 10)).double()
 
@@ -101,7 +101,7 @@ def resnet_property(
 ) -> tuple[bounds.Network, bounds.Box, bounds.Specification]:
     """The first property of a residual CIFAR-10 network of VNN-COMP 2021, float64."""
     folder = data / "vnncomp" / "cifar10_resnet"
-    network = bounds.Network.from_onnx(folder / "onnx" / f"{name}.onnx", dtype=torch.float64)
+    network = bounds.from_onnx(folder / "onnx" / f"{name}.onnx", dtype=torch.float64)
     properties = folder / "vnnlib_properties_pgd_filtered"
     first = sorted((properties / f"{name.replace('_', '')}_pgd_filtered").glob("*.vnnlib"))[0]
     stated = read_vnnlib(first)

@@ -41,7 +41,7 @@ from benchmarks.published.instances import FOLDER, data_folder, load_model
 from benchmarks.support import environment
 from benchmarks.support.line_journal import append, entries, open_journal
 from benchmarks.support.workers import run_all
-from bounds.read.load import load_network
+from bounds.read.load import load
 from bounds.solution.certificate_file import network_digest
 
 Record = dict[str, Any]
@@ -90,9 +90,9 @@ read_images = functools.cache(published.mnist)
 def read_network(model: Path, device: str) -> bounds.Network:
     """A .pth state dict, a folder of .npy matrices, or an .onnx file, in float64."""
     if model.suffix == ".onnx":
-        network = load_network(model, dtype=torch.float64)
+        network = load(model, dtype=torch.float64)
     else:
-        network = bounds.Network.from_torch(load_model(model), (1, 28, 28))
+        network = bounds.from_torch(load_model(model), (1, 28, 28))
     return network.detach().to(device)
 
 

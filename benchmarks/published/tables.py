@@ -75,7 +75,7 @@ def errors(data: Path, row: Row, chunk: int) -> dict[str, int]:
     """Of the images of a chunk, how many count as errors of each kind."""
     model = load_model(data / FOLDER / "experiment_1" / row["weights"])
     x, y = (part[chunk * CHUNK : (chunk + 1) * CHUNK] for part in mnist(data))
-    network = bounds.Network.from_torch(model, x.shape[1:])
+    network = bounds.from_torch(model, x.shape[1:])
     clean = network(x).argmax(1) != y
     ball = bounds.Ball(x, radius=float(row["epsilon"]), lower=0.0, upper=1.0)
     relaxation = bounds.relax(network, ball, bounds.margins(y, 10))
@@ -129,7 +129,7 @@ def radii(data: Path, row: Row, image: int) -> dict[str, float]:
     """The largest radius that each method certifies for one of the ten images, times 1000."""
     model = load_model(data / FOLDER / "experiment_2" / f"mnist_{row['network']}_{row['mode']}.pth")
     x = ten_images(data)[image : image + 1]
-    network = bounds.Network.from_torch(model, x.shape[1:])
+    network = bounds.from_torch(model, x.shape[1:])
     rows = bounds.margins(network(x).argmax(1), 10)
 
     def relaxed(radius: float) -> bounds.Relaxation:

@@ -61,7 +61,7 @@ def halves(relaxation: bounds.Relaxation, layer: int) -> tuple[int, Tensor]:
 def measure(model: nn.Module, x: Tensor, y: Tensor, ball: str) -> dict[str, Any]:
     """Quantiles of the ratios of each layer and of the loss, by the number of vectors."""
     options = BALLS[ball]
-    network = bounds.Network.from_torch(model, x.shape[1:])
+    network = bounds.from_torch(model, x.shape[1:])
     relaxation = bounds.relax(network, bounds.Ball(x, **options), bounds.margins(y, 10))
     exact = [halves(relaxation, layer) for layer in (1, 2)]
     loss = bounds.robust_loss(model, x, y, **options).loss

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from bounds.errors import InvalidInputError
 from bounds.network.graph import Network
+from bounds.read.torch.from_torch import from_torch
 from bounds.relaxation.specification import margins
 from bounds.sets.ball import Ball, Number
 from bounds.sets.box import InputSet
@@ -116,7 +117,7 @@ class _Search:
 
     def __init__(self, model: nn.Module | Network, x: Tensor, y: Tensor, ball: Ball) -> None:
         shape = tuple(x.shape[1:])
-        network = model if isinstance(model, Network) else Network.from_torch(model, shape)
+        network = model if isinstance(model, Network) else from_torch(model, shape)
         margins(y, math.prod(network.output_shape))  # refuses what are no classes
         if y.shape != x.shape[:1]:
             raise InvalidInputError(

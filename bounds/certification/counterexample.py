@@ -54,7 +54,7 @@ class Counterexample:
 class OnnxRuntime:
     """A model file, as ONNX Runtime computes it on one thread of the CPU.
 
-    Give it only files that `Network.from_onnx` has read.
+    Give it only files that `from_onnx` has read.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:

@@ -13,7 +13,8 @@ from bounds.certification.decide import Decision, Replay
 from bounds.certification.run import Certification, Run
 from bounds.errors import InvalidInputError
 from bounds.network.graph import Network
-from bounds.read.load import load_network
+from bounds.read.load import load
+from bounds.read.torch.from_torch import from_torch
 from bounds.relaxation.specification import Specification, margins
 from bounds.sets.ball import Ball, Number
 
@@ -64,9 +65,9 @@ def certify(
     labels = torch.as_tensor(y)
     if isinstance(model, nn.Module):
         shape = tuple(x.shape[1:] if labels.dim() else x.shape)
-        network = Network.from_torch(model, shape, dtype=dtype)
+        network = from_torch(model, shape, dtype=dtype)
     else:
-        network = model if isinstance(model, Network) else load_network(model, dtype=dtype)
+        network = model if isinstance(model, Network) else load(model, dtype=dtype)
     network, x = network.detach().to(x.device, dtype), x.detach().to(dtype)
     if x.shape == network.input_shape:
         x = x.unsqueeze(0)

@@ -15,7 +15,7 @@ from bounds.certification.decide import Decision
 from bounds.certification.run import Certification, Run
 from bounds.errors import BoundsError
 from bounds.network.graph import Network
-from bounds.read.load import load_network
+from bounds.read.load import load
 from bounds.read.vnnlib import read_vnnlib
 from bounds.read.vnnlib.property import Case, Property
 
@@ -60,7 +60,7 @@ def certify_vnnlib(
     run = Run(timeout, seed, deployed)
     if not isinstance(property, Property):
         property = read_vnnlib(property)
-    network = model if isinstance(model, Network) else load_network(model, dtype=dtype)
+    network = model if isinstance(model, Network) else load(model, dtype=dtype)
     network = network.detach().to(device, dtype)
     property.require_fit(network.input_shape, network.output_shape)
     exact, runtime = network.to("cpu", torch.float64), _runtime(model)

@@ -31,7 +31,7 @@ from bounds.checker.input_sets import contains, require_points
 from bounds.checker.neuron_bounds import prove_bounds
 from bounds.checker.primal import row_values
 from bounds.network.graph import Network
-from bounds.read.load import load_network
+from bounds.read.load import load
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def check(
     """
     with ball_precision(precision):
         file = read_certificate(certificate)
-        network = model if isinstance(model, Network) else load_network(model, dtype=torch.float64)
+        network = model if isinstance(model, Network) else load(model, dtype=torch.float64)
         try:
             file.require_unchanged()
             file.require_network(network)

@@ -15,7 +15,8 @@ from bounds.errors import InvalidInputError
 from bounds.models import load_digits_images, load_digits_model
 from bounds.network.graph import Network
 from bounds.read.export.archive import first_line
-from bounds.read.load import load_network
+from bounds.read.load import load
+from bounds.read.torch.from_torch import from_torch
 from bounds.read.vnnlib import read_vnnlib
 from bounds.read.vnnlib.property import Property
 from bounds.sets.ball import Ball
@@ -94,8 +95,8 @@ def load_model(options: argparse.Namespace) -> Network:
     device, dtype = device_and_dtype(options)
     if options.model in SHIPPED:
         shape = load_digits_images()[0].shape[1:]
-        return Network.from_torch(load_digits_model(options.model), shape, dtype=dtype).to(device)
-    return load_network(options.model, dtype=dtype).to(device)
+        return from_torch(load_digits_model(options.model), shape, dtype=dtype).to(device)
+    return load(options.model, dtype=dtype).to(device)
 
 
 def load_ball(options: argparse.Namespace, network: Network) -> tuple[Ball, Tensor]:

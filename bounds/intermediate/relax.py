@@ -70,6 +70,6 @@ def matching_set(call: str, network: Network, ball: Ball | Box) -> InputSet:
             raise InvalidInputError(
                 f"{call} got a network in {parameter.dtype} on {parameter.device} and inputs in "
                 f"{like.dtype} on {like.device}: convert one with .to(...) or "
-                "Network.from_torch(..., dtype=...)."
+                "from_torch(..., dtype=...)."
             )
     return input_set

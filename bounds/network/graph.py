@@ -7,13 +7,11 @@ from.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from os import PathLike
 from typing import Any, Protocol
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from bounds.errors import InvalidInputError
 from bounds.network.affine import Affine, Convert, Shape, per_row
@@ -73,30 +71,6 @@ class Network:
     """
 
     nodes: tuple[Node, ...]
-
-    @staticmethod
-    def from_torch(
-        model: nn.Module, input_shape: Sequence[int], *, dtype: torch.dtype | None = None
-    ) -> Network:
-        """Read a torch module; see `bounds.read.torch.from_torch.from_torch`."""
-        from bounds.read.torch.from_torch import from_torch
-
-        return from_torch(model, input_shape, dtype=dtype)
-
-    @staticmethod
-    def from_export(path: str | PathLike[str], *, dtype: torch.dtype | None = None) -> Network:
-        """Read a `torch.export` archive without unpickling; see
-        `bounds.read.export.from_export.from_export`."""
-        from bounds.read.export.from_export import from_export
-
-        return from_export(path, dtype=dtype)
-
-    @staticmethod
-    def from_onnx(path: str | PathLike[str], *, dtype: torch.dtype | None = None) -> Network:
-        """Read an ONNX file from its graph alone; see `bounds.read.onnx.from_onnx.from_onnx`."""
-        from bounds.read.onnx.from_onnx import from_onnx
-
-        return from_onnx(path, dtype=dtype)
 
     @property
     def input_shape(self) -> Shape:

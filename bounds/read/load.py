@@ -7,12 +7,14 @@ import os
 import torch
 
 from bounds.network.graph import Network
+from bounds.read.export.from_export import from_export
+from bounds.read.onnx.from_onnx import from_onnx
 
 
-def load_network(path: str | os.PathLike[str], *, dtype: torch.dtype | None = None) -> Network:
+def load(path: str | os.PathLike[str], *, dtype: torch.dtype | None = None) -> Network:
     """Read an ONNX file, whose name ends in .onnx, or else a `torch.export` archive.
 
-    Raises what `Network.from_onnx` and `Network.from_export` raise.
+    Raises what `from_onnx` and `from_export` raise.
     """
     onnx = isinstance(path, (str, os.PathLike)) and os.fsdecode(path).endswith(".onnx")
-    return (Network.from_onnx if onnx else Network.from_export)(path, dtype=dtype)
+    return (from_onnx if onnx else from_export)(path, dtype=dtype)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from bounds.errors import InvalidInputError
 from bounds.network.graph import Network
+from bounds.read.torch.from_torch import from_torch
 from bounds.sets.ball import Ball, Number
 from bounds.training.robust_loss import robust_loss
 
@@ -85,9 +86,7 @@ def cascade(
             if not len(left):
                 break
             ball = whole.take(left)
-            network = (
-                model if isinstance(model, Network) else Network.from_torch(model, x.shape[1:])
-            )
+            network = model if isinstance(model, Network) else from_torch(model, x.shape[1:])
             own = network(ball.x).flatten(1).argmax(1)
             unproved = robust_loss(
                 network,

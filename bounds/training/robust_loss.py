@@ -18,6 +18,7 @@ from bounds.intermediate.intermediate import relu_bounds
 from bounds.intermediate.neuron_bounds import row_bounds
 from bounds.intermediate.relax import matching_set
 from bounds.network.graph import Network
+from bounds.read.torch.from_torch import from_torch
 from bounds.relaxation.relaxation import Relaxation
 from bounds.relaxation.specification import margins
 from bounds.rounding import plain_arithmetic
@@ -56,7 +57,7 @@ def robust_loss(
     and their rounding is charged to the bounds.
 
     Args:
-        model: a classifier as for `Network.from_torch`, in float32 or float64; gradients flow to
+        model: a classifier as for `from_torch`, in float32 or float64; gradients flow to
             its parameters. Wrap `RobustLoss(model)` rather than the model in
             `DistributedDataParallel`.
         x: a batch of inputs, (batch, *input_shape), in the dtype of the model.
@@ -74,9 +75,9 @@ def robust_loss(
         input. A margin that is no finite number counts as an error.
 
     Raises:
-        InvalidInputError: what `Ball`, `margins` and `Network.from_torch` refuse, overflow, another
+        InvalidInputError: what `Ball`, `margins` and `from_torch` refuse, overflow, another
             option, or a projection of ℓ1 balls or of no vectors.
-        UnsupportedLayerError: what `Network.from_torch` does not model.
+        UnsupportedLayerError: what `from_torch` does not model.
     """
     for name, value, allowed in (
         ("reduction", reduction, get_args(Reduction)),
@@ -108,7 +109,7 @@ def robust_loss(
             "inputs and one class for each."
         )
     with plain_arithmetic():
-        network = model if isinstance(model, Network) else Network.from_torch(model, x.shape[1:])
+        network = model if isinstance(model, Network) else from_torch(model, x.shape[1:])
         ball = Ball(x, radius=radius, norm=norm, lower=lower, upper=upper)
         input_set = matching_set("robust_loss", network, ball)
         C, d = margins(y, math.prod(network.output_shape)).resolve(

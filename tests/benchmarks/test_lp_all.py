@@ -23,7 +23,7 @@ from bounds.models import load_digits_images, load_digits_model
 def digits() -> tuple[bounds.Network, torch.Tensor, torch.Tensor]:
     images, labels = load_digits_images()
     model = load_digits_model("digits_standard").double()
-    return bounds.Network.from_torch(model, (1, 8, 8)).detach(), images.double(), labels
+    return bounds.from_torch(model, (1, 8, 8)).detach(), images.double(), labels
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from bounds import Box, Network
+from bounds import Box, Network, from_torch
 from bounds.certification.attack import FEWEST, MOST, attack, restarts
 from bounds.certification.deadline import Deadline
 from bounds.sets.box import InputSet
@@ -27,7 +27,7 @@ def test_the_minimum_of_an_affine_row_is_found(
 ) -> None:
     dice = Dice(seed)
     model = nn.Sequential(nn.Linear(inputs, outputs, dtype=torch.float64))
-    network = Network.from_torch(model, (inputs,))
+    network = from_torch(model, (inputs,))
     lower = dice.normal(batch, inputs)
     box = Box(lower, lower + dice.uniform(batch, inputs))
     C, d = dice.normal(batch, 1, outputs), dice.normal(batch, 1)
@@ -59,7 +59,7 @@ def test_points_lie_in_their_set_and_have_the_value_that_is_said(problem: Proble
 
 def test_all_rows_of_a_disjunct_have_to_be_negative() -> None:
     # −x ≤ −0.9 and x ≤ 0.95 hold together only on a twentieth of [0, 1].
-    network = Network.from_torch(nn.Sequential(nn.Identity(), nn.Flatten()), (1,))
+    network = from_torch(nn.Sequential(nn.Identity(), nn.Flatten()), (1,))
     C = torch.tensor([[[-1.0], [1.0]]], dtype=torch.float64)
     d = torch.tensor([[0.9, -0.95]], dtype=torch.float64)
     box = Box(torch.zeros(1, 1).double(), torch.ones(1, 1).double())
@@ -71,7 +71,7 @@ def test_all_rows_of_a_disjunct_have_to_be_negative() -> None:
 def test_the_seed_decides_and_time_ends() -> None:
     torch.manual_seed(1)
     model = nn.Sequential(nn.Linear(4, 9), nn.ReLU(), nn.Linear(9, 2)).double()
-    network = Network.from_torch(model, (4,))
+    network = from_torch(model, (4,))
     box = Box(-torch.ones(1, 4).double(), torch.ones(1, 4).double())
     C, d = torch.ones(1, 1, 2).double(), torch.zeros(1, 1).double()
     first, again = search(network, box, C, d), search(network, box, C, d)
@@ -85,7 +85,7 @@ def test_the_seed_decides_and_time_ends() -> None:
 
 def test_small_networks_get_more_restarts() -> None:
     def of(width: int) -> int:
-        return restarts(Network.from_torch(nn.Sequential(nn.Linear(2, width)), (2,)))
+        return restarts(from_torch(nn.Sequential(nn.Linear(2, width)), (2,)))
 
     assert of(2) == MOST
     assert FEWEST < of(1000) < MOST

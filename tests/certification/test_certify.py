@@ -97,7 +97,7 @@ def tiny() -> tuple[Network, bounds.Ball, bounds.Specification]:
     model = nn.Sequential(nn.Linear(2, 6), nn.ReLU(), nn.Linear(6, 3)).double()
     ball = bounds.Ball(torch.tensor([0.3, -0.2]).double(), radius=0.02)
     answer = int(model(ball.x).argmax())
-    return Network.from_torch(model, (2,)), ball, bounds.margins(answer, 3)
+    return bounds.from_torch(model, (2,)), ball, bounds.margins(answer, 3)
 
 
 Change = Callable[[Solution], dict[str, Tensor]]
@@ -197,7 +197,7 @@ def test_all_three_verdicts_occur() -> None:
 def test_options_of_a_batch_are_those_of_its_inputs(architecture: Architecture, seed: int) -> None:
     """More inputs than are relaxed together, with radii and boxes of their own."""
     dice, model = Dice(seed), architecture.build()
-    network = Network.from_torch(model, architecture.input_shape)
+    network = bounds.from_torch(model, architecture.input_shape)
     count, ones = 35, [1] * len(architecture.input_shape)
     x = dice.normal(count, *architecture.input_shape)
     labels = network(x).flatten(1).argmax(1)

@@ -125,7 +125,7 @@ def test_every_disjunct_is_solved_exactly() -> None:
     """Thresholds between what one pass proves and the LP optimum."""
     torch.manual_seed(0)
     layers = nn.Sequential(nn.Linear(4, 12), nn.ReLU(), nn.Linear(12, 12), nn.ReLU())
-    network = Network.from_torch(nn.Sequential(*layers, nn.Linear(12, 3)).double(), (4,)).detach()
+    network = bounds.from_torch(nn.Sequential(*layers, nn.Linear(12, 3)).double(), (4,)).detach()
     box = bounds.Box(-torch.ones(4).double(), torch.ones(4).double())
     relaxation = bounds.relax(
         network, box, bounds.Specification(torch.eye(3).double()), slope="adaptive"

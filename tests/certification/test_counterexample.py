@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 import torch
 
-from bounds import BoundsError, InvalidInputError, Network, certify_vnnlib
+from bounds import BoundsError, InvalidInputError, certify_vnnlib, from_onnx
 from bounds.certification.counterexample import Counterexample, OnnxRuntime
 from bounds.read.vnnlib import parse_vnnlib
 from tests.support.refusals import refused
@@ -92,7 +92,7 @@ def test_onnx_runtime_has_the_last_word(model: Path, monkeypatch: pytest.MonkeyP
 def test_without_onnx_runtime_bounds_replay(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     refused(lambda: OnnxRuntime(model), BoundsError, "pip install 'relu-bounds[onnx]'")
-    for network in (model, Network.from_onnx(model)):
+    for network in (model, from_onnx(model)):
         property = question(*WIDE, ("<=", "1.1"))
         found = certify_vnnlib(network, property)
         assert found.verdict == SAT

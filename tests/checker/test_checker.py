@@ -75,7 +75,7 @@ def tiny_network() -> bounds.Network:
     model = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1)).double()
     numbers = {"0.weight": WEIGHT, "0.bias": BIAS, "2.weight": [OUT], "2.bias": [LAST]}
     model.load_state_dict({k: torch.tensor(v, dtype=torch.float64) for k, v in numbers.items()})
-    return bounds.Network.from_torch(model, (2,)).detach()
+    return bounds.from_torch(model, (2,)).detach()
 
 
 def test_the_proved_bound_is_the_dual_function_to_the_last_bit(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_the_proved_bound_is_the_dual_function_to_the_last_bit(tmp_path: Path) -
 @pytest.mark.parametrize(("norm", "radius"), [(math.inf, 0.1), (1, 1.0), (2, 0.4)])
 def test_the_shipped_networks(tmp_path: Path, name: Any, norm: float, radius: float) -> None:
     images, labels = load_digits_images()
-    network = bounds.Network.from_torch(load_digits_model(name), DIGITS_SHAPE).detach()
+    network = bounds.from_torch(load_digits_model(name), DIGITS_SHAPE).detach()
     network = network.to(torch.float64)
     ball = bounds.Ball(images[:2].double(), radius=radius, norm=norm, lower=0.0, upper=1.0)
     relaxation = bounds.relax(network, ball, bounds.margins(label=labels[:2], classes=10))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import bounds
-from bounds import Box, Network, ReluBounds, Specification
+from bounds import Box, ReluBounds, Specification
 from bounds.dual.dual import DualPoint
 from tests.support.rational import DTYPES
 from tests.support.referee import random_net
@@ -80,7 +80,7 @@ def test_coefficients_absorbed_where_branches_meet(dtype: torch.dtype) -> None:
 
     plain = []
     for order in ((omega, -1.0, -omega), (omega, -omega, -1.0), (-1.0, omega, -omega)):
-        network = Network.from_torch(Thrice(), (1,), dtype=dtype)
+        network = bounds.from_torch(Thrice(), (1,), dtype=dtype)
         box = Box(-torch.ones(1, dtype=dtype), torch.ones(1, dtype=dtype))
         rows = Specification(torch.tensor([order], dtype=dtype), torch.tensor([0.5], dtype=dtype))
         relaxation = bounds.relax(network, box, rows)
@@ -113,7 +113,7 @@ def test_upper_bounds_are_lower_bounds_of_the_negative(slope: str) -> None:
     model = nn.Sequential(first, nn.ReLU(), twins, nn.ReLU(), last).double()
     ball = bounds.Ball(torch.zeros(1, 4, dtype=torch.float64), radius=0.5)
     relaxation = bounds.relax(
-        Network.from_torch(model, (4,)).detach(),
+        bounds.from_torch(model, (4,)).detach(),
         ball,
         Specification(torch.ones(1, 1, dtype=torch.float64)),
         slope=slope,  # type: ignore[arg-type]

@@ -78,7 +78,7 @@ def test_bound_is_that_of_its_linear_relaxation(
     slope: Slope, widths: list[int], radius: float, seed: int
 ) -> None:
     model, dice = dense(widths, seed), Dice(seed + 1)
-    network = bounds.Network.from_torch(model, widths[:1]).detach()
+    network = bounds.from_torch(model, widths[:1]).detach()
     ball = bounds.Ball(dice.normal(2, widths[0]), radius=radius)
     rows = bounds.Specification(dice.normal(2, 3, widths[-1]), dice.normal(3))
     relaxation = bounds.relax(network, ball, rows)
@@ -96,7 +96,7 @@ def test_wong_kolter_of_one_neuron_by_hand() -> None:
         for layer in (one[0], one[2]):
             layer.weight.fill_(1.0)  # type: ignore[union-attr, operator]
             layer.bias.zero_()  # type: ignore[union-attr, operator]
-    network = bounds.Network.from_torch(one, (1,)).detach()
+    network = bounds.from_torch(one, (1,)).detach()
     ball = bounds.Ball(torch.ones(1, dtype=torch.float64), radius=2.0)
     rows = bounds.Specification(torch.tensor([[-1.0], [1.0]], dtype=torch.float64))
     relaxation = bounds.relax(network, ball, rows)

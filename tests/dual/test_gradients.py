@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import bounds
-from bounds import Ball, Network, Relaxation, Specification
+from bounds import Ball, Relaxation, Specification
 from tests.support.networks import Dice
 
 #: How far from a kink a pre-activation bound has to be, many times the step of `gradcheck`.
@@ -53,7 +53,7 @@ def install(model: nn.Sequential, parameters: dict[str, Tensor]) -> None:
 
 def relaxed(model: nn.Module, x: Tensor, radius: Tensor, slope: Any) -> Relaxation:
     return bounds.relax(
-        Network.from_torch(model, x.shape[1:], dtype=torch.float64),
+        bounds.from_torch(model, x.shape[1:], dtype=torch.float64),
         Ball(x, radius=radius, lower=-1.5, upper=1.5),
         Specification(Dice(99).normal(2, 2)),
         slope=slope,
@@ -99,7 +99,7 @@ def test_training_on_the_bound_raises_it() -> None:
 
     def bound() -> Tensor:
         relaxation = bounds.relax(
-            Network.from_torch(model, (3,)), Ball(x, radius=0.1), bounds.margins(labels, classes=3)
+            bounds.from_torch(model, (3,)), Ball(x, radius=0.1), bounds.margins(labels, classes=3)
         )
         return bounds.solve(relaxation, method="fixed_slope").lower.mean()
 
@@ -113,7 +113,7 @@ def test_training_on_the_bound_raises_it() -> None:
 def test_no_gradients_without_parameters_that_ask_for_them() -> None:
     model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).requires_grad_(False)
     relaxation = bounds.relax(
-        Network.from_torch(model, (3,)),
+        bounds.from_torch(model, (3,)),
         Ball(torch.zeros(3), radius=1.0),
         Specification(torch.eye(2)),
     )

@@ -86,7 +86,7 @@ def asked(models: list[nn.Sequential], x: Tensor, radius: float) -> tuple[int, i
         [scores] = model(x.unsqueeze(0)).tolist()
         prediction = scores.index(max(scores))
         relaxation = bounds.relax(
-            bounds.Network.from_torch(model, x.shape),
+            bounds.from_torch(model, x.shape),
             bounds.Ball(x, radius=radius, lower=0.0, upper=1.0),
             bounds.margins(prediction, 10),
         )

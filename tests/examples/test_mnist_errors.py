@@ -51,7 +51,7 @@ def test_errors_are_in_order_and_the_exact_ones_those_of_cvxpy(
     assert torch.equal(found["clean"], model.double()(x).argmax(1) != images.labels)
     # Every image that PGD does not decide, by another solver.
     left = (found["fixed"] & ~found["pgd"]).nonzero().flatten()
-    network = bounds.Network.from_torch(model, (1, 8, 8))
+    network = bounds.from_torch(model, (1, 8, 8))
     ball = bounds.Ball(x[left], radius=radius, norm=norm, lower=0.0, upper=1.0)
     relaxation = bounds.relax(network, ball, bounds.margins(images.labels[left], 10))
     optima = torch.as_tensor(lp_reference.solve(relaxation).value)
@@ -64,7 +64,7 @@ def test_one_row_that_stays_open_leaves_its_image_open() -> None:
     """Whichever row is tried first: here the first one, which is mostly proved."""
     model, images = load_digits_model("digits_robust").double(), shipped().first(8)
     x = images.pixels(slice(None), torch.zeros((), dtype=torch.float64))
-    network = bounds.Network.from_torch(model, (1, 8, 8))
+    network = bounds.from_torch(model, (1, 8, 8))
     ball = bounds.Ball(x, radius=0.14, lower=0.0, upper=1.0)
     relaxation = bounds.relax(network, ball, bounds.margins(images.labels, 10))
     optima = torch.as_tensor(lp_reference.solve(relaxation).value)

@@ -26,7 +26,7 @@ DTYPES = ("F64", "F32", "F16", "BF16", "I64", "U8", "BOOL", "F8_E4M3", "C64", ""
 def network() -> bounds.Network:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 2))
-    return bounds.Network.from_torch(model.double(), (2,)).detach()
+    return bounds.from_torch(model.double(), (2,)).detach()
 
 
 class Certificates:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from bounds import Network
+from bounds import Network, from_torch
 from bounds.cli.problem import load_ball
 from tests.fuzzing.damage import INTEGERS, damage_bytes, damage_list
 
@@ -24,7 +24,7 @@ DTYPES = (*DTYPES, "", "f", "<f999", "|V0", "O,O", "(3,)f4", "<f8" * 50)
 @functools.cache
 def network() -> Network:
     torch.manual_seed(0)
-    return Network.from_torch(nn.Sequential(nn.Linear(4, 2)).double(), (4,))
+    return from_torch(nn.Sequential(nn.Linear(4, 2)).double(), (4,))
 
 
 class Inputs:

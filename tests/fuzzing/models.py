@@ -14,7 +14,7 @@ import torch
 from google.protobuf.message import DecodeError
 from onnx import ModelProto
 
-from bounds import Network
+from bounds import Network, from_export, from_onnx
 from tests.fuzzing.damage import damage_bytes, damage_json
 from tests.fuzzing.onnx_messages import GRAPH, SMALL, mutate
 from tests.support.exported import Residual, export
@@ -44,7 +44,7 @@ class OnnxFiles:
         return bytes(model.SerializeToString())
 
     def read(self, path: Path) -> None:
-        use(Network.from_onnx(path))
+        use(from_onnx(path))
 
 
 class Archives:
@@ -86,7 +86,7 @@ class Archives:
         return _zip(members)
 
     def read(self, path: Path) -> None:
-        use(Network.from_export(path))
+        use(from_export(path))
 
 
 def _members(data: bytes) -> dict[str, bytes]:

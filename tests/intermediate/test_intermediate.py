@@ -80,7 +80,7 @@ def test_sound_in_float32(method: str, problem: Problem) -> None:
     """Bounds computed in float32 hold for the same network evaluated in float64."""
     model = problem.architecture.build().float()
     ball = Ball(problem.centre.float(), radius=problem.radius, norm=problem.norm)
-    network = Network.from_torch(model, problem.architecture.input_shape)
+    network = bounds.from_torch(model, problem.architecture.input_shape)
     relaxation = bounds.relax(network, ball, problem.specification, **METHODS[method])
     assert {neurons.lower.dtype for neurons in relaxation.relu_bounds} <= {torch.float32}
     assert leaves(relaxation, model.double(), points(relaxation.input_set, 64)) <= 0
@@ -111,7 +111,7 @@ def cancelling(dtype: torch.dtype, seed: int) -> tuple[nn.Sequential, Tensor]:
 def test_sound_where_terms_cancel(method: str, dtype: torch.dtype, seed: int) -> None:
     model, x = cancelling(dtype, seed)
     relaxation = bounds.relax(
-        Network.from_torch(model, (8,)),
+        bounds.from_torch(model, (8,)),
         Ball(x, radius=1e-3),
         bounds.margins(label=0, classes=2),
         **METHODS[method],
@@ -124,7 +124,7 @@ def test_sound_on_a_real_network(method: str, shared_data: Path) -> None:
     model = load_model(shared_data / FOLDER / "experiment_2" / "mnist_MLP_2_100_NOR.pth").float()
     model.requires_grad_(False)
     relaxation = bounds.relax(
-        Network.from_torch(model, (1, 28, 28)),
+        bounds.from_torch(model, (1, 28, 28)),
         Ball(ten_images(shared_data)[:3].float(), radius=0.02),
         bounds.margins(label=0, classes=10),
         **METHODS[method],
@@ -191,7 +191,7 @@ def test_one_layer_is_the_closed_form(
     model = nn.Sequential(first, nn.ReLU(), nn.Linear(m, 2)).double().requires_grad_(False)
     x = dice.normal(2, n)
     relaxation = bounds.relax(
-        Network.from_torch(model, (n,)),
+        bounds.from_torch(model, (n,)),
         Ball(x, radius=radius),
         bounds.margins(label=0, classes=2),
         **METHODS[method],
@@ -213,7 +213,7 @@ def test_one_layer_over_a_ball_is_the_dual_norm(
     model = nn.Sequential(first, nn.ReLU(), nn.Linear(m, 2)).double().requires_grad_(False)
     x = dice.normal(2, n)
     ball = Ball(x, radius=radius, norm=norm)
-    network, rows = Network.from_torch(model, (n,)), bounds.margins(label=0, classes=2)
+    network, rows = bounds.from_torch(model, (n,)), bounds.margins(label=0, classes=2)
     spread = radius * torch.linalg.vector_norm(first.weight, dual, dim=1)
     interval, backward = (
         bounds.relax(network, ball, rows, intermediate=how).relu_bounds[0]  # type: ignore[arg-type]
@@ -234,7 +234,7 @@ def test_backward_is_tighter_where_it_can_be() -> None:
         first.bias.fill_(2.0)
         second.weight.copy_(torch.tensor([[1.0, -1.0]]))
         second.bias.zero_()
-    network = Network.from_torch(model.requires_grad_(False), (1,))
+    network = bounds.from_torch(model.requires_grad_(False), (1,))
     ball = Ball(torch.zeros(1, dtype=torch.float64), radius=1.0)
     row = Specification(torch.ones(1, 1))
     interval, backward = (

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from bounds import Ball, Network, Specification, relax
+from bounds import Ball, Specification, from_torch, relax
 from bounds.dual.dual import backward_pass
 from bounds.dual.fixed_slope import RULES, Faces
 from bounds.intermediate.neuron_bounds import neuron_bounds
@@ -119,7 +119,7 @@ def _lost(neurons: ReluBounds, c: Tensor) -> Tensor:
 def test_a_relu_may_stand_on_a_relu_or_on_the_input() -> None:
     """Nothing to begin with but the neuron itself."""
     model = nn.Sequential(nn.ReLU(), nn.ReLU(), nn.Flatten(), nn.Linear(4, 1)).double()
-    network = Network.from_torch(model.requires_grad_(False), (1, 2, 2))
+    network = from_torch(model.requires_grad_(False), (1, 2, 2))
     assert sum(isinstance(node, ReluNode) for node in network.nodes) == 2
     ball = Ball(torch.zeros(1, 2, 2, dtype=torch.float64), radius=1.0)
     relaxation = relax(network, ball, Specification(torch.ones(1, 1)))
@@ -164,7 +164,7 @@ def test_what_rounding_is_charged_for(slope: str, kind: str, norm: float, priced
         Ball(x, radius=0.3, norm=norm),
         Specification(torch.ones(1, model[-1].out_features)),
     )
-    relaxation = relax(Network.from_torch(model, shape), ball, rows, intermediate="interval")
+    relaxation = relax(from_torch(model, shape), ball, rows, intermediate="interval")
     network, box = relaxation.network, relaxation.input_set
     layer = len(network.relus) - 1 if kind == "patches" else 1
     start = network.nodes[network.relus[layer]].parents[0]
@@ -215,7 +215,7 @@ def test_windows_that_leave_the_layer_of_two_convolutions_in_a_row() -> None:
     model, dice = model.double().requires_grad_(False), Dice(0)
     for parameter in model.parameters():
         parameter.copy_(dice.normal(*parameter.shape))
-    network = Network.from_torch(model, (1, 11, 11))
+    network = from_torch(model, (1, 11, 11))
     ball = Ball(dice.normal(1, 11, 11), radius=0.3)
     relaxation = relax(network, ball, Specification(torch.ones(1, 1)), intermediate="interval")
     found = passes(relaxation, 1, torch.ones(1, 2, 11, 11, dtype=torch.bool), "fixed")

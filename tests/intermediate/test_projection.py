@@ -64,7 +64,7 @@ def test_estimates_lie_within_the_intervals() -> None:
     with always, keep:
         robust_loss(model, x, y, **PIXELS, projection=1)
     ball = bounds.Ball(x, **PIXELS)
-    network = bounds.Network.from_torch(model, x.shape[1:])
+    network = bounds.from_torch(model, x.shape[1:])
     boxes = bounds.relax(network, ball, bounds.margins(y, 10), intermediate="interval")
     backward = bounds.relax(network, ball, bounds.margins(y, 10))
     first, second, *_ = taken[0].relu_bounds

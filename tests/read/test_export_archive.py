@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from bounds import BoundsError, InvalidInputError, ModelFileError, Network
+from bounds import BoundsError, InvalidInputError, ModelFileError, from_export
 from bounds.read.export import archive as export_archive
 from tests.support.exported import Residual, export
 
@@ -40,7 +40,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def refused(path: Any, *fragments: str) -> None:
     """Reading `path` raises ModelFileError, in one line that names it and holds every fragment."""
     with pytest.raises(ModelFileError) as caught:
-        Network.from_export(path)
+        from_export(path)
     message = str(caught.value)
     assert "\n" not in message
     for fragment in (repr(str(path)), *fragments):
@@ -119,8 +119,8 @@ def test_damaged_archive_is_refused(case: str, archive: Path, tmp_path: Path) ->
 
 def test_untouched_copy_is_read(archive: Path, tmp_path: Path) -> None:
     x = torch.randn(3, 1, 4, 4)
-    copy = Network.from_export(rewrite(archive, tmp_path / "copy.pt2", {}))
-    assert torch.equal(copy(x), Network.from_export(archive)(x))
+    copy = from_export(rewrite(archive, tmp_path / "copy.pt2", {}))
+    assert torch.equal(copy(x), from_export(archive)(x))
 
 
 # -- other files -----------------------------------------------------------------------------------
@@ -133,7 +133,7 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     refused(tmp_path / "pipe", "not a regular file")
     with pytest.raises(InvalidInputError, match="got a BytesIO, expected the path"):
-        Network.from_export(io.BytesIO())  # type: ignore[arg-type]
+        from_export(io.BytesIO())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ def test_no_pickle_is_executed(archive: Path, tmp_path: Path) -> None:
 
     # The example inputs of every archive are a pickle, which is left alone.
     changed = rewrite(archive, tmp_path / "a.pt2", {"data/sample_inputs/model.pt": payload})
-    Network.from_export(changed)
+    from_export(changed)
     assert not mark.exists()
 
 
@@ -236,7 +236,7 @@ def test_any_damage_is_refused_or_harmless(archive: Path, tmp_path: Path) -> Non
     """Cut short or with bits flipped, it is refused, or the flip was in what is not used."""
     valid, dice = archive.read_bytes(), random.Random(0)
     x = torch.randn(2, 1, 4, 4)
-    expected = Network.from_export(archive)(x)
+    expected = from_export(archive)(x)
     path = tmp_path / "m.pt2"
     outcomes = {"refused": 0, "same": 0}
     for _ in range(400):
@@ -247,7 +247,7 @@ def test_any_damage_is_refused_or_harmless(archive: Path, tmp_path: Path) -> Non
             damaged[dice.randrange(len(damaged))] ^= 1 << dice.randrange(8)
         path.write_bytes(damaged)
         try:
-            network = Network.from_export(path)
+            network = from_export(path)
         except BoundsError:
             outcomes["refused"] += 1
         else:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bounds import InvalidInputError, Network, UnsupportedLayerError
+from bounds import InvalidInputError, UnsupportedLayerError, from_export
 from tests.support.exported import MODELS, export
 
 pytestmark = pytest.mark.skipif(
@@ -36,12 +36,12 @@ def test_network_computes_what_the_module_does(
     make, shape = MODELS[name]
     model = make()
     path = export(model, torch.randn(2, *shape), tmp_path / "m.pt2", dynamic=dynamic, strict=strict)
-    network = Network.from_export(path)
+    network = from_export(path)
     x = torch.randn(7, *shape)
     assert network.input_shape == shape
     torch.testing.assert_close(network(x), model(x), rtol=1e-5, atol=1e-5)
     if name != "constants":  # whose own tensors stay in float32
-        double = Network.from_export(str(path), dtype=torch.float64)
+        double = from_export(str(path), dtype=torch.float64)
         expected = model.double()(x.double())
         torch.testing.assert_close(double(x.double()), expected, rtol=1e-12, atol=1e-12)
 
@@ -49,7 +49,7 @@ def test_network_computes_what_the_module_does(
 def test_nodes_carry_the_names_of_the_layers(tmp_path: Path) -> None:
     make, shape = MODELS["residual"]
     archive = export(make(), torch.randn(2, *shape), tmp_path / "m.pt2", dynamic=True)
-    names = [node.name for node in Network.from_export(archive).nodes]
+    names = [node.name for node in from_export(archive).nodes]
     assert names == [
         *("input", "first.0", "first.1", "first.2", "second", "add", "relu", "pool", "view"),
         *("fc", "mul", "sub"),
@@ -60,10 +60,10 @@ def test_half_precision_needs_a_dtype(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Linear(3, 2)).bfloat16()
     path = export(model, torch.randn(2, 3).bfloat16(), tmp_path / "m.pt2", dynamic=True)
     with pytest.raises(InvalidInputError, match="bfloat16"):
-        Network.from_export(path)
+        from_export(path)
     x = torch.randn(4, 3)
     expected = model.float()(x)
-    assert torch.equal(Network.from_export(path, dtype=torch.float32)(x), expected)
+    assert torch.equal(from_export(path, dtype=torch.float32)(x), expected)
 
 
 class Flagged(nn.Module):
@@ -75,7 +75,7 @@ def test_arguments_that_are_no_tensors_keep_their_exported_values(tmp_path: Path
     x = torch.randn(2, 3)
     program = torch.export.export(Flagged(), (x, True, 2.5))
     torch.export.save(program, tmp_path / "m.pt2")
-    assert torch.equal(Network.from_export(tmp_path / "m.pt2")(x), 2.5 * x)
+    assert torch.equal(from_export(tmp_path / "m.pt2")(x), 2.5 * x)
 
 
 # -- what is refused in a model --------------------------------------------------------------------
@@ -152,7 +152,7 @@ def test_model_is_refused(case: str, tmp_path: Path) -> None:
     function, message = REFUSED[case]
     path = export(Calls(function), torch.randn(2, 4), tmp_path / "m.pt2", dynamic=False)
     with pytest.raises(UnsupportedLayerError) as caught:
-        Network.from_export(path)
+        from_export(path)
     assert message in str(caught.value)
 
 
@@ -160,7 +160,7 @@ def test_decomposed_graph_is_refused_by_name(tmp_path: Path) -> None:
     program = torch.export.export(nn.Linear(3, 2), (torch.randn(2, 3),)).run_decompositions()
     torch.export.save(program, tmp_path / "m.pt2")
     with pytest.raises(UnsupportedLayerError, match=r"addmm\.default is not modelled"):
-        Network.from_export(tmp_path / "m.pt2")
+        from_export(tmp_path / "m.pt2")
 
 
 def test_other_dynamic_axes_and_inputs_are_refused(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_other_dynamic_axes_and_inputs_are_refused(tmp_path: Path) -> None:
     x = torch.randn(2, 3)
     torch.export.save(torch.export.export(nn.ReLU(), (x,), dynamic_shapes=shapes), tmp_path / "a")
     with pytest.raises(UnsupportedLayerError, match="axis 1 of 'input' has no fixed size"):
-        Network.from_export(tmp_path / "a")
+        from_export(tmp_path / "a")
     torch.export.save(torch.export.export(nn.Bilinear(3, 3, 2), (x, x)), tmp_path / "b")
     with pytest.raises(UnsupportedLayerError, match="takes 2 input tensors"):
-        Network.from_export(tmp_path / "b")
+        from_export(tmp_path / "b")

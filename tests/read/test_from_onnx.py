@@ -33,7 +33,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def read(model: ModelProto, file: Path, dtype: torch.dtype | None = None) -> Network:
     file.write_bytes(model.SerializeToString())
-    return Network.from_onnx(file, dtype=dtype)
+    return bounds.from_onnx(file, dtype=dtype)
 
 
 # -- drawn graphs ----------------------------------------------------------------------------------
@@ -67,7 +67,7 @@ def test_network_computes_what_the_runtime_does(op: str, data: st.DataObject, fi
     expected = runtime(graph, x)
     scale = max(1.0, float(np.abs(expected).max()))
     single = read(graph.model(), file)
-    double = Network.from_onnx(file, dtype=torch.float64)
+    double = bounds.from_onnx(file, dtype=torch.float64)
     assert single.input_shape == sample_shape(graph)
     for y in (single(torch.from_numpy(x)), double(torch.from_numpy(x).double())):
         np.testing.assert_allclose(y.flatten(1).numpy(), expected, rtol=0, atol=1e-5 * scale)
@@ -211,7 +211,7 @@ def test_what_torch_exports(name: str, dynamic: bool, file: Path) -> None:
             dynamo=False,
             do_constant_folding=False,
         )
-    network = Network.from_onnx(str(file))
+    network = bounds.from_onnx(str(file))
     x = torch.randn(7, *shape)
     torch.testing.assert_close(network(x), model(x), rtol=1e-5, atol=1e-5)
 
@@ -232,6 +232,6 @@ def test_every_published_network_computes_what_the_runtime_does(shared_data: Pat
         expected = np.stack([session.run(None, {declared.name: row})[0].reshape(-1) for row in x])
         scale = max(1.0, float(np.abs(expected).max()))
         for dtype in (torch.float32, torch.float64):
-            network = Network.from_onnx(path, dtype=dtype)
+            network = bounds.from_onnx(path, dtype=dtype)
             y = network(torch.from_numpy(x).to(dtype).reshape(100, *network.input_shape))
             np.testing.assert_allclose(y.flatten(1), expected, rtol=0, atol=5e-5 * scale)

@@ -11,7 +11,7 @@ from hypothesis import given
 from torch import Tensor, nn
 
 from benchmarks.published.instances import FOLDER, load_model, ten_images
-from bounds import Network
+from bounds import from_torch
 from bounds.network.graph import ReluNode
 from tests.support.building import agree
 from tests.support.networks import Architecture, Dice, architectures, seeds
@@ -41,18 +41,18 @@ def test_subclasses_are_traced_through() -> None:
             return super().forward(x - 1)
 
     module = nn.Sequential(Doubled(3, 3), Shifted(), Doubled(3, 2)).double()
-    agree(module, Network.from_torch(module, (3,)), 3 * Dice(0).normal(20, 3))
+    agree(module, from_torch(module, (3,)), 3 * Dice(0).normal(20, 3))
 
 
 def test_hooks_of_a_container_are_traced() -> None:
     module = nn.Sequential(nn.Linear(3, 3)).double()
     module.register_forward_hook(lambda module, args, output: 2 * output)
-    agree(module, Network.from_torch(module, (3,)), Dice(0).normal(2, 3))
+    agree(module, from_torch(module, (3,)), Dice(0).normal(2, 3))
 
 
 def test_names_are_the_models() -> None:
     model = nn.Sequential(nn.Linear(3, 3), nn.Sequential(nn.ReLU(), nn.Linear(3, 1)))
-    network = Network.from_torch(model, (3,))
+    network = from_torch(model, (3,))
     assert [node.name for node in network.nodes] == ["input", "0", "1.0", "1.1"]
 
 
@@ -62,7 +62,7 @@ def test_nodes_that_the_output_does_not_need_are_left_out() -> None:
             F.relu(x)
             return super().forward(x)
 
-    network = Network.from_torch(Unused(6, 6), (6,))
+    network = from_torch(Unused(6, 6), (6,))
     assert len(network.nodes) == 2
     assert not any(isinstance(node, ReluNode) for node in network.nodes)
 
@@ -70,8 +70,8 @@ def test_nodes_that_the_output_does_not_need_are_left_out() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_dtype_option(dtype: torch.dtype) -> None:
     model = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.BatchNorm1d(3)).eval()
-    assert Network.from_torch(model, (3,))(torch.ones(1, 3)).dtype == torch.float32
-    network = Network.from_torch(model, (3,), dtype=dtype)
+    assert from_torch(model, (3,))(torch.ones(1, 3)).dtype == torch.float32
+    network = from_torch(model, (3,), dtype=dtype)
     assert {parameter.dtype for parameter in network.parameters} == {dtype}
     x = Dice(0).normal(2, 3).to(dtype)
     torch.testing.assert_close(network(x), model.to(dtype)(x), rtol=1e-6, atol=1e-6)
@@ -79,7 +79,7 @@ def test_dtype_option(dtype: torch.dtype) -> None:
 
 def test_parameters_are_a_snapshot() -> None:
     model = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.BatchNorm1d(3), nn.Linear(3, 1)).eval()
-    network = Network.from_torch(model, (3,))
+    network = from_torch(model, (3,))
     x = torch.ones(2, 3)
     before = network(x).detach().clone()
     optimiser = torch.optim.SGD(model.parameters(), lr=1.0)
@@ -101,7 +101,7 @@ def test_gradients_reach_the_models_parameters() -> None:
     model.double().eval()
     x = Dice(0).normal(5, 3)
     parameters = list(model.parameters())
-    actual = torch.autograd.grad(Network.from_torch(model, (3,))(x).square().sum(), parameters)
+    actual = torch.autograd.grad(from_torch(model, (3,))(x).square().sum(), parameters)
     expected = torch.autograd.grad(model(x).square().sum(), parameters)
     for a, e in zip(actual, expected, strict=True):
         assert e.abs().max() > 0
@@ -112,7 +112,7 @@ def test_the_model_is_left_as_it_was() -> None:
     model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), nn.ReLU(inplace=True)).eval()
     state = {name: value.clone() for name, value in model.state_dict().items()}
     versions = [t._version for t in (*model.parameters(), *model.buffers())]
-    Network.from_torch(model, (3,), dtype=torch.float64)(torch.ones(1, 3, dtype=torch.float64))
+    from_torch(model, (3,), dtype=torch.float64)(torch.ones(1, 3, dtype=torch.float64))
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
     assert versions == [t._version for t in (*model.parameters(), *model.buffers())]
     assert all(p.requires_grad and p.grad is None for p in model.parameters())
@@ -122,4 +122,4 @@ def test_a_real_convolutional_network(shared_data: Path) -> None:
     model = load_model(shared_data / FOLDER / "experiment_2" / "mnist_cnn_small_NOR.pth")
     x = ten_images(shared_data)
     assert x.shape == (10, 1, 28, 28)
-    agree(model, Network.from_torch(model, (1, 28, 28)), x)
+    agree(model, from_torch(model, (1, 28, 28)), x)

@@ -13,7 +13,7 @@ import onnx
 import pytest
 import torch
 
-from bounds import InvalidInputError, ModelFileError, Network
+from bounds import InvalidInputError, ModelFileError, from_onnx
 from bounds.read.onnx import file as onnx_file
 from tests.fuzzing.onnx_messages import GRAPH
 from tests.support.onnx_graphs import run, write
@@ -21,7 +21,7 @@ from tests.support.refusals import refused
 
 
 def refused_path(path: Any, *fragments: str) -> None:
-    refused(lambda: Network.from_onnx(path), ModelFileError, repr(str(path)), *fragments)
+    refused(lambda: from_onnx(path), ModelFileError, repr(str(path)), *fragments)
 
 
 # -- other files -----------------------------------------------------------------------------------
@@ -34,7 +34,7 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     refused_path(tmp_path / "pipe", "not a regular file")
     with pytest.raises(InvalidInputError, match="got a BytesIO, expected the path"):
-        Network.from_onnx(io.BytesIO())  # type: ignore[arg-type]
+        from_onnx(io.BytesIO())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -81,9 +81,9 @@ def test_external_data(together: bool, tmp_path: Path, monkeypatch: pytest.Monke
     assert len([*tmp_path.iterdir()]) == (2 if together else 13)
     x = torch.randn(3, 2, 4)
     expected = run(GRAPH.model(), x.numpy())[0]
-    np.testing.assert_allclose(Network.from_onnx(path)(x), expected, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(from_onnx(path)(x), expected, rtol=0, atol=1e-6)
     monkeypatch.chdir(tmp_path)
-    np.testing.assert_allclose(Network.from_onnx("model.onnx")(x), expected, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(from_onnx("model.onnx")(x), expected, rtol=0, atol=1e-6)
 
 
 def redirect(path: Path, **entries: str) -> Path:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bounds import InvalidInputError, Network, UnsupportedLayerError
+from bounds import InvalidInputError, UnsupportedLayerError, from_torch
 from tests.support.refusals import Net, read, refused
 
 
@@ -245,7 +245,7 @@ def test_several_inputs() -> None:
 def test_not_a_module() -> None:
     function: Any = torch.relu
     refused(
-        lambda: Network.from_torch(function, (3,)),
+        lambda: from_torch(function, (3,)),
         InvalidInputError,
         "got a builtin_function_or_method",
         "expected a torch.nn.Module",

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 
-from bounds import InvalidInputError, Network, UnsupportedLayerError
+from bounds import InvalidInputError, UnsupportedLayerError, from_torch
 from tests.support.refusals import Net, Thunk, changed, read, refused
 
 LAYERS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
@@ -204,11 +204,11 @@ SHAPES: dict[str, tuple[Thunk, list[str]]] = {
         ["input_shape is (0, 3)", "positive integers without the batch axis"],
     ),
     "empty input_shape": (
-        lambda: Network.from_torch(nn.ReLU(), ()),
+        lambda: from_torch(nn.ReLU(), ()),
         ["input_shape is ()", "positive integers"],
     ),
     "input_shape of floats": (
-        lambda: Network.from_torch(nn.ReLU(), (3.0,)),  # type: ignore[arg-type]
+        lambda: from_torch(nn.ReLU(), (3.0,)),  # type: ignore[arg-type]
         ["input_shape is (3.0,)", "positive integers"],
     ),
     "half precision": (
@@ -245,7 +245,7 @@ SHAPES: dict[str, tuple[Thunk, list[str]]] = {
     ),
     "division by 0": (read(Net(lambda m, x: x / 0)), ["layer 'truediv'", "NaN or infinite"]),
     "evaluation": (
-        lambda: Network.from_torch(nn.Linear(3, 3), (3,))(torch.zeros(1, 4)),
+        lambda: from_torch(nn.Linear(3, 3), (3,))(torch.zeros(1, 4)),
         ["(1, 4)", "(batch, 3)", "x.reshape"],
     ),
 }

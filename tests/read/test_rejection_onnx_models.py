@@ -13,7 +13,7 @@ import pytest
 import torch
 from onnx import ModelProto, TensorProto, helper
 
-from bounds import InvalidInputError, ModelFileError, Network, UnsupportedLayerError
+from bounds import InvalidInputError, ModelFileError, UnsupportedLayerError, from_onnx
 from tests.support.onnx_graphs import Normal, graph_of, refused_onnx, step
 from tests.support.refusals import refused
 
@@ -144,7 +144,7 @@ def test_package_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnx", None)
     monkeypatch.delitem(sys.modules, "bounds.read.onnx.from_onnx")
     refused(
-        lambda: Network.from_onnx("model.onnx"),
+        lambda: from_onnx("model.onnx"),
         ModelFileError,
         "the package onnx",
         "pip install relu-bounds[onnx]",

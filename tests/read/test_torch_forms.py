@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bounds import Network
+from bounds import from_torch
 from tests.support.building import agree
 from tests.support.networks import Dice
 
@@ -233,6 +233,6 @@ def test_every_form(form: str) -> None:
     shape, compute = FORMS[form]
     module = Net(compute)
     x = Dice(1).normal(4, *shape)
-    network = Network.from_torch(module, shape)
+    network = from_torch(module, shape)
     agree(module, network, x)
     assert network.output_shape == module(x.clone()).shape[1:]

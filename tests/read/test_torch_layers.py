@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from bounds import Network
+from bounds import from_torch
 from tests.support.building import agree
 from tests.support.networks import Dice
 
@@ -79,5 +79,5 @@ SEQUENTIALS = {
 def test_layers(name: str) -> None:
     shape, module = SEQUENTIALS[name]
     module = module.double().eval()
-    network = Network.from_torch(module, shape, dtype=torch.float64)
+    network = from_torch(module, shape, dtype=torch.float64)
     agree(module, network, Dice(0).normal(2, *shape))

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from bounds import InvalidInputError, Network
+from bounds import InvalidInputError, from_onnx
 from bounds.read.vnnlib import Property, parse_vnnlib, read_vnnlib
 from tests.support.vnnlib_texts import INPUTS, NUMBERS, OUTPUTS, Formula, assertions, file, holds
 
@@ -237,7 +237,7 @@ def test_counterexamples_of_other_tools(shared_data: Path, family: str) -> None:
             looked_at += 1
             model, spec = key.split("|")
             property = read_vnnlib(folder / spec)
-            network = Network.from_onnx(folder / model, dtype=torch.float64)
+            network = from_onnx(folder / model, dtype=torch.float64)
             x = torch.from_numpy(stored[key]).double()
             # Their tools allowed for float32: the box is left by a few units of it at most.
             inside = []

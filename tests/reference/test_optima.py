@@ -128,7 +128,7 @@ def test_networks_without_unstable_neurons(options: dict[str, Any]) -> None:
     solution = lp_reference.solve(relaxation, **options)
     np.testing.assert_allclose(solution.value, [[1.0]], rtol=1e-9)
     np.testing.assert_allclose(solution.dual_value, [[1.0]], rtol=1e-9)
-    affine = Network.from_torch(nn.Linear(2, 2).double(), (2,))
+    affine = bounds.from_torch(nn.Linear(2, 2).double(), (2,))
     relaxation = bounds.relax(affine, bounds.Ball(x, radius=0.0), bounds.margins(0, 2))
     y = affine(x.unsqueeze(0))[0].detach()
     np.testing.assert_allclose(

@@ -165,7 +165,7 @@ def test_rows_of_the_hand_made_relaxation(hand_made: bounds.Relaxation) -> None:
 
 def test_nodes_of_one_name_are_told_apart() -> None:
     layer = nn.Linear(2, 2).double()
-    network = Network.from_torch(nn.Sequential(layer, nn.ReLU(), layer), (2,))
+    network = bounds.from_torch(nn.Sequential(layer, nn.ReLU(), layer), (2,))
     ball = bounds.Ball(torch.zeros(2, dtype=torch.float64), radius=1.0)
     lp = lp_reference.assemble(bounds.relax(network, ball, bounds.margins(0, 2)))
     assert [lp.variable_name(i) for i in (2, 4, 6)] == [
@@ -180,7 +180,7 @@ def test_a_sum_may_take_one_node_twice() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return x + x
 
-    network = Network.from_torch(nn.Sequential(Twice()), (2,), dtype=torch.float64)
+    network = bounds.from_torch(nn.Sequential(Twice()), (2,), dtype=torch.float64)
     ball = bounds.Ball(torch.tensor([3.0, 5.0], dtype=torch.float64), radius=1.0)
     specification = bounds.Specification(torch.eye(2, dtype=torch.float64))
     solution = lp_reference.solve(bounds.relax(network, ball, specification))

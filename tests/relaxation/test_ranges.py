@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import bounds
-from bounds import Box, Network, ReluBounds, Specification
+from bounds import Box, ReluBounds, Specification
 from tests.support.rational import DTYPES, linear
 
 
@@ -28,7 +28,7 @@ def lower_bounds(model: nn.Module, row: list[float], d: float) -> tuple[float, f
     """Plain and sound, of ⟨row, model(x)⟩ + d over x in [−1, 1]."""
     box = Box(-torch.ones(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64))
     rows = Specification(*(torch.tensor([n], dtype=torch.float64) for n in (row, d)))
-    network = Network.from_torch(model, (1,), dtype=torch.float64).detach()
+    network = bounds.from_torch(model, (1,), dtype=torch.float64).detach()
     relaxation = bounds.relax(network, box, rows)
     plain, sound = (
         bounds.solve(relaxation, method="fixed_slope", sound=sound).lower.item()
@@ -63,7 +63,7 @@ def test_coefficients_absorbed_in_a_selection() -> None:
 
 def pre_activations(model: nn.Module, x: list[float]) -> ReluBounds:
     """The interval bounds of the first ReLU at a point."""
-    network = Network.from_torch(model, (len(x),)).detach()
+    network = bounds.from_torch(model, (len(x),)).detach()
     point = torch.tensor(x, dtype=torch.float64)
     rows = Specification(torch.ones(1, *network.output_shape, dtype=torch.float64))
     return bounds.relax(network, Box(point, point), rows, intermediate="interval").relu_bounds[0]
@@ -72,7 +72,7 @@ def pre_activations(model: nn.Module, x: list[float]) -> ReluBounds:
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_sums_of_branches(dtype: torch.dtype) -> None:
     """ω ± 1 − ω, each from a coordinate of its own."""
-    network = Network.from_torch(Apply(lambda x: x[:, 0:1] + x[:, 1:2] + x[:, 2:3]), (3,))
+    network = bounds.from_torch(Apply(lambda x: x[:, 0:1] + x[:, 1:2] + x[:, 2:3]), (3,))
     for sign in (1.0, -1.0):
         point = torch.tensor([2.0**60, sign, -(2.0**60)], dtype=dtype)
         rows = Specification(torch.ones(1, 1, dtype=dtype))
@@ -114,7 +114,7 @@ def test_zeros_stay_zeros() -> None:
 def test_given_bounds_of_active_neurons_bind_no_z() -> None:
     """The LP has no rows l ≤ ẑ ≤ u: z reaches the whole interval of ẑ."""
     model = nn.Sequential(linear([[1.0]], [0.0], torch.float64), nn.ReLU())
-    network = Network.from_torch(model, (1,)).detach()
+    network = bounds.from_torch(model, (1,)).detach()
     box = Box(torch.ones(1).double(), 3 * torch.ones(1).double())
     relaxation = bounds.relax(network, box, Specification(torch.ones(1, 1).double()))
     narrow = ReluBounds(torch.full((1, 1), 1.5).double(), torch.full((1, 1), 2.0).double())
@@ -127,7 +127,7 @@ def test_given_bounds_of_active_neurons_bind_no_z() -> None:
 def test_a_point_at_the_end_of_given_bounds_is_not_surely_feasible() -> None:
     """With ẑ = x and u = 1 given, no rounding is left for x = 1."""
     model = nn.Sequential(linear([[1.0]], [0.0], torch.float64), nn.ReLU())
-    network = Network.from_torch(model, (1,)).detach()
+    network = bounds.from_torch(model, (1,)).detach()
     end = torch.ones(1, 1).double()
     box, rows = Box(-end[0], end[0]), Specification(-end)
     given = replace(

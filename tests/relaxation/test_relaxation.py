@@ -19,7 +19,7 @@ from tests.support.refusals import refused
 def relaxation() -> Relaxation:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 6), nn.ReLU(), nn.Linear(6, 2)).double()
-    network = bounds.Network.from_torch(model, (3,)).detach()
+    network = bounds.from_torch(model, (3,)).detach()
     ball = bounds.Ball(torch.zeros(2, 3, dtype=torch.float64), radius=1.0)
     return bounds.relax(network, ball, bounds.margins(0, 2))
 
@@ -145,13 +145,13 @@ def test_overflow_is_refused_by_name() -> None:
     with torch.no_grad():
         for layer in (model[0], model[1]):
             layer.weight.fill_(1e30)  # type: ignore[union-attr, operator]
-    network = bounds.Network.from_torch(model, (1,))
+    network = bounds.from_torch(model, (1,))
     with pytest.raises(InvalidInputError, match=r"overflow.*float32"):
         bounds.relax(network, bounds.Ball(torch.ones(1), radius=0.5), bounds.margins(0, 2))
 
 
 def test_network_and_inputs_of_two_dtypes_are_refused() -> None:
-    network = bounds.Network.from_torch(nn.Linear(2, 2), (2,))
+    network = bounds.from_torch(nn.Linear(2, 2), (2,))
     ball = bounds.Ball(torch.ones(2, dtype=torch.float64), radius=0.1)
     with pytest.raises(InvalidInputError, match=r"float32.*float64.*convert"):
         bounds.relax(network, ball, bounds.margins(0, 2))

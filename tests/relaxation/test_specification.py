@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from bounds import Network, Specification, margins
+from bounds import Specification, from_torch, margins
 from tests.support.networks import Architecture, Dice, architectures, seeds
 
 
@@ -85,7 +85,7 @@ def test_rows_take_the_inputs_dtype() -> None:
 
 
 def test_rows_of_an_image_are_in_the_order_of_its_flattening() -> None:
-    network = Network.from_torch(nn.Conv2d(1, 1, 1).requires_grad_(False), (1, 2, 2))
+    network = from_torch(nn.Conv2d(1, 1, 1).requires_grad_(False), (1, 2, 2))
     z = network(torch.arange(4.0).reshape(1, 1, 2, 2))
     rows = evaluate(Specification(torch.eye(4)), z)
     assert torch.equal(rows, z.flatten(1))

@@ -115,7 +115,7 @@ def test_leaves_a_saddle() -> None:
     model = nn.Sequential(layers[0], nn.ReLU(), layers[1], nn.ReLU(), layers[2])
     one = torch.ones(1, 1, dtype=torch.float64)
     relaxation = bounds.relax(
-        bounds.Network.from_torch(model, (1,), dtype=torch.float64).detach(),
+        bounds.from_torch(model, (1,), dtype=torch.float64).detach(),
         bounds.Box(-0.1 * one, 0.5 * one),
         bounds.Specification(one),
     )
@@ -163,7 +163,7 @@ class Bypass(nn.Module):
     ids=["chain", "no ReLU", "bypass"],
 )
 def test_what_stands_above_the_last_relu_is_passed_once(model: nn.Module, nodes: int) -> None:
-    network = bounds.Network.from_torch(model, (3,)).detach()
+    network = bounds.from_torch(model, (3,)).detach()
     ball = bounds.Ball(torch.zeros(2, 3, dtype=torch.float64), radius=1.0)
     relaxation = bounds.relax(network, ball, bounds.margins(0, 3))
     ascent = ascent_of(relaxation)

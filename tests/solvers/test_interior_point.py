@@ -28,7 +28,7 @@ RELATIVE = 1e-9
 def digits() -> Relaxation:
     """Four inputs of different sizes on the standard digits network, 9 rows each."""
     images, labels = load_digits_images()
-    network = bounds.Network.from_torch(
+    network = bounds.from_torch(
         load_digits_model("digits_standard"), (1, 8, 8), dtype=torch.float64
     )
     radius = torch.tensor([0.1, 0.01, 0.05, 0.3], dtype=torch.float64)
@@ -151,7 +151,7 @@ def test_bounds_that_cut_off_every_point_are_never_optimal() -> None:
             layer.bias.fill_(bias)  # type: ignore[union-attr, operator]
     one = torch.ones(1, 1, dtype=torch.float64)
     relaxation = Relaxation(
-        bounds.Network.from_torch(model, (1,)).detach(),
+        bounds.from_torch(model, (1,)).detach(),
         Box(0 * one, one),
         one.reshape(1, 1, 1),
         torch.zeros(1, 1, dtype=torch.float64),

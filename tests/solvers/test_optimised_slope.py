@@ -42,9 +42,7 @@ def start(relaxation: Relaxation) -> Tensor:
 def digits_relaxation(dtype: torch.dtype) -> Relaxation:
     """Three inputs of different sizes on the standard digits network, 9 rows each."""
     images, labels = load_digits_images()
-    network = bounds.Network.from_torch(
-        load_digits_model("digits_standard"), (1, 8, 8), dtype=dtype
-    )
+    network = bounds.from_torch(load_digits_model("digits_standard"), (1, 8, 8), dtype=dtype)
     radius = torch.tensor([0.1, 0.02, 0.05], dtype=dtype)
     ball = bounds.Ball(images[:3].to(dtype), radius=radius, lower=0.0, upper=1.0)
     return bounds.relax(network.detach(), ball, bounds.margins(labels[:3], 10))
@@ -209,7 +207,7 @@ def test_bounds_that_cut_off_every_point_are_never_optimal() -> None:
     one = torch.ones(1, 1, dtype=torch.float64)
     solution = solve(
         Relaxation(
-            bounds.Network.from_torch(model, (1,)).detach(),
+            bounds.from_torch(model, (1,)).detach(),
             Box(0 * one, one),
             one.reshape(1, 1, 1),
             torch.zeros(1, 1, dtype=torch.float64),
@@ -259,7 +257,7 @@ def test_tensors_that_require_gradients_are_left_alone() -> None:
     model = load_digits_model("digits_robust").double()
     images, labels = load_digits_images()
     ball = bounds.Ball(images[:1].double().requires_grad_(), radius=0.05)
-    network = bounds.Network.from_torch(model, (1, 8, 8))
+    network = bounds.from_torch(model, (1, 8, 8))
     relaxation = bounds.relax(network, ball, bounds.margins(labels[:1], 10))
     solution = solve(relaxation)
     assert not solution.lower.requires_grad

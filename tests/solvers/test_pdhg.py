@@ -31,7 +31,7 @@ EXACTNESS, ROUNDING = 1e-6, 1e-9
 def digits() -> Relaxation:
     """Three inputs on the standard digits network, 9 rows each."""
     images, labels = load_digits_images()
-    network = bounds.Network.from_torch(
+    network = bounds.from_torch(
         load_digits_model("digits_standard"), (1, 8, 8), dtype=torch.float64
     )
     radius = torch.tensor([0.1, 0.01, 0.05], dtype=torch.float64)

@@ -55,7 +55,7 @@ def test_what_is_left_of_an_lp_has_its_optimum(problem: Problem) -> None:
 
 def digits(model: str, radius: float) -> Relaxation:
     images, labels = load_digits_images()
-    network = bounds.Network.from_torch(load_digits_model(model), (1, 8, 8), dtype=torch.float64)
+    network = bounds.from_torch(load_digits_model(model), (1, 8, 8), dtype=torch.float64)
     ball = bounds.Ball(images[:2].double(), radius=radius, lower=0.0, upper=1.0)
     return bounds.relax(network, ball, bounds.margins(labels[:2], 10)).double()
 
@@ -70,7 +70,7 @@ def test_about_half_of_the_last_layer_goes() -> None:
 def test_a_convolution_is_presolved_to_what_its_rows_see() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1))
-    network = bounds.Network.from_torch(model.double(), (1, 12, 12)).detach()
+    network = bounds.from_torch(model.double(), (1, 12, 12)).detach()
     x = torch.rand(1, 1, 12, 12, dtype=torch.float64)
     rows = torch.eye(4 * 12 * 12, dtype=torch.float64)[::37]
     relaxation = bounds.relax(network, bounds.Ball(x, radius=0.5), bounds.Specification(rows))

@@ -37,7 +37,7 @@ def test_signs_are_those_of_the_referee(method: Any, problem: Problem) -> None:
 @pytest.fixture(scope="module")
 def digits() -> Relaxation:
     images, labels = load_digits_images()
-    network = bounds.Network.from_torch(
+    network = bounds.from_torch(
         load_digits_model("digits_standard"), (1, 8, 8), dtype=torch.float64
     )
     ball = bounds.Ball(images[:2].double(), radius=0.05, lower=0.0, upper=1.0)

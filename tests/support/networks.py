@@ -15,6 +15,7 @@ import torch
 from hypothesis import strategies as st
 from torch import nn
 
+from bounds import from_torch
 from bounds.network.convolution import convolution_output_shape
 from bounds.network.graph import Network
 from tests.support.layers import (
@@ -66,7 +67,7 @@ class Architecture:
         return model
 
     def network(self) -> Network:
-        return Network.from_torch(self.build(), self.input_shape)
+        return from_torch(self.build(), self.input_shape)
 
 
 # -- strategies for networks

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 
-from bounds import Network
+from bounds import from_onnx
 from bounds.read.onnx import file as onnx_file
 from tests.support.refusals import refused
 
@@ -151,8 +151,8 @@ def refused_onnx(
     path = write(model, folder)
 
     with pytest.raises(error, match=r"\A[^\n]*\Z"):
-        Network.from_onnx(path, **options)
-    refused(lambda: Network.from_onnx(path, **options), error, *fragments)
+        from_onnx(path, **options)
+    refused(lambda: from_onnx(path, **options), error, *fragments)
 
 
 def _newest_opset() -> int:

@@ -14,6 +14,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from bounds import from_torch
 from bounds.intermediate.relax import relax
 from bounds.network.graph import Network
 from bounds.relaxation.relaxation import Relaxation
@@ -56,7 +57,7 @@ class Problem:
 
     @cached_property
     def network(self) -> Network:
-        return Network.from_torch(self.model, self.architecture.input_shape)
+        return from_torch(self.model, self.architecture.input_shape)
 
     @cached_property
     def centre(self) -> Tensor:

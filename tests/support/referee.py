@@ -23,7 +23,7 @@ def random_net(*widths: int, seed: int = 0, scale: float = 1.0) -> Network:
             layer.weight.copy_(dice.normal(outputs, inputs) * scale / math.sqrt(inputs))
             layer.bias.copy_(dice.normal(outputs) * scale / 4)
         layers += [layer, nn.ReLU()]
-    return Network.from_torch(nn.Sequential(*layers[:-1]), widths[:1]).detach()
+    return bounds.from_torch(nn.Sequential(*layers[:-1]), widths[:1]).detach()
 
 
 def random_relaxation(
@@ -68,7 +68,7 @@ def hand_made_relaxation() -> bounds.Relaxation:
     upper = torch.tensor([[2.0, 3.0, 0.0, 0.5, -0.5]], dtype=torch.float64)
     one = torch.ones(1, 1, dtype=torch.float64)
     return bounds.Relaxation(
-        Network.from_torch(model, (1,)),
+        bounds.from_torch(model, (1,)),
         bounds.Box(-one, one),
         rows.unsqueeze(0),
         torch.zeros(1, len(rows), dtype=torch.float64),

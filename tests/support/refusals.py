@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bounds import Network
+from bounds import from_torch
 
 Thunk = Callable[[], object]
 
@@ -25,7 +25,7 @@ def refused(act: Thunk, error: type[Exception], *fragments: str) -> None:
 
 
 def read(model: nn.Module, *shape: int, **options: Any) -> Thunk:
-    return lambda: Network.from_torch(model, shape or (3,), **options)
+    return lambda: from_torch(model, shape or (3,), **options)
 
 
 def changed(layer: nn.Module, change: Callable[[Any], object]) -> nn.Sequential:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import bounds
-from bounds import Ball, Box, Network, Specification
+from bounds import Ball, Box, Specification
 from tests.support.networks import Dice
 from tests.support.problems import NORMS, Problem, points, problems
 from tests.support.rational import DTYPES, evaluate, fractions, linear
@@ -38,7 +38,7 @@ def plain_and_sound(relaxation: bounds.Relaxation) -> tuple[float, float]:
 def relax(model: nn.Sequential, lower: list[float], upper: list[float]) -> bounds.Relaxation:
     """Of a model with one output, over a box."""
     dtype = model[0].weight.dtype
-    network = Network.from_torch(model, (len(lower),), dtype=dtype).detach()
+    network = bounds.from_torch(model, (len(lower),), dtype=dtype).detach()
     box = Box(torch.tensor(lower, dtype=dtype), torch.tensor(upper, dtype=dtype))
     return bounds.relax(network, box, Specification(torch.ones(1, 1, dtype=dtype)))
 
@@ -87,7 +87,7 @@ def test_absorbed_terms_below_a_relu(dtype: torch.dtype) -> None:
             linear([[1.0]], [0.0], dtype),
         )
         for intermediate in ("interval", "backward", "optimised", "lp"):
-            network = Network.from_torch(model, (1,), dtype=dtype).detach()
+            network = bounds.from_torch(model, (1,), dtype=dtype).detach()
             box = Box(-torch.ones(1, dtype=dtype), torch.ones(1, dtype=dtype))
             rows = Specification(torch.ones(1, 1, dtype=dtype))
             found = bounds.relax(network, box, rows, intermediate=intermediate).relu_bounds[1]  # type: ignore[arg-type]
@@ -130,7 +130,7 @@ def test_a_bias_bisected_to_the_edge(dtype: torch.dtype) -> None:
 
         def lower(bias: float, *, sound: bool) -> float:
             model[3].bias.data.fill_(bias)  # noqa: B023
-            network = Network.from_torch(model, (1, 13, 13), dtype=dtype).detach()  # noqa: B023
+            network = bounds.from_torch(model, (1, 13, 13), dtype=dtype).detach()  # noqa: B023
             rows = Specification(torch.ones(1, 1, dtype=dtype))
             relaxation = bounds.relax(network, Ball(x, radius=radius), rows)  # noqa: B023
             assert all(bool(neurons.active.all()) for neurons in relaxation.relu_bounds)
@@ -222,7 +222,7 @@ def test_permuted_neurons(dtype: torch.dtype, method: str) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(6, 300), nn.ReLU(), nn.Linear(300, 1)).to(dtype)
     x = torch.zeros(6, dtype=dtype)
-    network = Network.from_torch(model, (6,), dtype=dtype).detach()
+    network = bounds.from_torch(model, (6,), dtype=dtype).detach()
     rows = Specification(torch.ones(1, 1, dtype=dtype))
     exact = bounds.relax(
         network.to(torch.float64), Ball(x.double(), radius=0.25), Specification(rows.C.double())
@@ -238,7 +238,7 @@ def test_permuted_neurons(dtype: torch.dtype, method: str) -> None:
             layer.weight.data = source.weight.data[order] if rows_moved else source.weight[:, order]
             layer.bias.data = source.bias.data[order] if rows_moved else source.bias.data
         relaxation = bounds.relax(
-            Network.from_torch(permuted, (6,), dtype=dtype).detach(), Ball(x, radius=0.25), rows
+            bounds.from_torch(permuted, (6,), dtype=dtype).detach(), Ball(x, radius=0.25), rows
         )
         solutions = [
             bounds.solve(relaxation, method=method, sound=sound)  # type: ignore[arg-type]
@@ -261,7 +261,7 @@ def test_sound_bounds_hold_in_rational_numbers(problem: Problem, single: bool) -
     x = Dice(problem.seed).normal(1, 3).to(dtype)
     ball = Ball(x, radius=problem.radius, norm=problem.norm)
     relaxation = bounds.relax(
-        Network.from_torch(model, (3,), dtype=dtype).detach(), ball, bounds.margins(0, 2)
+        bounds.from_torch(model, (3,), dtype=dtype).detach(), ball, bounds.margins(0, 2)
     )
     inside = relaxation.input_set.inside(points(relaxation.input_set, 5))
     sampled = inside[0][inside[1]]

@@ -65,7 +65,7 @@ def test_the_numbers_are_those_of_the_library(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "out.json"
     run("compare", "digits_standard", "--radius", 0.05, "--json", path)
     images, labels = load_digits_images()
-    network = bounds.Network.from_torch(
+    network = bounds.from_torch(
         load_digits_model("digits_standard"), (1, 8, 8), dtype=torch.float64
     )
     ball = bounds.Ball(images[:3].double(), radius=0.05, lower=0.0, upper=1.0)
@@ -93,7 +93,7 @@ def test_a_users_model(run: Run, model: Path, inputs: Path, tmp_path: Path) -> N
 def test_the_networks_own_answer_is_the_label(
     run: Run, model: Path, inputs: Path, tmp_path: Path
 ) -> None:
-    network = bounds.Network.from_export(model)
+    network = bounds.from_export(model)
     labels = network(torch.from_numpy(np.load(inputs))).argmax(1).tolist()
     found = []
     for options in ([], ["--label", *labels]):

@@ -21,7 +21,7 @@ from tests.support.certificates import Arrays, Statement, edit, save
 def network() -> bounds.Network:
     """digits_robust, as the command reads it."""
     model = load_digits_model("digits_robust")
-    return bounds.Network.from_torch(model, DIGITS_SHAPE, dtype=torch.float64).detach()
+    return bounds.from_torch(model, DIGITS_SHAPE, dtype=torch.float64).detach()
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_the_model_as_a_file(run: Run, tmp_path: Path) -> None:
     model = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2)).double().eval()
     x = torch.zeros(1, 2, dtype=torch.float64)
     torch.export.save(torch.export.export(model, (x,)), tmp_path / "model.pt2")
-    read = bounds.Network.from_torch(model, (2,)).detach()
+    read = bounds.from_torch(model, (2,)).detach()
     relaxation = bounds.relax(read, bounds.Ball(x, radius=0.1), bounds.margins(0, 2))
     save(tmp_path / "certificate", relaxation)
     arguments = "check", tmp_path / "certificate", tmp_path / "model.pt2"

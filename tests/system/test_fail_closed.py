@@ -33,7 +33,7 @@ def relaxed(radius: float = 0.5) -> Relaxation:
     """Unstable neurons, and all rows positive: the answer is proved."""
     model, x = tiny(), torch.tensor([0.3, -0.2]).double()
     model[2].bias.data[0] += 5.0
-    network = bounds.Network.from_torch(model, (2,)).detach()
+    network = bounds.from_torch(model, (2,)).detach()
     return bounds.relax(network, Ball(x, radius=radius), bounds.margins(0, 3))
 
 

@@ -14,7 +14,6 @@ import bounds
 from bounds import (
     Ball,
     InvalidInputError,
-    Network,
     Relaxation,
     ReluBounds,
     Specification,
@@ -24,7 +23,7 @@ from bounds import (
 from tests.support.refusals import Thunk, refused
 
 X = torch.zeros(2, 3)
-NETWORK = Network.from_torch(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 3)), (3,))
+NETWORK = bounds.from_torch(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 3)), (3,))
 SPECIFICATION = margins(label=0, classes=3)
 
 # -- input sets
@@ -254,7 +253,7 @@ def test_overflow(intermediate: str) -> None:
     model = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3))
     for parameter in model.parameters():
         nn.init.constant_(parameter, 1e30)
-    network = Network.from_torch(model, (3,))
+    network = bounds.from_torch(model, (3,))
     how: Any = {"intermediate": intermediate}
     refused(
         lambda: bounds.relax(network, Ball(X + 1, radius=1.0), SPECIFICATION, **how),

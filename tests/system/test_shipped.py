@@ -47,7 +47,7 @@ def test_errors_on_the_held_out_images_are_as_recorded(name: Any) -> None:
     assert torch.equal(shipped[1], y[:16])
 
     model = load_digits_model(name)
-    network = bounds.Network.from_torch(model, DIGITS_SHAPE)
+    network = bounds.from_torch(model, DIGITS_SHAPE)
     clean = float((model(x).argmax(1) != y).double().mean())
     with torch.no_grad():
         ball = bounds.Ball(x, radius=0.1, lower=0.0, upper=1.0)

@@ -39,7 +39,7 @@ def one_by_one(models: list[nn.Module], x: Tensor, **ball: Any) -> tuple[int, in
         [scores] = model(x.unsqueeze(0)).tolist()
         prediction = scores.index(max(scores))
         relaxation = bounds.relax(
-            bounds.Network.from_torch(model, x.shape),
+            bounds.from_torch(model, x.shape),
             Ball(x, **ball),
             bounds.margins(prediction, len(scores)),
         )

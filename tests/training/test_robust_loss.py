@@ -63,7 +63,7 @@ def test_it_is_the_predecessors_where_that_takes_the_same_bounds() -> None:
             model, x, y, radius=case.radius, norm=case.norm, reduction="none", **box
         )
         ball = Ball(x, radius=case.radius, norm=case.norm, **box)
-        alike = decided_by_passes(Network.from_torch(model, x.shape[1:]), ball)
+        alike = decided_by_passes(bounds.from_torch(model, x.shape[1:]), ball)
         torch.testing.assert_close(found.loss[alike], loss[alike], rtol=1e-9, atol=1e-9, msg=case)
         torch.testing.assert_close(found.loss, loss, rtol=0.02, atol=1e-9, msg=str(case))
         assert (found.error == torch.tensor(error))[alike].all(), case
@@ -96,7 +96,7 @@ def test_its_rows_hold_in_float32(problem: Problem) -> None:
 def test_it_is_the_cross_entropy_of_the_worst_logits(intermediate: Any) -> None:
     model, (x, y) = load_digits_model("digits_robust").double(), load_digits_images()
     x = x.double()
-    network = Network.from_torch(model, x.shape[1:])
+    network = bounds.from_torch(model, x.shape[1:])
     ball = Ball(x, **PIXELS)
     relaxation = bounds.relax(network, ball, bounds.margins(y, 10), intermediate=intermediate)
     lower = bounds.solve(relaxation, method="fixed_slope").lower
@@ -159,7 +159,7 @@ def test_its_gradients_are_those_of_finite_differences(
 
     def loss(x: Tensor, radius: Tensor, *values: Tensor) -> Tensor:
         install(model, dict(zip(parameters, values, strict=True)))
-        network = Network.from_torch(model, shape, dtype=torch.float64)
+        network = bounds.from_torch(model, shape, dtype=torch.float64)
         ends = {"lower": -1.5, "upper": 1.5} if box else {}
         torch.manual_seed(3)
         return robust_loss(

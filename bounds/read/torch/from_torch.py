@@ -41,7 +41,7 @@ def from_torch(
     """
     if not isinstance(model, nn.Module):
         raise InvalidInputError(
-            f"Network.from_torch got a {type(model).__name__}, expected a torch.nn.Module: pass "
+            f"from_torch got a {type(model).__name__}, expected a torch.nn.Module: pass "
             "the model itself."
         )
     numbers = [t for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()]

@@ -60,7 +60,7 @@ def test_estimates_lie_within_the_intervals() -> None:
     model, (x, y) = load_digits_model("digits_robust"), load_digits_images()
     taken: list[Relaxation] = []
     always = mock.patch.object(Projection, "cheaper", return_value=True)
-    keep = mock.patch("bounds.robust_loss.row_bounds", lambda r: taken.append(r) or r.d)
+    keep = mock.patch("bounds.training.robust_loss.row_bounds", lambda r: taken.append(r) or r.d)
     with always, keep:
         robust_loss(model, x, y, **PIXELS, projection=1)
     ball = bounds.Ball(x, **PIXELS)
@@ -102,6 +102,6 @@ def test_nothing_is_proved_from_estimates() -> None:
     with pytest.raises(TypeError, match="projection"):
         bounds.certify(model, x, y, radius=0.1, projection=10)  # type: ignore[call-arg]
     taken: list[Relaxation] = []
-    with mock.patch("bounds.robust_loss.row_bounds", lambda r: taken.append(r) or r.d):
+    with mock.patch("bounds.training.robust_loss.row_bounds", lambda r: taken.append(r) or r.d):
         robust_loss(model, x, y, **PIXELS, projection=1)
     assert not taken[0].implied

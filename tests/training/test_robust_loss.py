@@ -116,7 +116,9 @@ def test_it_is_the_cross_entropy_of_the_worst_logits(intermediate: Any) -> None:
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
 def test_a_margin_that_is_no_finite_number_is_an_error(number: float) -> None:
     model, (x, y) = load_digits_model("digits_robust"), load_digits_images()
-    with mock.patch("bounds.robust_loss.row_bounds", lambda r: torch.full_like(r.d, number)):
+    with mock.patch(
+        "bounds.training.robust_loss.row_bounds", lambda r: torch.full_like(r.d, number)
+    ):
         assert robust_loss(model, x, y, **PIXELS, reduction="none").error.all()
 
 

@@ -17,7 +17,8 @@ from bounds.sets.ball import Ball
 from bounds.sets.box import Box
 from bounds.solution.certificate import Certificate
 from bounds.solution.deployment import deployment_margin
-from bounds.solution.solution import Solution, Status
+from bounds.solution.solution import Solution
+from bounds.solution.status import Status
 from bounds.solvers.solve import solve
 from bounds.training.cascade import CascadeAnswer, cascade
 from bounds.training.radius_schedule import RadiusSchedule

@@ -14,12 +14,15 @@ are computed in the same arithmetic: sums of positive terms, each off by a part 
 from __future__ import annotations
 
 import math
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor
+
+from bounds.errors import BoundsError
 
 
 def gamma(terms: int, dtype: torch.dtype) -> float:
@@ -80,30 +83,81 @@ def plain_arithmetic() -> Iterator[None]:
     """Products and sums in the dtype of their operands, as the standard model has them.
 
     No TF32 or bfloat16 inside float32 products, no autocast, and no convolution by Winograd's or
-    Fourier's transform, which is more accurate than nothing but not sum by sum.
+    Fourier's transform, which is more accurate than nothing but not sum by sum. torch has one
+    switch a process for most of these: they are off while any thread is inside, and then as they
+    were before the first came.
+
+    Raises BoundsError at the end where another thread has switched one on in between.
     """
+    _switches.enter()
+    try:
+        with ExitStack() as stack:
+            for device in ("cpu", "cuda"):
+                stack.enter_context(torch.autocast(device, enabled=False))
+            yield
+        _switches.require_off()
+    finally:
+        _switches.leave()
+
+
+class _Switches:
+    """The process's switches, and how many are inside of `plain_arithmetic`."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+        self._before = ExitStack()
+
+    def enter(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._before.enter_context(_all_off())
+            self._inside += 1
+
+    def leave(self) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._before.close()
+
+    def require_off(self) -> None:
+        name, value = _precision()
+        on = [
+            switch
+            for switch, off in (
+                ("mkldnn.enabled", not torch.backends.mkldnn.enabled),
+                ("cudnn.enabled", not torch.backends.cudnn.enabled),
+                (f"cuda.matmul.{name}", getattr(torch.backends.cuda.matmul, name) == value),
+            )
+            if not off
+        ]
+        if on:
+            raise BoundsError(
+                f"torch.backends.{on[0]} was switched on by another thread while bounds were "
+                "computed, which may have rounded more than they account for: set it before, and "
+                "call bounds again."
+            )
+
+
+_switches = _Switches()
+
+
+@contextmanager
+def _all_off() -> Iterator[None]:
     with ExitStack() as stack:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about devices that are not there
             stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
         stack.enter_context(torch.backends.nnpack.flags(enabled=False))
         stack.enter_context(torch.backends.cudnn.flags(enabled=False))
-        for device in ("cpu", "cuda"):
-            stack.enter_context(torch.autocast(device, enabled=False))
-        stack.enter_context(_full_precision())
+        products, (name, value) = torch.backends.cuda.matmul, _precision()
+        stack.callback(setattr, products, name, getattr(products, name))
+        setattr(products, name, value)
         yield
 
 
-@contextmanager
-def _full_precision() -> Iterator[None]:
-    products = torch.backends.cuda.matmul
-    # torch 2.9 renamed the switch, and does not allow both names in one program.
-    name, value = (
-        ("fp32_precision", "ieee") if hasattr(products, "fp32_precision") else ("allow_tf32", False)
-    )
-    before = getattr(products, name)
-    setattr(products, name, value)
-    try:
-        yield
-    finally:
-        setattr(products, name, before)
+def _precision() -> tuple[str, str | bool]:
+    """The switch of full precision in products on a GPU, and its setting: torch 2.9 renamed it, and
+    does not allow both names in one program."""
+    if hasattr(torch.backends.cuda.matmul, "fp32_precision"):
+        return "fp32_precision", "ieee"
+    return "allow_tf32", False

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bounds.certification.deadline import Deadline
+from bounds.deadline import Deadline
 from bounds.network.graph import Network
 from bounds.network.memory import pass_numbers
 from bounds.sets.box import InputSet

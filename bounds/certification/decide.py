@@ -11,7 +11,8 @@ from torch import Tensor
 
 from bounds.certification.attack import attack, restarts
 from bounds.certification.counterexample import Counterexample
-from bounds.certification.deadline import Deadline, Stopwatch
+from bounds.certification.stopwatch import Stopwatch
+from bounds.deadline import Deadline
 from bounds.network.memory import pass_numbers
 from bounds.relaxation.relaxation import Relaxation
 from bounds.rounding import difference_below

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from bounds.certification.counterexample import Counterexample
-from bounds.certification.deadline import Deadline, Stopwatch
 from bounds.certification.decide import Decision, Escalation, Replay
+from bounds.certification.stopwatch import Stopwatch
+from bounds.deadline import Deadline
 from bounds.errors import InvalidInputError
 from bounds.intermediate.relax import relax
 from bounds.network.graph import Network
@@ -64,6 +65,8 @@ class Run:
     def __init__(self, timeout: float | None, seed: int, deployed: torch.dtype | None) -> None:
         if not 0 <= seed < 2**63:
             raise InvalidInputError(f"seed={seed!r}: expected a whole number from 0 to 2**63 − 1.")
+        if timeout is not None and not timeout > 0:
+            raise InvalidInputError(f"timeout={timeout!r}: expected a positive time in seconds.")
         self._start = time.perf_counter()
         self._deadline, self._clock = Deadline(timeout), Stopwatch()
         self._generator = torch.Generator().manual_seed(seed)
@@ -82,7 +85,9 @@ class Run:
             batch = len(ball.resolve(network.input_shape))
             return [Decision([-math.inf] * specification.C.shape[-2]) for _ in range(batch)]
         with self._clock("relax"):
-            relaxation = relax(network, ball, specification, slope="adaptive")
+            relaxation = relax(
+                network, ball, specification, slope="adaptive", time_limit=self._deadline.left
+            )
             margin = torch.zeros_like(relaxation.d, dtype=torch.float64)
             if self._deployed is not None:
                 margin = deployment_margin(relaxation, self._deployed)

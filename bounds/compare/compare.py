@@ -17,7 +17,8 @@ from bounds.relaxation.relaxation import Relaxation
 from bounds.relaxation.specification import Specification
 from bounds.sets.ball import Ball
 from bounds.sets.box import Box
-from bounds.solution.solution import Solution, Status
+from bounds.solution.solution import Solution
+from bounds.solution.status import Status
 from bounds.solvers.solve import solve
 
 #: The largest |exact − LP| that counts as agreement, in units of max(1, |LP|).

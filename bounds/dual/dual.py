@@ -75,7 +75,7 @@ class DualPoint:
             excess = excess + gamma(count, dtype) * terms[-1].detach().abs()
             excess = excess + count * smallest(dtype) * (3 + neurons.largest.unsqueeze(1))
         sizes = torch.stack(terms).detach().abs().sum(0)
-        excess = excess + gamma(len(terms), dtype) * sizes + len(terms) * smallest(dtype)
+        excess = excess + gamma(len(terms), dtype) * sizes + 3 * len(terms) * smallest(dtype)
         return down(torch.stack(terms).sum(0) - excess)
 
 
@@ -128,5 +128,5 @@ class Ledger:
     def added(self, node: int, coefficients: Tensor) -> None:
         dtype = coefficients.dtype
         size = self._ranges[node].magnitude[self._images]
-        underflow = smallest(dtype) * size.flatten(1).sum(1).unsqueeze(1)
+        underflow = 3 * smallest(dtype) * size.flatten(1).sum(1).unsqueeze(1)
         self.total = self.total + weighted(coefficients, gamma(1, dtype) * size) + underflow

@@ -115,7 +115,7 @@ class OnePass:
         radius = torch.stack([*self._radius, self._ledger.total])
         count, dtype = len(middle) + len(radius), middle.dtype
         sizes = middle.detach().abs().sum(0) + radius.detach().sum(0)
-        reach = radius.sum(0) + gamma(count, dtype) * sizes + count * smallest(dtype)
+        reach = radius.sum(0) + gamma(count, dtype) * sizes + 3 * count * smallest(dtype)
         return down(middle.sum(0) - reach), up(middle.sum(0) + reach)
 
     def _from_neurons(self, neurons: Tensor, sign: float) -> None:

@@ -8,6 +8,7 @@ starts from single neurons moves and computes only what is in them.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -47,7 +48,7 @@ class Patches:
     def windows(self, numbers: Tensor) -> Tensor:
         """What each row's window shows of `numbers`, (batch, *shape) or (1, *shape), with zeros
         where it leaves the tensor; (batch, rows, channels, *window)."""
-        shown = F.pad(numbers, self._padding)
+        shown = _fitted(numbers, self._padding)
         if math.prod(self.grid) > 2 * self.places.shape[1]:
             flat = shown.flatten(1).expand(len(self.places), -1)
             return flat.gather(1, self._entries.flatten(1)).reshape(self.values.shape)
@@ -96,7 +97,7 @@ class Patches:
         flat = self.values.new_zeros(*self.places.shape, channels * math.prod(padded))
         spread = flat.scatter(2, self._entries, self.values.flatten(2))
         spread = spread.unflatten(2, (channels, *padded))
-        return F.pad(spread, tuple(-p for p in self._padding)).contiguous()
+        return _fitted(spread, tuple(-p for p in self._padding)).contiguous()
 
     @cached_property
     def _entries(self) -> Tensor:
@@ -130,6 +131,13 @@ class Patches:
         for first, room, size in zip(self.first, self._padded, self.shape[1:], strict=True):
             ends = [-first, first + room - size, *ends]
         return tuple(ends)
+
+
+def _fitted(tensor: Tensor, padding: Sequence[int]) -> Tensor:
+    """As `F.pad`, which cuts before it adds, and fails where that leaves less than nothing: windows
+    may lie outside the tensor altogether."""
+    tensor = F.pad(tensor, tuple(max(p, 0) for p in padding))
+    return F.pad(tensor, tuple(min(p, 0) for p in padding))
 
 
 def neuron_patches(operation: Convolution, neurons: Tensor, sign: float) -> Patches:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bounds.dual.dual import DualPoint
 from bounds.network.graph import AffineNode, InputNode, Network, ReluNode, SumNode
 from bounds.relaxation.ranges import Range, rounding_in
 from bounds.relaxation.relaxation import Relaxation
@@ -85,9 +86,23 @@ def push_forward(
     if errors is not None:
         dtype, count = value.dtype, terms.shape[2]
         off = weighted(relaxation.C, (1 + gamma(count, dtype)) * errors[-1])
-        off = off + gamma(count, dtype) * magnitude + 4 * count * smallest(dtype)
+        largest = 4 + relaxation.C.abs().flatten(2).amax(2) + output.abs().flatten(2).amax(2)
+        off = off + gamma(count, dtype) * magnitude + count * smallest(dtype) * largest
         value = up(value + off)
     return PrimalPoint(x, tuple(chosen), torch.where(feasible, value, torch.inf), magnitude)
+
+
+def suggested(
+    relaxation: Relaxation, point: DualPoint, ranges: Sequence[Range] | None = None
+) -> PrimalPoint:
+    """The feasible point that a dual one suggests: each variable at the end its coefficient pulls
+    it to."""
+    return push_forward(
+        relaxation,
+        relaxation.input_set.argmin(point.at_input),
+        lambda position, low, high: low + (high - low) * (point.arriving[position] < 0),
+        ranges,
+    )
 
 
 def evaluation_errors(
@@ -113,7 +128,8 @@ def evaluation_errors(
             case SumNode(parents=parents):
                 error = torch.stack([errors[parent] for parent in parents]).sum(0)
                 share = gamma(len(parents), dtype)
-                errors.append((1 + 2 * share) * error + share * found.terms)
+                flushed = 3 * len(parents) * smallest(dtype)
+                errors.append((1 + 2 * share) * error + share * found.terms + flushed)
             case ReluNode(parents=(parent,)):
                 # z is clamped between ẑ and a face of slope u / (u − l) < 1.
                 neurons, error = next(layers), errors[parent]

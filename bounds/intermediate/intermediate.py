@@ -22,9 +22,10 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from bounds.deadline import NEVER, Deadline
 from bounds.dual.dual import MultiplierRule, backward_pass
 from bounds.dual.fixed_slope import fixed
-from bounds.intermediate.layer_lp import LayerLP
+from bounds.intermediate.layer_lp import TOLERANCE, LayerLP
 from bounds.intermediate.neuron_bounds import neuron_bounds
 from bounds.intermediate.projection import Projection, Vectors
 from bounds.network.graph import AffineNode, InputNode, Network, ReluNode, SumNode
@@ -46,17 +47,20 @@ WIDENING = 2.0**-44
 ITERATIONS = 10
 
 
-#: Given the bounds of the ReLUs below a node, the node, and rows on it: their best multipliers.
-Best = Callable[[Sequence[ReluBounds], int, Tensor], Sequence[Tensor]]
+#: Given the bounds of the ReLUs below a node, the node, and rows on it: rules for their
+#: multipliers, of which one or the other is the best for a row.
+Best = Callable[[Sequence[ReluBounds], int, Tensor], Sequence[MultiplierRule]]
 
 
 @dataclass(frozen=True, eq=False)
 class IntermediateBounds:
     """layers: the bounds of each ReLU's input, in the order of `Network.relus`. unsolved: of each
-    input, how many LPs for them ended without an optimum."""
+    input, how many LPs for them ended without an optimum. timed_out: whether the time was up before
+    all were found."""
 
     layers: tuple[ReluBounds, ...]
     unsolved: tuple[int, ...]
+    timed_out: bool
 
 
 def relu_bounds(
@@ -66,6 +70,7 @@ def relu_bounds(
     method: Intermediate,
     slope: Slope,
     max_memory: int | None = None,
+    deadline: Deadline = NEVER,
     projection: int | None = None,
 ) -> IntermediateBounds:
     """The bounds of every ReLU's input; see `bounds.relax`.
@@ -79,10 +84,11 @@ def relu_bounds(
     parts, unsolved = [], []
     for some in images.split(at_once):
         part = input_set.convert(partial(torch.index_select, dim=0, index=some))
-        lps = LayerLP(network, part, max_memory)
-        parts.append(_relu_bounds(network, part, method, slope, lps, max_memory, vectors))
+        lps = LayerLP(network, part, max_memory, deadline)
+        means = lps, max_memory, deadline
+        parts.append(_relu_bounds(network, part, method, slope, *means, vectors))
         unsolved += lps.unsolved.tolist()
-    return IntermediateBounds(_joined(parts), tuple(unsolved))
+    return IntermediateBounds(_joined(parts), tuple(unsolved), deadline.passed)
 
 
 def _joined(parts: Sequence[Sequence[ReluBounds]]) -> tuple[ReluBounds, ...]:
@@ -100,6 +106,7 @@ def _relu_bounds(
     slope: Slope,
     lps: LayerLP,
     max_memory: int | None,
+    deadline: Deadline,
     vectors: Vectors | None = None,
     begun: tuple[Sequence[ReluBounds], Sequence[Range]] = ((), ()),
 ) -> tuple[ReluBounds, ...]:
@@ -108,12 +115,18 @@ def _relu_bounds(
     known = []
     if method == "optimised":
         known = [
-            _relu_bounds(network, input_set, "backward", each, lps, max_memory)
+            _relu_bounds(network, input_set, "backward", each, lps, max_memory, deadline)
             for each in get_args(Slope)
         ]
 
-    def ascended(below: Sequence[ReluBounds], start: int, rows: Tensor) -> Sequence[Tensor]:
-        return ascend(network, below, input_set, start, rows, iterations=ITERATIONS)
+    def ascended(below: Sequence[ReluBounds], start: int, rows: Tensor) -> list[MultiplierRule]:
+        return [_following(ascend(network, below, input_set, start, rows, iterations=ITERATIONS))]
+
+    def optimal(below: Sequence[ReluBounds], start: int, rows: Tensor) -> list[MultiplierRule]:
+        # An LP may have several best ν: of those found, one may be on no upper face where another
+        # is, and ν that are put there do not go with the others.
+        found = lps.multipliers(below, start, rows)
+        return [_following(found), lambda position, *_: found[position]]
 
     found, ranges = list(begun[0]), list(begun[1])
     for node in network.nodes[len(ranges) :]:
@@ -131,10 +144,10 @@ def _relu_bounds(
                 for other in known:
                     neurons = neurons.intersection(other[len(found)])
                 if not before.exact:
-                    at = network, input_set, found, ranges, parent, max_memory
+                    at = network, input_set, found, ranges, parent, max_memory, deadline
                     if projected is not None and projected.cheaper(parent, neurons.unstable):
                         if len(input_set) > projected.together:
-                            state = lps, max_memory, vectors, (found, ranges)
+                            state = lps, max_memory, deadline, vectors, (found, ranges)
                             return _in_parts(projected.together, network, input_set, *state)
                         neurons = _within(neurons, projected.bounds(parent, found))
                     elif method in ("backward", "lp"):
@@ -142,7 +155,7 @@ def _relu_bounds(
                     if method == "optimised":
                         neurons = _best(*at, neurons, ascended, weight=32)
                     if method == "lp":
-                        neurons = _best(*at, neurons, lps.multipliers, weight=4)
+                        neurons = _best(*at, neurons, optimal, weight=4)
                 found.append(neurons)
                 ranges.append(relu_range(before, neurons, implied=True))
             case _:
@@ -156,6 +169,7 @@ def _in_parts(
     input_set: InputSet,
     lps: LayerLP,
     max_memory: int | None,
+    deadline: Deadline,
     vectors: Vectors | None,
     begun: tuple[Sequence[ReluBounds], Sequence[Range]],
 ) -> tuple[ReluBounds, ...]:
@@ -168,7 +182,8 @@ def _in_parts(
         part = input_set.convert(take)
         known = [each.convert(take) for each in begun[0]], [each.convert(take) for each in begun[1]]
         with plain_arithmetic():  # also when the caller's context is gone
-            return _relu_bounds(network, part, "backward", "fixed", lps, max_memory, vectors, known)
+            means = lps, max_memory, deadline, vectors, known
+            return _relu_bounds(network, part, "backward", "fixed", *means)
 
     images = torch.arange(len(input_set), device=input_set.lower.device)
     parts = images.split(together)
@@ -197,6 +212,7 @@ def _one_pass(
     ranges: list[Range],
     start: int,
     max_memory: int | None,
+    deadline: Deadline,
     neurons: ReluBounds,
     slope: Slope,
 ) -> ReluBounds:
@@ -210,6 +226,7 @@ def _one_pass(
         neurons.unstable,
         slope=slope,
         max_memory=max_memory,
+        deadline=deadline,
     )
     return _improved(neurons, found, ranges[start])
 
@@ -221,6 +238,7 @@ def _best(
     ranges: list[Range],
     start: int,
     max_memory: int | None,
+    deadline: Deadline,
     neurons: ReluBounds,
     best: Best,
     *,
@@ -240,13 +258,22 @@ def _best(
     lowers, uppers = [], []
     like = neurons.lower
     for part in chosen.split(rows_at_once(like, numbers, max_memory), dim=1):
+        if deadline.passed:
+            lowers.append(torch.full_like(part, -math.inf, dtype=like.dtype))
+            uppers.append(-lowers[-1])
+            continue
         rows = torch.zeros(*part.shape, unstable.shape[1], dtype=like.dtype, device=like.device)
         rows.scatter_(2, part.unsqueeze(2), unstable.gather(1, part).unsqueeze(2).to(like))
         rows = rows.unflatten(2, neurons.lower.shape[1:])
         rows = torch.cat((rows, -rows), 1)
-        rule = _following(best(below, start, rows))
-        point = backward_pass(network, below, start, rows, rule, ranges)
-        low, high = point.value_below(input_set, below).chunk(2, 1)
+        value, *others = (
+            backward_pass(network, below, start, rows, rule, ranges).value_below(input_set, below)
+            for rule in best(below, start, rows)
+        )
+        for other in others:  # the first one has the better gradients
+            better = other.detach() - value.detach() > TOLERANCE * value.detach().abs()
+            value = torch.where(better, other, value)
+        low, high = value.chunk(2, 1)
         lowers.append(low)
         uppers.append(-high)
 

@@ -13,6 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from bounds.deadline import NEVER, Deadline
 from bounds.dual.fixed_slope import Faces
 from bounds.dual.one_pass import OnePass, numbers_of_neuron
 from bounds.dual.recomputed import Part, recomputed
@@ -35,8 +36,10 @@ def neuron_bounds(
     *,
     slope: str,
     max_memory: int | None,
+    deadline: Deadline = NEVER,
 ) -> ReluBounds:
-    """The bounds of those neurons of node `start` that are wanted, infinite for the others.
+    """The bounds of those neurons of node `start` that are wanted, infinite for the others, and for
+    those that are not reached in time.
 
     wanted: (batch, *shape), of bools. below, ranges: of the ReLUs and nodes below. slope: "fixed"
     or "adaptive".
@@ -57,6 +60,8 @@ def neuron_bounds(
         sorted_ranges = [each.convert(sort) for each in ranges[: start + 1]]
         one = OnePass(*ordered.parts, sorted_ranges, start, odd=slope == "fixed")
         for some, part in _parts(counts.tolist(), rows):
+            if deadline.passed and not torch.is_grad_enabled():
+                return  # but what gradients are asked for was reached before
             row = torch.arange(part.start, part.stop, device=flat.device)
             own = row < counts[some].unsqueeze(1)
             # Inputs with fewer neurons fill up with their last one.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import get_args
 
+from bounds.deadline import Deadline
 from bounds.errors import InvalidInputError
 from bounds.intermediate.intermediate import Intermediate, Slope, relu_bounds
 from bounds.network.graph import Network
@@ -23,6 +24,7 @@ def relax(
     intermediate: Intermediate = "backward",
     slope: Slope = "fixed",
     max_memory: int | None = None,
+    time_limit: float | None = None,
 ) -> Relaxation:
     """Relax every ReLU of `network` over `ball`, or over a box, for the rows of `specification`.
 
@@ -35,6 +37,8 @@ def relax(
         slope: the dual bound that "backward" uses, "fixed" (Wong–Kolter) or "adaptive" (CROWN).
         max_memory: bytes that the passes may take, besides the result; they are cut into parts that
             fit. Default: a quarter of the device's free memory.
+        time_limit: seconds, default none. Bounds that are not found by then are those of "interval"
+            or "backward", and the relaxation is `timed_out`.
 
     Returns:
         A frozen `Relaxation`, whose l and u hold for the network over the reals, rounding included;
@@ -50,15 +54,27 @@ def relax(
                 f"relax({name}={value!r}): expected one of {', '.join(map(repr, allowed))}."
             )
     require_bytes("relax", max_memory)
+    if time_limit is not None and not time_limit > 0:
+        raise InvalidInputError(
+            f"relax(time_limit={time_limit!r}): expected a positive time in seconds."
+        )
+    deadline = Deadline(time_limit)
     input_set = matching_set("relax", network, ball)
     C, d = specification.resolve(len(input_set), network.output_shape, input_set.lower)
     with plain_arithmetic():
         found = relu_bounds(
-            network, input_set, method=intermediate, slope=slope, max_memory=max_memory
+            network,
+            input_set,
+            method=intermediate,
+            slope=slope,
+            max_memory=max_memory,
+            deadline=deadline,
         )
     used = slope if intermediate in ("backward", "lp") else None
     unsolved = found.unsolved if intermediate == "lp" else ()
-    return Relaxation(network, input_set, C, d, found.layers, intermediate, used, unsolved)
+    return Relaxation(
+        network, input_set, C, d, found.layers, intermediate, used, unsolved, found.timed_out
+    )
 
 
 def matching_set(call: str, network: Network, ball: Ball | Box) -> InputSet:

@@ -118,6 +118,21 @@ class Network:
         """The same network, out of the reach of gradients."""
         return self.convert(Tensor.detach)
 
+    def ending_at(self, node: int) -> tuple[Network, tuple[int, ...]]:
+        """The network whose output is that node, of the nodes that it depends on alone; and which
+        of `relus` are left, by their position."""
+        needed = {0, node}
+        for index in range(node, 0, -1):
+            if index in needed:
+                needed.update(self.nodes[index].parents)
+        renamed = {old: new for new, old in enumerate(sorted(needed))}
+        nodes = (
+            replace(self.nodes[old], parents=tuple(renamed[p] for p in self.nodes[old].parents))
+            for old in renamed
+        )
+        kept = tuple(position for position, relu in enumerate(self.relus) if relu in needed)
+        return Network(tuple(nodes)), kept
+
     def __call__(self, x: Tensor) -> Tensor:
         """The outputs, of shape (batch, *output_shape)."""
         if x.shape[1:] != self.input_shape:

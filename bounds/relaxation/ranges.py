@@ -132,7 +132,11 @@ def _pattern(numbers: Tensor) -> Tensor:
 def sum_range(terms: Sequence[Range]) -> Range:
     """Of the sum of several nodes."""
     size = torch.stack([term.magnitude for term in terms]).sum(0)
-    rounding = gamma(len(terms), size.dtype) * size
+    # Each term, each sum and the product below may be flushed to zero; sums of zeros stay 0.
+    ends = [end for term in terms for end in (term.lower, term.upper)]
+    zero = torch.stack([_pattern(end) for end in ends]).sum(0) == 0
+    flushed = torch.where(zero, 0.0, 3 * len(terms) * smallest(size.dtype))
+    rounding = gamma(len(terms), size.dtype) * size + flushed
     return Range(
         torch.stack([term.lower for term in terms]).sum(0) - rounding,
         torch.stack([term.upper for term in terms]).sum(0) + rounding,
@@ -151,7 +155,9 @@ def relu_range(before: Range, neurons: ReluBounds, *, implied: bool) -> Range:
     if not implied:
         lower = torch.where(neurons.active, before.lower, lower)
         upper = torch.where(neurons.active, before.upper, upper)
-    return Range(lower, upper, upper.detach(), torch.zeros_like(before.underflow))
+    # z carries the rounding of the ẑ that it follows, however small both are.
+    terms = torch.where(neurons.upper.detach() > 0, before.terms, 0.0)
+    return Range(lower, upper, terms, torch.zeros_like(before.underflow))
 
 
 def ranges(

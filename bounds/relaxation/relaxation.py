@@ -17,6 +17,7 @@ from bounds.network.affine import Convert
 from bounds.network.graph import Network
 from bounds.relaxation.ranges import Range, ranges
 from bounds.relaxation.triangle import ReluBounds
+from bounds.rounding import weighted
 from bounds.sets.box import InputSet
 
 
@@ -30,6 +31,7 @@ class Relaxation:
     valid or not for the network itself. intermediate, slope: where they came from; if "given",
     nobody vouches that they hold. unsolved: of each input, how many of the LPs that l and u are the
     optima of (intermediate="lp") ended without one; those bounds hold, but could be tighter.
+    timed_out: whether some l and u are looser than `intermediate` says, as the time was up.
 
     Raises InvalidInputError where shapes do not fit, l > u, or a number is NaN or infinite.
     """
@@ -42,6 +44,7 @@ class Relaxation:
     intermediate: str = "given"
     slope: str | None = None
     unsolved: tuple[int, ...] = ()
+    timed_out: bool = False
 
     def __post_init__(self) -> None:
         batch, rows = self.C.shape[:2]
@@ -117,6 +120,7 @@ class Relaxation:
             self.intermediate if exact else "given",
             self.slope if exact else None,
             self.unsolved if exact else (),
+            self.timed_out,
         )
 
     def take(self, images: Tensor, rows: Tensor) -> Relaxation:
@@ -131,11 +135,23 @@ class Relaxation:
             self.intermediate,
             self.slope,
             tuple(self.unsolved[image] for image in images.tolist()) if self.unsolved else (),
+            self.timed_out,
         )
 
     def ranges(self) -> list[Range]:
         """What the values of every node lie within, in the network and in the LP."""
         return ranges(self.network, self.input_set, self.relu_bounds, implied=self.implied)
+
+    @torch.no_grad()
+    def scale(self) -> Tensor:
+        """Of each row, the sizes of the terms that it is a sum of, at their largest: what the
+        rounding of a feasible point's objective is a part of, even where that is 0.
+
+        Of shape (batch, rows).
+        """
+        terms = self.ranges()[-1].terms
+        scale = weighted(self.C, terms) + self.d.abs()
+        return torch.where(torch.isfinite(scale), scale, 0.0)
 
     def double(self) -> Relaxation:
         """The same LP in float64, out of the reach of gradients: what the exact methods solve."""

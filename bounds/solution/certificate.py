@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from os import PathLike
 
 import torch
@@ -14,7 +14,7 @@ from bounds.errors import InvalidInputError
 from bounds.network.affine import Convert
 from bounds.relaxation.relaxation import Relaxation
 from bounds.rounding import plain_arithmetic
-from bounds.solution.certificate_file import write_certificate
+from bounds.solution.certificate_file import network_digest, write_certificate
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,4 +101,23 @@ class Certificate:
                 "Certificate.save() has no claim to write: save the certificate of a Solution of "
                 "bounds.solve with sound=True."
             )
-        write_certificate(path, self, self.claim)
+        relaxation, claim = self.claim.relaxation, self.claim
+        input_set = relaxation.input_set
+        tensors = {"C": relaxation.C, "d": relaxation.d, "x": self.x}
+        tensors |= {
+            f"input.{field.name}": getattr(input_set, field.name) for field in fields(input_set)
+        }
+        tensors |= {"lower": claim.lower, "upper": claim.upper}
+        for k, neurons in enumerate(relaxation.relu_bounds):
+            unstable = neurons.unstable.flatten(1)
+            tensors[f"relu.{k}.lower"], tensors[f"relu.{k}.upper"] = neurons.lower, neurons.upper
+            for name, values in (("multipliers", self.multipliers), ("z", self.z)):
+                tensors[f"{name}.{k}"] = values[k].flatten(2).transpose(1, 2)[unstable]
+        statement = {
+            "network": network_digest(relaxation.network),
+            "input_set": type(input_set).__name__.removesuffix("Ball").lower(),
+            "intermediate": relaxation.intermediate,
+            "slope": relaxation.slope,
+            "method": claim.method,
+        }
+        write_certificate(path, tensors, statement)

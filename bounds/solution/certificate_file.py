@@ -42,7 +42,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from importlib.metadata import version
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,45 +52,26 @@ from torch import Tensor
 from bounds.network.affine import Affine
 from bounds.network.graph import AffineNode, Network
 
-if TYPE_CHECKING:
-    from bounds.solution.certificate import Certificate, Claim
-
 FORMAT = 1
 KEY = "bounds.certificate"
 
 
-def write_certificate(path: str | PathLike[str], certificate: Certificate, claim: Claim) -> None:
-    """Write the evidence and what it is claimed to prove."""
-    relaxation = claim.relaxation
-    input_set = relaxation.input_set
-    tensors = {"C": relaxation.C, "d": relaxation.d, "x": certificate.x}
-    tensors |= {
-        f"input.{field.name}": getattr(input_set, field.name) for field in fields(input_set)
-    }
-    tensors |= {"lower": claim.lower, "upper": claim.upper}
-    for k, neurons in enumerate(relaxation.relu_bounds):
-        unstable = neurons.unstable.flatten(1)
-        tensors[f"relu.{k}.lower"], tensors[f"relu.{k}.upper"] = neurons.lower, neurons.upper
-        for name, values in (("multipliers", certificate.multipliers), ("z", certificate.z)):
-            tensors[f"{name}.{k}"] = values[k].flatten(2).transpose(1, 2)[unstable]
+def write_certificate(
+    path: str | PathLike[str], tensors: Mapping[str, Tensor], statement: Mapping[str, Any]
+) -> None:
+    """Write the tensors of the first table, and the statement of the second, which gets its format,
+    versions and digest here."""
     arrays = {name: _array(tensor) for name, tensor in tensors.items()}
     arrays["lower"] = np.nan_to_num(arrays["lower"], nan=-np.inf, posinf=np.inf, neginf=-np.inf)
     arrays["upper"] = np.nan_to_num(arrays["upper"], nan=np.inf, posinf=np.inf, neginf=-np.inf)
-    statement: dict[str, Any] = {
-        "format": FORMAT,
-        "network": network_digest(relaxation.network),
-        "input_set": type(input_set).__name__.removesuffix("Ball").lower(),
-        "intermediate": relaxation.intermediate,
-        "slope": relaxation.slope,
-        "method": claim.method,
-        "versions": {
-            "bounds": version("relu-bounds"),
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
+    versions = {
+        "bounds": version("relu-bounds"),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
     }
-    statement["digest"] = content_digest(statement, arrays)
-    save_file(arrays, path, metadata={KEY: json.dumps(statement)})
+    whole = {**statement, "format": FORMAT, "versions": versions}
+    whole["digest"] = content_digest(whole, arrays)
+    save_file(arrays, path, metadata={KEY: json.dumps(whole)})
 
 
 def content_digest(statement: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:

@@ -4,27 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 
 import torch
 from torch import Tensor
 
 from bounds.solution.certificate import Certificate
-
-
-class Status(IntEnum):
-    """How the solve of one LP ended. Whatever the status, `lower` is a valid bound or NaN."""
-
-    OPTIMAL = 0
-    """The gap is within the tolerance: lower is the LP optimum, proved by upper."""
-    BOUND = 1
-    """A one-pass method ran as intended; it does not aim at the optimum."""
-    ITERATION_LIMIT = 2
-    TIME_LIMIT = 3
-    NUMERICAL_ERROR = 4
-    """The arithmetic broke down before the gap closed, or a bound is NaN."""
-    SIGN = 5
-    """lower > 0 or upper < 0, which was all that was asked; the gap is open."""
+from bounds.solution.verdict import proved, trusted
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,8 +51,6 @@ class Solution:
 
         Raises InvalidInputError for bounds that are not sound.
         """
-        from bounds.solution.verdict import proved, trusted
-
         each_row = [[row] for row in range(self.lower.shape[1])]
         return torch.tensor([proved(lower, each_row) for lower in trusted(self).tolist()])
 

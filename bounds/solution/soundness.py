@@ -10,7 +10,8 @@ from bounds.network.memory import parts_that_fit, pass_numbers
 from bounds.relaxation.relaxation import Relaxation
 from bounds.rounding import down_to
 from bounds.solution.certificate import Certificate
-from bounds.solution.solution import Solution, Status, merge
+from bounds.solution.solution import Solution, merge
+from bounds.solution.status import Status
 
 
 @torch.no_grad()

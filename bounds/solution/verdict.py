@@ -8,13 +8,13 @@ and do not contradict each other.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from bounds.errors import InvalidInputError
-from bounds.solution.solution import Solution, Status
+from bounds.solution.status import Status
 
 #: "unsat": proved, no input of the set has an unsafe output. "sat": one was found and replayed.
 Verdict = Literal["unsat", "sat", "unknown"]
@@ -28,7 +28,22 @@ def proved(lower: Sequence[float], disjuncts: Sequence[Sequence[int]]) -> bool:
     return all(any(lower[row] > 0 for row in disjunct) for disjunct in disjuncts)
 
 
-def trusted(solution: Solution) -> Tensor:
+class Bounds(Protocol):
+    """What of a `Solution` counts."""
+
+    @property
+    def lower(self) -> Tensor: ...
+    @property
+    def upper(self) -> Tensor: ...
+    @property
+    def status(self) -> Tensor: ...
+    @property
+    def method(self) -> str: ...
+    @property
+    def sound(self) -> bool: ...
+
+
+def trusted(solution: Bounds) -> Tensor:
     """Lower bounds of the rows that may prove something, (batch, rows); −inf for the others.
 
     A row is not trusted where the arithmetic broke down, where a bound is NaN or infinite, where no

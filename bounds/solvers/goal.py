@@ -8,7 +8,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from bounds.solution.solution import Status, gap_closed
+from bounds.solution.solution import gap_closed
+from bounds.solution.status import Status
 
 #: A bound decides the sign where it is further from 0 than this part of the sum of the magnitudes
 #: that make it up: far enough to survive that the proof is rounded outward.

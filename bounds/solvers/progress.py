@@ -8,13 +8,16 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from bounds.dual.primal import PrimalPoint
+from bounds.dual.dual import backward_pass
+from bounds.dual.fixed_slope import fixed
+from bounds.dual.primal import PrimalPoint, suggested
 from bounds.relaxation.relaxation import Relaxation
 from bounds.solution.certificate import Certificate
-from bounds.solution.solution import Solution, Status, gap_closed
+from bounds.solution.solution import Solution, gap_closed
+from bounds.solution.status import Status
 from bounds.solvers.goal import Goal
 
-#: A gap below this part of the sum of the magnitudes that make up the bound is rounding.
+#: A gap below this part of the sum of the magnitudes that make up the bounds is rounding.
 ROUNDING = 64
 
 
@@ -24,12 +27,13 @@ class Progress:
 
     images (B,) and rows (B, S) say which LPs of the whole batch these are. running marks the rows
     that still iterate: an input keeps as many places as its fellows, so some places hold LPs that
-    have ended. best_nu, best_x and best_z: the multipliers behind lower, and the point behind
-    upper.
+    have ended. scale (B, S): of `Relaxation.scale`. best_nu, best_x and best_z: the multipliers
+    behind lower, and the point behind upper.
     """
 
     images: Tensor
     rows: Tensor
+    scale: Tensor
     lower: Tensor
     upper: Tensor
     best_nu: Tensor
@@ -55,7 +59,7 @@ class Progress:
     )
 
     @staticmethod
-    def beginning(x: Tensor, z: Tensor, nu: Tensor) -> dict[str, Tensor]:
+    def beginning(x: Tensor, z: Tensor, nu: Tensor, scale: Tensor) -> dict[str, Tensor]:
         """The fields of LPs that have no bounds yet, and x, z and ν to begin with."""
         B, S = nu.shape[:2]
         number = nu.new_zeros(B, S)
@@ -63,6 +67,7 @@ class Progress:
         return {
             "images": torch.arange(B, device=nu.device),
             "rows": torch.arange(S, device=nu.device).expand(B, S),
+            "scale": scale,
             "lower": number - torch.inf,
             "upper": number + torch.inf,
             "best_nu": nu.clone(),
@@ -102,7 +107,9 @@ class Progress:
         self.magnitude = torch.where(running, magnitude, self.magnitude)
 
         gap = self.upper - self.lower
-        rounding = ROUNDING * torch.finfo(lower.dtype).eps * magnitude
+        # What makes up the bounds may vanish together with them: then the rounding of the points
+        # that they are between does not.
+        rounding = ROUNDING * torch.finfo(lower.dtype).eps * (magnitude + self.scale)
         reached, status = goal.reached(self.lower, self.upper, magnitude, rounding)
         self.last_progress = torch.where(gap < 0.9 * before, iteration, self.last_progress)
         stalled = iteration - self.last_progress > patience
@@ -146,6 +153,23 @@ class Progress:
         return type(self)(images=self.images[images], **picked)
 
 
+def late(relaxation: Relaxation, *, goal: Goal, method: str) -> Solution:
+    """What a single pass proves of LPs that there is no time to iterate on."""
+    network, relu_bounds = relaxation.network, relaxation.relu_bounds
+    point = backward_pass(network, relu_bounds, len(network.nodes) - 1, relaxation.C, fixed)
+    nothing = torch.zeros_like(relaxation.d, dtype=torch.long)
+    return certified(
+        relaxation,
+        tuple(point.multipliers[k] for k in range(len(relu_bounds))),
+        suggested(relaxation, point),
+        nothing + int(Status.TIME_LIMIT),
+        nothing,
+        magnitude=torch.zeros_like(relaxation.d),
+        goal=goal,
+        method=method,
+    )
+
+
 def certified(
     relaxation: Relaxation,
     multipliers: tuple[Tensor, ...],
@@ -164,7 +188,7 @@ def certified(
     certificate = Certificate(multipliers, point.x, point.z)
     lower, upper = certificate.lower(relaxation, sound=False), point.value
     # Of the LP that was solved, and of the network, whose constants may cancel.
-    terms = magnitude + point.magnitude
+    terms = magnitude + point.magnitude + relaxation.scale()
     rounding = 4 * ROUNDING * torch.finfo(lower.dtype).eps * terms
     closed = gap_closed(lower, upper, goal.tolerance, rounding)
     undecided = ~((lower > 0) | (upper < 0))

@@ -9,16 +9,18 @@ from typing import Literal, get_args
 
 import torch
 
+from bounds.deadline import Deadline
 from bounds.dual.dual import backward_pass
 from bounds.dual.fixed_slope import RULES
-from bounds.dual.primal import push_forward
+from bounds.dual.primal import suggested
 from bounds.errors import InvalidInputError
 from bounds.network.memory import numbers_at_once, parts_of, pass_numbers, require_bytes
 from bounds.relaxation.relaxation import Relaxation
 from bounds.rounding import plain_arithmetic
 from bounds.solution.certificate import Certificate, Claim
-from bounds.solution.solution import Solution, Status, merge
+from bounds.solution.solution import Solution, merge
 from bounds.solution.soundness import soundly
+from bounds.solution.status import Status
 from bounds.solvers.cost import cheaper_exact_method
 from bounds.solvers.goal import Goal
 from bounds.solvers.interior_point.interior_point import interior_point
@@ -117,7 +119,7 @@ def solve(
         relaxation,
         goal=Goal(usual_tolerance if tolerance is None else tolerance, sign_only),
         iteration_limit=usual_limit if iteration_limit is None else iteration_limit,
-        time_limit=float("inf") if time_limit is None else time_limit,
+        deadline=Deadline(time_limit),
         max_memory=max_memory,
     )
     return _claiming(soundly(solution, relaxation, max_memory), relaxation) if sound else solution
@@ -152,14 +154,7 @@ def _one_pass(relaxation: Relaxation, method: str, sound: bool) -> Solution:
     else:
         lower = dual_point.value(relaxation.input_set, relu_bounds) + relaxation.d
     with torch.no_grad():
-        # The point that the bound itself suggests: each variable at the end its coefficient pulls
-        # it to.
-        primal_point = push_forward(
-            relaxation,
-            relaxation.input_set.argmin(dual_point.at_input),
-            lambda position, low, high: low + (high - low) * (dual_point.arriving[position] < 0),
-            ranges,
-        )
+        primal_point = suggested(relaxation, dual_point, ranges)
     upper = primal_point.value
     status = torch.where(torch.isfinite(lower), int(Status.BOUND), int(Status.NUMERICAL_ERROR))
     multipliers = tuple(dual_point.multipliers[k].detach() for k in range(len(network.relus)))

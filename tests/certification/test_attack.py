@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from bounds import Box, Network, from_torch
 from bounds.certification.attack import FEWEST, MOST, attack, restarts
-from bounds.certification.deadline import Deadline
+from bounds.deadline import Deadline
 from bounds.sets.box import InputSet
 from tests.support.networks import Dice, seeds
 from tests.support.problems import NORMS, Problem, problems

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -84,19 +84,7 @@ class LayerBuilder:
 
     def finish(self, output: Symbol) -> Network:
         """The network that computes `output`, without the nodes it does not need."""
-        needed = {0, output.index}
-        for index in range(output.index, 0, -1):
-            if index in needed:
-                needed.update(self._nodes[index].parents)
-        renamed = {old: new for new, old in enumerate(sorted(needed))}
-        return Network(
-            tuple(
-                replace(
-                    self._nodes[old], parents=tuple(renamed[p] for p in self._nodes[old].parents)
-                )
-                for old in renamed
-            )
-        )
+        return Network(tuple(self._nodes)).ending_at(output.index)[0]
 
     def per_axis(self, sizes: Sizes, axes: int) -> Shape:
         """One entry an axis, where one number may stand for all."""

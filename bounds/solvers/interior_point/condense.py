@@ -30,6 +30,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bounds.deadline import NEVER, Deadline
 from bounds.errors import InvalidInputError
 from bounds.network.memory import pass_numbers, rows_at_once
 from bounds.relaxation.relaxation import Relaxation
@@ -91,8 +92,12 @@ def _by_position(shape: Sequence[int], device: torch.device) -> Tensor:
     return torch.arange(math.prod(shape), device=device).reshape(shape[0], -1).mT.flatten()
 
 
-def condense(relaxation: Relaxation, *, max_memory: int | None = None) -> CondensedLP:
+def condense(
+    relaxation: Relaxation, *, max_memory: int | None = None, deadline: Deadline = NEVER
+) -> CondensedLP | None:
     """Eliminate the stable neurons and the inputs that cannot move; without gradients.
+
+    None where the time was up before it was done.
 
     Raises InvalidInputError where the input set is no polyhedron.
     """
@@ -141,6 +146,8 @@ def condense(relaxation: Relaxation, *, max_memory: int | None = None) -> Conden
         (index, real), neurons = chosen[position], relaxation.relu_bounds[position]
         step = rows_at_once(width, batch * pass_numbers(network, parent), max_memory)
         for first in range(0, index.shape[1], step):
+            if deadline.passed:
+                return None
             part, present = index[:, first : first + step], real[:, first : first + step]
             block = slice(layers[position] + first, layers[position] + first + part.shape[1])
             one_hot = width.new_zeros(*part.shape, neurons.lower[0].numel())
@@ -160,6 +167,7 @@ def condense(relaxation: Relaxation, *, max_memory: int | None = None) -> Conden
         c_b=c_b,
         c_z=c_z,
         c_0=c_0 + relaxation.d,
+        scale=relaxation.scale(),
         layers=layers,
         chosen=tuple(chosen),
         origin=origin,

@@ -14,20 +14,21 @@ mean of t ∘ y. The dual equations hold at every iterate, so each ν gives a va
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from bounds.deadline import Deadline
 from bounds.dual.dual import backward_pass
 from bounds.dual.fixed_slope import fixed
 from bounds.dual.primal import push_forward
 from bounds.errors import InvalidInputError
 from bounds.network.memory import numbers_that_fit
 from bounds.relaxation.relaxation import Relaxation
-from bounds.solution.solution import Solution, Status, merge
+from bounds.solution.solution import Solution, merge
+from bounds.solution.status import Status
 from bounds.solvers.cost import matrix_numbers
 from bounds.solvers.goal import Goal
 from bounds.solvers.interior_point.condense import condense
@@ -36,7 +37,7 @@ from bounds.solvers.interior_point.presolve import Presolved
 from bounds.solvers.interior_point.simplices import Simplices
 from bounds.solvers.interior_point.sparsity import Panels, panels_of
 from bounds.solvers.interior_point.triangle_lp import TriangleLP
-from bounds.solvers.progress import Progress, certified
+from bounds.solvers.progress import Progress, certified, late
 
 #: The fraction of the way to the boundary that a step goes.
 STEP = 0.995
@@ -65,7 +66,7 @@ def solve_condensed(
     *,
     goal: Goal,
     iteration_limit: int,
-    deadline: float,
+    deadline: Deadline,
 ) -> _Iterates:
     """The best multipliers and feasible points of every LP, from multipliers ν (B, S, n) on."""
     everything, left, simplices = _start(lp, nu), lp, Simplices(lp)
@@ -82,7 +83,7 @@ def solve_condensed(
         _record(at_work, simplices, costs, b, post, iteration, goal)
         if iteration == iteration_limit:
             at_work.end(Status.ITERATION_LIMIT)
-        elif time.monotonic() > deadline:
+        elif deadline.passed:
             at_work.end(Status.TIME_LIMIT)
         at_work.put_back(everything)
         if not bool(at_work.running.any()):
@@ -129,7 +130,7 @@ def _start(lp: TriangleLP, nu: Tensor) -> _Iterates:
     slack = costs - simplices.repeat(*simplices.minima(costs))
     lift = slack.mean(-1, keepdim=True)
     return _Iterates(
-        **Progress.beginning(torch.zeros_like(lp.c_b), torch.zeros_like(lp.c_z), nu),
+        **Progress.beginning(torch.zeros_like(lp.c_b), torch.zeros_like(lp.c_z), nu, lp.scale),
         t=torch.cat((1 - b, b, z, z, z), -1),
         y=slack + torch.where(lift > 0, lift, 1.0),
         nu=nu,
@@ -178,11 +179,11 @@ def interior_point(
     *,
     goal: Goal,
     iteration_limit: int,
-    time_limit: float,
+    deadline: Deadline,
     max_memory: int | None,
 ) -> Solution:
     """Solve every LP of the relaxation in float64; see `bounds.solve` for the options."""
-    limits = goal, iteration_limit, time.monotonic() + time_limit, max_memory
+    limits = goal, iteration_limit, deadline, max_memory
     relaxation = relaxation.double()
     needed, given = matrix_numbers(relaxation), numbers_that_fit(relaxation.C, max_memory)
     if needed > given:
@@ -223,10 +224,12 @@ def _solve_together(
     part: Relaxation,
     goal: Goal,
     iteration_limit: int,
-    deadline: float,
+    deadline: Deadline,
     max_memory: int | None,
 ) -> Solution:
-    lp = condense(part, max_memory=max_memory)
+    lp = condense(part, max_memory=max_memory, deadline=deadline)
+    if lp is None:
+        return late(part, goal=goal, method="interior_point")
     last = len(part.network.nodes) - 1
     start = backward_pass(part.network, part.relu_bounds, last, part.C, fixed)
     nu = lp.gather([start.multipliers[k] for k in range(len(part.relu_bounds))])
@@ -252,12 +255,12 @@ def _solve_together(
 
 
 def _as_rows(
-    lp: TriangleLP, nu: Tensor, places: int, goal: Goal, iteration_limit: int, deadline: float
+    lp: TriangleLP, nu: Tensor, places: int, goal: Goal, iteration_limit: int, deadline: Deadline
 ) -> Progress:
     """All LPs with the matrices of their inputs, from ν on, so many at a time."""
     every_panel = panels_of(lp)
     images, rows = (torch.arange(size, device=nu.device) for size in nu.shape[:2])
-    everything = Progress(**Progress.beginning(lp.c_b, lp.c_z, nu))
+    everything = Progress(**Progress.beginning(lp.c_b, lp.c_z, nu, lp.scale))
     for some in rows.split(max(1, places // len(nu))):
         chosen = lp.take(images, some.expand(len(nu), -1))
         ended = solve_condensed(
@@ -270,13 +273,13 @@ def _as_rows(
 
 
 def _alone(
-    presolved: Presolved, nu: Tensor, goal: Goal, iteration_limit: int, deadline: float
+    presolved: Presolved, nu: Tensor, goal: Goal, iteration_limit: int, deadline: Deadline
 ) -> Progress:
     """Each LP with what presolving leaves of it, from ν on."""
     lp = presolved.lp
     # Where nothing else is known: b at the end that its cost pulls it to, z on the upper face.
     b, z = (lp.c_b < 0).to(nu), lp.upper.unsqueeze(1).expand_as(nu)
-    everything = Progress(**Progress.beginning(b, z, presolved.nu))
+    everything = Progress(**Progress.beginning(b, z, presolved.nu, lp.scale))
     for group in presolved.alone(BATCH[nu.device.type]):
         own = panels_of(group.lp) if group.lp.e.shape[1] > SMALL else None
         ended = solve_condensed(

@@ -110,9 +110,8 @@ class Alone:
     def of(before: Presolved, at: Tensor) -> Alone:
         lp, rows = before.lp, before.kept.shape[1]
         images = at // rows
-        blocks, layers = [], [lp.layers[0]]
-        if layers[0]:
-            blocks.append(_first(before.kept.flatten(0, 1)[at, :1]))
+        layers = [lp.layers[0]]
+        blocks = [_first(before.kept.flatten(0, 1)[at, : layers[0]])]  # the budget, or none
         for start, stop in zip(lp.layers, lp.layers[1:], strict=False):
             index, real = _first(before.kept.flatten(0, 1)[at, start:stop])
             blocks.append((index + start, real))
@@ -137,6 +136,7 @@ class Alone:
             c_b=(c_b.gather(1, inputs) * real_inputs).unsqueeze(1),
             c_z=(c_z.gather(1, neurons) * real_neurons).unsqueeze(1),
             c_0=(c_0 + unused).unsqueeze(1),
+            scale=lp.scale.flatten()[at].unsqueeze(1),
             layers=tuple(layers),
         )
         return Alone(own, at, neurons, inputs, real_neurons, real_inputs)

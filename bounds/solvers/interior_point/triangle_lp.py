@@ -18,8 +18,8 @@ class TriangleLP:
     """The LPs of B inputs with S rows each.
 
     AL: [A | L], (B, n, d + n). e, lower, upper: (B, n). c_b: (B, S, d). c_z: (B, S, n).
-    c_0: (B, S). layers: the start of each layer's block, and n; the first is 1 where a budget for b
-    comes before, else 0.
+    c_0 and scale, that of `Relaxation.scale`: (B, S). layers: the start of each layer's block, and
+    n; the first is 1 where a budget for b comes before, else 0.
     """
 
     AL: Tensor
@@ -29,6 +29,7 @@ class TriangleLP:
     c_b: Tensor
     c_z: Tensor
     c_0: Tensor
+    scale: Tensor
     layers: tuple[int, ...]
 
     @property
@@ -57,6 +58,7 @@ class TriangleLP:
             c_b=self.c_b[at, rows],
             c_z=self.c_z[at, rows],
             c_0=self.c_0[at, rows],
+            scale=self.scale[at, rows],
             layers=self.layers,
         )
 

@@ -24,23 +24,24 @@ few iterations, and an LP that has reached its gap leaves the batch.
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
 from torch import Tensor
 
+from bounds.deadline import Deadline
 from bounds.dual.dual import backward_pass
 from bounds.dual.fixed_slope import fixed
 from bounds.dual.primal import push_forward
 from bounds.network.memory import parts_that_fit, pass_numbers
 from bounds.relaxation.relaxation import Relaxation
-from bounds.solution.solution import Solution, Status, merge
+from bounds.solution.solution import Solution, merge
+from bounds.solution.status import Status
 from bounds.solvers.goal import Goal
 from bounds.solvers.pdhg.matrix_free import MatrixFreeLP
 from bounds.solvers.pdhg.step_sizes import StepSizes
-from bounds.solvers.progress import Progress, certified
+from bounds.solvers.progress import Progress, certified, late
 
 #: Iterations between two evaluations of the bounds.
 CHECK = 20
@@ -70,10 +71,12 @@ class _Iterates(Progress):
     last_error: Tensor
 
     @classmethod
-    def start(cls, point: Tensor, best: tuple[Tensor, ...], weight: Tensor) -> Self:
+    def start(
+        cls, point: Tensor, best: tuple[Tensor, Tensor, Tensor], scale: Tensor, weight: Tensor
+    ) -> Self:
         """At this point; best: the x, z and ν to keep until better ones are found."""
         return cls(
-            **Progress.beginning(*best),
+            **Progress.beginning(*best, scale),
             point=point,
             anchor=point,
             weight=weight,
@@ -101,7 +104,7 @@ def iterate(
     goal: Goal,
     iteration_limit: int,
     patience: float,
-    deadline: float,
+    deadline: Deadline,
 ) -> _Iterates:
     """The best multipliers and feasible points of every LP, from (x, ẑ, z, ν) on.
 
@@ -109,15 +112,17 @@ def iterate(
     """
     sizes = StepSizes.of(lp)
     x, _, z, nu = lp.parts(point)
-    everything = _Iterates.start(point, (x, z, nu), sizes.primal_weight(lp, nu))
+    scale, weight = lp.relaxation.scale(), sizes.primal_weight(lp, nu)
+    everything = _Iterates.start(point, (x, z, nu), scale, weight)
     at_work, limits = everything, (goal, patience)
     _record(at_work, lp, 0, *limits, greedy=True)
     for iteration in range(iteration_limit + 1):
-        if iteration % CHECK == 0 or iteration == iteration_limit:
+        is_late = deadline.passed
+        if iteration % CHECK == 0 or iteration == iteration_limit or is_late:
             _record(at_work, lp, iteration, *limits, greedy=False)
             if iteration == iteration_limit:
                 at_work.end(Status.ITERATION_LIMIT)
-            elif time.monotonic() > deadline:
+            elif is_late:
                 at_work.end(Status.TIME_LIMIT)
             at_work.put_back(everything)
             if not bool(at_work.running.any()):
@@ -197,14 +202,14 @@ def pdhg(
     *,
     goal: Goal,
     iteration_limit: int,
-    time_limit: float,
+    deadline: Deadline,
     max_memory: int | None,
 ) -> Solution:
     """Approach the optimum of every LP of the relaxation; see `bounds.solve` for the options.
 
     A relaxation in float32 is iterated in float32 first, and finished and certified in float64.
     """
-    limits = goal, iteration_limit, time.monotonic() + time_limit
+    limits = goal, iteration_limit, deadline
     double = relaxation.double()
     numbers = _numbers(double)
     with torch.no_grad():
@@ -227,8 +232,10 @@ def _solve_together(
     dtype: torch.dtype,
     goal: Goal,
     iteration_limit: int,
-    deadline: float,
+    deadline: Deadline,
 ) -> Solution:
+    if deadline.passed:
+        return late(part, goal=goal, method="pdhg")
     lp = MatrixFreeLP.of(part)
     last = len(part.network.nodes) - 1
     start = backward_pass(part.network, part.relu_bounds, last, part.C, fixed)

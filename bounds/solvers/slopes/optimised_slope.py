@@ -11,18 +11,19 @@ has closed.
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from bounds.deadline import Deadline
 from bounds.dual.primal import push_forward
 from bounds.network.memory import numbers_that_fit, parts_that_fit, pass_numbers
 from bounds.relaxation.relaxation import Relaxation
 from bounds.rounding import down_to
 from bounds.solution.certificate import Certificate
-from bounds.solution.solution import Solution, Status, merge
+from bounds.solution.solution import Solution, merge
+from bounds.solution.status import Status
 from bounds.solvers.goal import Goal
 from bounds.solvers.progress import Progress, certified
 from bounds.solvers.slopes.ascent import SlopeAscent
@@ -77,14 +78,14 @@ def optimised_slope(
     *,
     goal: Goal,
     iteration_limit: int,
-    time_limit: float,
+    deadline: Deadline,
     max_memory: int | None,
 ) -> Solution:
     """Bound every LP of the relaxation in its dtype; see `bounds.solve` for the options.
 
     Not differentiable.
     """
-    limits = goal, iteration_limit, time.monotonic() + time_limit
+    limits = goal, iteration_limit, deadline
     relaxation = relaxation.convert(Tensor.detach)
     C = relaxation.C
     places = min(BATCH[C.device.type], numbers_that_fit(C, max_memory))
@@ -103,17 +104,18 @@ def _numbers(relaxation: Relaxation) -> int:
 
 
 def _solve_together(
-    part: Relaxation, goal: Goal, iteration_limit: int, deadline: float
+    part: Relaxation, goal: Goal, iteration_limit: int, deadline: Deadline
 ) -> Solution:
     left, whole = part, SlopeAscent(part.network, part.relu_bounds, part.input_set, part.C)
     x = part.d.new_zeros(*part.d.shape, math.prod(part.network.input_shape))
     z = torch.zeros_like(whole.best_nu)
-    everything = _Averages(**Progress.beginning(x, z, whole.best_nu), mean_x=x, mean_z=z)
+    beginning = Progress.beginning(x, z, whole.best_nu, part.scale())
+    everything = _Averages(**beginning, mean_x=x, mean_z=z)
     ascent, at_work = whole, everything
     for iteration in range(1, iteration_limit + 1):
         ascent.advance()
         at_work.update(ascent)
-        last, late = iteration == iteration_limit, time.monotonic() > deadline
+        last, late = iteration == iteration_limit, deadline.passed
         if not (last or late or iteration == 1 or iteration % CHECK == 0):
             continue
         at_work.look(left, ascent, goal.times(CLOSE))

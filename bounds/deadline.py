@@ -1,0 +1,26 @@
+"""Until when a call may work: looked at wherever work comes in parts."""
+
+from __future__ import annotations
+
+import math
+import time
+
+
+class Deadline:
+    """A point in time. seconds: from now; None is never."""
+
+    def __init__(self, seconds: float | None = None) -> None:
+        self._end = math.inf if seconds is None else time.monotonic() + seconds
+
+    @property
+    def left(self) -> float | None:
+        """Seconds, none below 0; None where there is no end."""
+        return None if math.isinf(self._end) else max(0.0, self._end - time.monotonic())
+
+    @property
+    def passed(self) -> bool:
+        return time.monotonic() >= self._end
+
+
+#: For calls without a limit.
+NEVER = Deadline()

@@ -7,9 +7,13 @@ import time
 
 
 class Deadline:
-    """A point in time. seconds: from now; None is never."""
+    """A point in time. seconds: from now; None is never.
+
+    noticed: whether anybody has looked after it was passed, and left work undone.
+    """
 
     def __init__(self, seconds: float | None = None) -> None:
+        self.noticed = False
         self._end = math.inf if seconds is None else time.monotonic() + seconds
 
     @property
@@ -19,7 +23,8 @@ class Deadline:
 
     @property
     def passed(self) -> bool:
-        return time.monotonic() >= self._end
+        self.noticed |= time.monotonic() >= self._end
+        return self.noticed
 
 
 #: For calls without a limit.

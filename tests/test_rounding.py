@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from fractions import Fraction
 
 import pytest
@@ -81,6 +82,41 @@ def test_plain_arithmetic_holds_inside_and_ends() -> None:
         assert torch.backends.cuda.matmul.fp32_precision == reduced
     finally:
         torch.set_float32_matmul_precision(before)
+    assert torch.backends.mkldnn.enabled
+
+
+def test_threads_share_the_switches() -> None:
+    """Whoever leaves first does not switch back what the other still relies on, and after the last
+    all is as it was."""
+    inside, done = threading.Barrier(2), threading.Event()
+    found: list[bool] = []
+
+    def first() -> None:
+        with plain_arithmetic():
+            inside.wait()
+        done.set()
+
+    def second() -> None:
+        with plain_arithmetic():
+            inside.wait()
+            done.wait()
+            found.append(torch.backends.mkldnn.enabled or torch.backends.cudnn.enabled)
+
+    threads = [threading.Thread(target=each) for each in (first, second)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [False]
+    assert torch.backends.mkldnn.enabled
+    assert torch.backends.cudnn.enabled
+
+
+def test_a_switch_that_is_moved_inside_is_said() -> None:
+    """As another thread may: what was computed meanwhile is not returned."""
+    moved = pytest.raises(bounds.BoundsError, match=r"mkldnn\.enabled was switched on")
+    with moved, plain_arithmetic():
+        torch.backends.mkldnn.enabled = True
     assert torch.backends.mkldnn.enabled
 
 

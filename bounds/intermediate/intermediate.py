@@ -88,7 +88,8 @@ def relu_bounds(
         means = lps, max_memory, deadline
         parts.append(_relu_bounds(network, part, method, slope, *means, vectors))
         unsolved += lps.unsolved.tolist()
-    return IntermediateBounds(_joined(parts), tuple(unsolved), deadline.passed)
+    late = deadline.noticed or (method == "lp" and deadline.passed)
+    return IntermediateBounds(_joined(parts), tuple(unsolved), late)
 
 
 def _joined(parts: Sequence[Sequence[ReluBounds]]) -> tuple[ReluBounds, ...]:

@@ -50,6 +50,8 @@ def neuron_bounds(
 
     def passes(tensors: Sequence[Tensor], wanted: Tensor) -> Iterator[Part]:
         flat = wanted.flatten(1)
+        # What gradients are asked for has been reached before.
+        needed = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
         found = flat.nonzero()[:, 1]
         counts = flat.sum(1)
         begins = counts.cumsum(0) - counts
@@ -60,8 +62,8 @@ def neuron_bounds(
         sorted_ranges = [each.convert(sort) for each in ranges[: start + 1]]
         one = OnePass(*ordered.parts, sorted_ranges, start, odd=slope == "fixed")
         for some, part in _parts(counts.tolist(), rows):
-            if deadline.passed and not torch.is_grad_enabled():
-                return  # but what gradients are asked for was reached before
+            if deadline.passed and not needed:
+                return
             row = torch.arange(part.start, part.stop, device=flat.device)
             own = row < counts[some].unsqueeze(1)
             # Inputs with fewer neurons fill up with their last one.

@@ -58,7 +58,15 @@ class NormBall(InputSet):
         return in_box.flatten(2).all(2) & in_ball
 
     def minimum_below(self, coefficients: Tensor) -> Tensor:
-        # The best q maximises what follows, so that gradients need not flow through its choice.
+        with torch.no_grad():
+            below = self._split_minimum(coefficients)
+        if not torch.is_grad_enabled():
+            return below
+        # The gradients of what it lies below: those of a split are others at ties and zeros.
+        minimum = self.minimum(coefficients)
+        return below + (minimum - minimum.detach())
+
+    def _split_minimum(self, coefficients: Tensor) -> Tensor:
         q = self._split(coefficients)
         # That c − q is rounded is one of the spare roundings of `gamma` there.
         from_box = Box(self.lower, self.upper).minimum_below(coefficients - q)
@@ -66,17 +74,15 @@ class NormBall(InputSet):
         reach = self.radius.unsqueeze(1) * self.dual_norm(q.flatten(2))
         below = from_box + at_centre - reach
         dtype, count = q.dtype, q.flatten(2).shape[2]
-        with torch.no_grad():
-            size = self.centre.abs()
-            sizes = weighted(q, size + floor(dtype)) + reach + below.abs() + from_box.abs()
-            largest = (size.flatten(1).amax(1) + self.radius).unsqueeze(1)
-            excess = gamma(count, dtype) * sizes + count * smallest(dtype) * (3 + largest)
+        size = self.centre.abs()
+        sizes = weighted(q, size + floor(dtype)) + reach + below.abs() + from_box.abs()
+        largest = (size.flatten(1).amax(1) + self.radius).unsqueeze(1)
+        excess = gamma(count, dtype) * sizes + count * smallest(dtype) * (3 + largest)
         return down(below - excess)
 
     @abstractmethod
     def _split(self, coefficients: Tensor) -> Tensor:
-        """q, the part of the coefficients that the ball bounds rather than the box: the
-        coefficient itself, with its gradient, where the box does not matter, or else a constant."""
+        """q, the part of the coefficients that the ball bounds rather than the box."""
 
     @abstractmethod
     def dual_norm(self, q: Tensor) -> Tensor:

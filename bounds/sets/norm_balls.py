@@ -40,24 +40,20 @@ class L1Ball(NormBall):
     def minimum(self, coefficients: Tensor) -> Tensor:
         # max over λ ≥ 0 of ⟨c, x⟩ − λ budget − Σ (|c| − λ)₊ room, a kink of which is the maximum.
         budget = (self.budget + 2 * ULPS * self._eps * self.radius).reshape(-1, 1, 1)
-        multiplier, filled = self._multiplier(coefficients, budget)
         sizes, rooms, _ = self._greedy(coefficients)
+        filled = rooms.detach().cumsum(2) < budget
+        # Differentiable, as sizes are: the last coordinate takes what the others leave.
+        after = filled.sum(2, keepdim=True)
+        padded = torch.cat((sizes, torch.zeros_like(sizes[:, :, :1])), 2)
+        multiplier = padded.gather(2, after)
         saved = torch.where(filled, (sizes - multiplier) * rooms, 0.0).sum(2)
         at_nearest = (coefficients * self.nearest.unsqueeze(1)).flatten(2).sum(2)
         return at_nearest - (multiplier * budget).squeeze(2) - saved
 
-    def _multiplier(self, coefficients: Tensor, budget: Tensor) -> tuple[Tensor, Tensor]:
-        """λ, (batch, rows, 1), and which of the sorted coordinates go all the way at it.
-
-        It is the |c| of the coordinate that takes what the others leave, and has its gradient.
-        """
-        sizes, rooms, _ = self._greedy(coefficients)
-        filled = rooms.detach().cumsum(2) < budget
-        padded = torch.cat((sizes, torch.zeros_like(sizes[:, :, :1])), 2)
-        return padded.gather(2, filled.sum(2, keepdim=True)), filled
-
     def _split(self, coefficients: Tensor) -> Tensor:
-        multiplier, _ = self._multiplier(coefficients, self.budget.reshape(-1, 1, 1))
+        sizes, rooms, _ = self._greedy(coefficients)
+        after = (rooms.cumsum(2) < self.budget.reshape(-1, 1, 1)).sum(2, keepdim=True)
+        multiplier = torch.cat((sizes, torch.zeros_like(sizes[:, :, :1])), 2).gather(2, after)
         limit = multiplier.reshape(*coefficients.shape[:2], *[1] * (coefficients.dim() - 2))
         # Outside of the box's reach, |x − x₀| grows with |x − c| everywhere.
         offset = (self.nearest - self.centre).unsqueeze(1)
@@ -137,14 +133,11 @@ class L2Ball(NormBall):
 
     def _split(self, coefficients: Tensor) -> Tensor:
         # Where the box does not hold η, the gradient of the Lagrangian is 0: q is all of c.
-        with torch.no_grad():
-            path, budget = self._path(-coefficients.flatten(2))
-            tau, whole = path.furthest(budget)
-            multiplier = torch.where(whole, 0.0, path.scale / torch.where(whole, 1.0, tau))
-            held = -multiplier * (path.at(tau) + path.offset)
-            free = (path.leaves < tau) & (tau < path.reaches) & ~whole
-            # A coefficient of 0 moves nothing: its x is that of the centre, if the box allows.
-            free |= (path.g == 0) & (path.offset == 0)
+        path, budget = self._path(-coefficients.flatten(2))
+        tau, whole = path.furthest(budget)
+        multiplier = torch.where(whole, 0.0, path.scale / torch.where(whole, 1.0, tau))
+        held = -multiplier * (path.at(tau) + path.offset)
+        free = (path.leaves < tau) & (tau < path.reaches) & ~whole
         return torch.where(free, coefficients.flatten(2), held).reshape(coefficients.shape)
 
     def dual_norm(self, q: Tensor) -> Tensor:

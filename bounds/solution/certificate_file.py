@@ -40,7 +40,6 @@ import json
 import platform
 from collections.abc import Mapping
 from dataclasses import fields
-from importlib.metadata import version
 from os import PathLike
 from typing import Any
 
@@ -49,6 +48,7 @@ import torch
 from safetensors.numpy import save_file
 from torch import Tensor
 
+from bounds import __version__
 from bounds.network.affine import Affine
 from bounds.network.graph import AffineNode, Network
 
@@ -65,7 +65,7 @@ def write_certificate(
     arrays["lower"] = np.nan_to_num(arrays["lower"], nan=-np.inf, posinf=np.inf, neginf=-np.inf)
     arrays["upper"] = np.nan_to_num(arrays["upper"], nan=np.inf, posinf=np.inf, neginf=-np.inf)
     versions = {
-        "bounds": version("relu-bounds"),
+        "bounds": __version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
     }

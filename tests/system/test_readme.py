@@ -25,8 +25,22 @@ def test_the_readme_example_runs() -> None:
 
 
 def test_the_readme_names_files_that_exist() -> None:
-    for target in re.findall(r"\]\(([^)#:]+)\)", README.read_text(encoding="utf-8")):
-        assert (README.parent / target).exists(), target
+    """By their paths: it is the page of the package too, where no relative link leads anywhere."""
+    text = README.read_text(encoding="utf-8")
+    assert "](" not in text
+    paths = set(re.findall(r"`([\w.]+/[\w./-]+)`", text))
+    assert len(paths) > 5
+    for path in paths:
+        folders = README.parent, README.parent / "bounds"
+        assert any(folder.joinpath(path).exists() for folder in folders), path
+
+
+def test_the_layout_names_every_wing() -> None:
+    text = README.read_text(encoding="utf-8").split("## Layout")[1]
+    for wing in sorted(
+        path.parent.name for path in (README.parent / "bounds").glob("*/__init__.py")
+    ):
+        assert f"`{wing}/`" in text or wing == "models", wing
 
 
 def test_the_migration_table_names_all_that_the_predecessor_takes() -> None:

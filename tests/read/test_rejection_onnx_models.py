@@ -142,7 +142,8 @@ def test_dtype(tmp_path: Path) -> None:
 
 def test_package_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnx", None)
-    monkeypatch.delitem(sys.modules, "bounds.read.onnx.from_onnx")
+    monkeypatch.delitem(sys.modules, "bounds.read.onnx.file", raising=False)
+    monkeypatch.delattr("bounds.read.onnx.file", raising=False)
     refused(
         lambda: from_onnx("model.onnx"),
         ModelFileError,

@@ -39,7 +39,7 @@ from bounds.read.export.aten import (
     target_name,
     tensor_names,
 )
-from bounds.read.operations import is_view
+from bounds.read.operations import is_view, require_samples_alike
 from bounds.read.operations.common import BATCH, unsupported
 
 #: A sample with more numbers than this is taken for a damaged file rather than for a network.
@@ -196,6 +196,7 @@ class _Reader:
         handler = HANDLERS.get(target)
         if handler is None:
             raise unsupported(self.build, target)
+        require_samples_alike(self.build, handler, arguments.values())
         shape = arguments.get("shape")
         if shape and self.batch is not None and shape[0] == self.batch:
             arguments = {**arguments, "shape": [BATCH, *shape[1:]]}

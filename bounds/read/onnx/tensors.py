@@ -29,10 +29,9 @@ from bounds.read.onnx.file import MAX_AXES, OnnxFile
 #: product with any fits into 64 bits.
 BATCH = 2**34 - 41
 FIXED_BATCH = "export the model with a batch of the fixed size 1"
-#: How many numbers the operators may take and give for one sample, all together, and how many
-#: products they may compute: a few lines in a file can ask for any amount of either.
+#: How many numbers the operators may take and give for one sample, all together, beyond what the
+#: builder counts: a few lines in a file can ask for any amount.
 MAX_NUMBERS = 2**28
-MAX_PRODUCTS = 2**37
 MAX_INTEGERS = 1024  # of a list such as a shape
 
 
@@ -57,7 +56,7 @@ class Tensors:
     def __init__(self, file: OnnxFile, build: NetworkBuilder, *, batched: bool) -> None:
         self.file, self.build, self.batched = file, build, batched
         self.outputs = 1
-        self._numbers, self._products = MAX_NUMBERS, MAX_PRODUCTS
+        self._numbers = MAX_NUMBERS
 
     # -- refusals
 
@@ -86,14 +85,12 @@ class Tensors:
         self.spend(numbers=math.prod(symbol.shape))
         return Variable(symbol, shape, dtype)
 
-    def spend(self, *, numbers: int = 0, products: int = 0) -> None:
-        """Count what an operator needs, up to MAX_NUMBERS and MAX_PRODUCTS in all."""
+    def spend(self, *, numbers: int) -> None:
+        """Count what an operator needs, up to MAX_NUMBERS in all."""
         self._numbers -= numbers
-        self._products -= products
-        if min(self._numbers, self._products) < 0:
+        if self._numbers < 0:
             raise self.refuse(
-                f"up to here the operators handle more than {MAX_NUMBERS} numbers a sample, or "
-                f"compute more than {MAX_PRODUCTS} products",
+                f"up to here the operators handle more than {MAX_NUMBERS} numbers a sample",
                 "export a smaller model",
             )
 

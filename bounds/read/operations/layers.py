@@ -5,14 +5,73 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from bounds.network.build.builder import NetworkBuilder, Sizes, Symbol
-from bounds.read.operations.common import Handler, constant, symbol
+from bounds.read.operations.common import Handler, constant, sample_axis, symbol
 
 
 def identity(build: NetworkBuilder, input: Symbol, *_: Any, **__: Any) -> Symbol:
     return input
+
+
+def convert(build: NetworkBuilder, input: Symbol, *args: Any, **kwargs: Any) -> Symbol:
+    """A cast to the dtype of the model, or to a wider one, which changes no number."""
+    for value in (*args, *kwargs.values()):
+        kind = getattr(value, "dtype", value)
+        if isinstance(kind, torch.dtype) and kind not in (build.model_dtype, torch.float64):
+            raise build.refuse(
+                f"it turns its numbers from {build.model_dtype} into {kind}",
+                "keep the model in one dtype, float32 or float64",
+            )
+    return input
+
+
+def convert_to_float(build: NetworkBuilder, input: Symbol, **_: Any) -> Symbol:
+    return convert(build, input, torch.float32)
+
+
+def convert_to_double(build: NetworkBuilder, input: Symbol, **_: Any) -> Symbol:
+    return convert(build, input, torch.float64)
+
+
+def convert_to_other(build: NetworkBuilder, input: Symbol, *_: Any, **__: Any) -> Symbol:
+    raise build.refuse(
+        "it turns its numbers into integers, or others of less precision than float32",
+        "keep the model in float32 or float64",
+    )
+
+
+def softmax(
+    build: NetworkBuilder,
+    input: Symbol,
+    dim: int | None = None,
+    _stacklevel: int = 3,
+    dtype: torch.dtype | None = None,
+    half_to_float: bool = False,
+) -> Symbol:
+    return _softmax(build, input, dim, dtype, log=False)
+
+
+def log_softmax(
+    build: NetworkBuilder,
+    input: Symbol,
+    dim: int | None = None,
+    _stacklevel: int = 3,
+    dtype: torch.dtype | None = None,
+    half_to_float: bool = False,
+) -> Symbol:
+    return _softmax(build, input, dim, dtype, log=True)
+
+
+def _softmax(
+    build: NetworkBuilder, x: Symbol, dim: int | None, dtype: torch.dtype | None, *, log: bool
+) -> Symbol:
+    if dim is None:
+        raise build.refuse("it names no axis", "give dim=1")
+    x = x if dtype is None else convert(build, x, dtype)
+    return build.softmax(x, sample_axis(build, x, dim), log=log)
 
 
 def dropout(

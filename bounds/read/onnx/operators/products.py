@@ -13,7 +13,6 @@ from bounds.read.onnx.tensors import Tensor, Tensors, Variable
 def _times(t: Tensors, x: Variable, weight: np.ndarray, bias: np.ndarray | None = None) -> Variable:
     """x @ weight + bias, along the last axis of x; weight has shape (in, out)."""
     symbol, _ = t.frame(x, (len(x.shape) - 1,))
-    t.spend(products=math.prod(symbol.shape) * weight.shape[1])
     offset = None if bias is None else t.parameter(bias)
     y = t.build.linear(symbol, t.parameter(weight.T), offset)
     return t.variable(y, (*x.shape[:-1], weight.shape[1]), x.dtype)
@@ -23,7 +22,6 @@ def _times_left(t: Tensors, weight: np.ndarray, x: Variable) -> Variable:
     """weight @ x, along the last axis but one of x."""
     rank = len(x.shape)
     symbol, _ = t.frame(x, (rank - 2, rank - 1))
-    t.spend(products=math.prod(symbol.shape) * weight.shape[0])
     y = t.build.matmul_left(t.parameter(weight), symbol)
     return t.variable(y, (*x.shape[:-2], weight.shape[0], x.shape[-1]), x.dtype)
 

@@ -99,7 +99,6 @@ def conv(
     _check_kernel(t, kernel.shape, kernel_shape, offset, kernel.shape[0], group)
     windows = _windows(t, x, kernel.shape[2:], strides, dilations, pads, auto_pad)
     y = t.build.convolution(symbol, t.parameter(kernel), offset, groups=group, **windows)
-    t.spend(products=math.prod(y.shape) * math.prod(kernel.shape[1:]))
     return t.variable(y, (x.shape[0], *y.shape), x.dtype)
 
 
@@ -134,10 +133,7 @@ def conv_transpose(
             x.shape[2:], stride, dilation, kernel.shape[2:], extra, strict=True
         )
     ]
-    t.spend(
-        numbers=kernel.shape[1] * group * math.prod(full),
-        products=math.prod(symbol.shape) * math.prod(kernel.shape[1:]),
-    )
+    t.spend(numbers=kernel.shape[1] * group * math.prod(full))
     if padding is None or output_shape is not None:  # what is more than the result has is cut off
         wanted = [n * s for n, s in zip(x.shape[2:], stride, strict=True)]
         if output_shape is not None:
@@ -230,7 +226,6 @@ def average_pool(
         count_include_pad=bool(count_include_pad),
         **windows,
     )
-    t.spend(products=math.prod(y.shape) * math.prod(kernel_shape))
     return t.variable(y, (x.shape[0], *y.shape), x.dtype)
 
 

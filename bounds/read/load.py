@@ -12,9 +12,10 @@ from bounds.read.onnx.from_onnx import from_onnx
 
 
 def load(path: str | os.PathLike[str], *, dtype: torch.dtype | None = None) -> Network:
-    """Read an ONNX file, whose name ends in .onnx, or else a `torch.export` archive.
+    """Read an ONNX file, whose name ends in .onnx or .onnx.gz, or else a `torch.export` archive.
 
     Raises what `from_onnx` and `from_export` raise.
     """
-    onnx = isinstance(path, (str, os.PathLike)) and os.fsdecode(path).endswith(".onnx")
+    endings = (".onnx", ".onnx.gz")
+    onnx = isinstance(path, (str, os.PathLike)) and os.fsdecode(path).endswith(endings)
     return (from_onnx if onnx else from_export)(path, dtype=dtype)

@@ -110,6 +110,11 @@ class Elementwise(Rearrangements):
             rest = rest - part
         return parts
 
+    def soft_shrink(self, x: Symbol, amount: float) -> Symbol:
+        """relu(x − amount) − relu(−x − amount)"""
+        above, below = (self.relu(self.shift(side, -amount)) for side in (x, self.negative(x)))
+        return self.sum(above, self.negative(below))
+
     def abs(self, x: Symbol) -> Symbol:
         """|x| = relu(x) + relu(−x)."""
         return self.sum(self.relu(x), self.relu(self.negative(x)))

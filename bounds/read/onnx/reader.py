@@ -9,14 +9,17 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from onnx import AttributeProto, NodeProto, ValueInfoProto
+from onnx import AttributeProto, ModelProto, NodeProto, ValueInfoProto, numpy_helper
 
+from bounds.errors import BoundsError
 from bounds.network.affine import Shape
 from bounds.network.build.builder import NetworkBuilder
 from bounds.network.graph import Network
+from bounds.read.agreement import require_agreement
 from bounds.read.export.archive import short
 from bounds.read.onnx.file import MAX_AXES, OnnxFile, element_name
-from bounds.read.onnx.operators import CARRIERS, HANDLERS
+from bounds.read.onnx.operators import CARRIERS, HANDLERS, RANDOM
+from bounds.read.onnx.runtime import OnnxRuntime
 from bounds.read.onnx.tensors import (
     BATCH,
     FIXED_BATCH,
@@ -36,12 +39,15 @@ DTYPES: dict[int, torch.dtype] = {
 class OnnxReader:
     """Walks the graph: what depends on the input becomes nodes, all else stays a constant."""
 
-    def __init__(self, file: OnnxFile, dtype: torch.dtype | None) -> None:
-        self.file, self.opset = file, file.opset()
+    def __init__(
+        self, file: OnnxFile, dtype: torch.dtype | None, *, open_batch: bool, drop_softmax: bool
+    ) -> None:
+        self.file, self.opset, self.open_batch = file, file.opset(), open_batch
+        self.nodes = self._live_nodes()
         self.initializers = {str(tensor.name): tensor for tensor in file.graph.initializer}
         if len(self.initializers) < len(file.graph.initializer):
             raise file.refuse("it has two initializers of one name")
-        self.read_names = {name for node in file.graph.node for name in node.input}
+        self.read_names = {name for node in self.nodes for name in node.input}
         self.read_names.update(value.name for value in file.graph.output)
         self.values: dict[str, Tensor] = {}
         declared = self._find_input()
@@ -56,17 +62,22 @@ class OnnxReader:
                 f"its input {short(declared.name)} has no axis but the batch",
                 "export the model with an input of shape (batch, features)",
             )
-        build = NetworkBuilder(_sample(shape), dtype or DTYPES[element], torch.device("cpu"))
+        own = DTYPES[element]
+        build = NetworkBuilder(
+            *(_sample(shape), dtype or own, torch.device("cpu")),
+            model_dtype=own,
+            drop_softmax=drop_softmax,
+        )
         self.tensors = Tensors(file, build, batched=batched)
+        self.tensors.opset = self.opset
         kind = np.dtype(np.float32 if element == onnx.TensorProto.FLOAT else np.float64)
+        self.input_name = declared.name
         self.values[declared.name] = self.tensors.variable(build.input, shape, kind)
 
     def read(self) -> Network:
-        """The network, after one evaluation that its parameters fit together."""
+        """The network, after a comparison with ONNX Runtime where that is installed."""
         outputs = self.file.graph.output
-        if len(outputs) != 1:
-            raise self.file.refuse(f"the model has {len(outputs)} outputs, expected one")
-        for node in self.file.graph.node:
+        for node in self.nodes:
             self._read_node(node)
         build = self.tensors.build
         build.at = str(outputs[0].name)[:200]
@@ -77,15 +88,54 @@ class OnnxReader:
             )
         self._check_declared(outputs[0], output.shape)
         network = build.finish(build.reshape(output.symbol, _sample(output.shape)))
-        probe = network(torch.zeros(1, *network.input_shape, dtype=build.dtype))
-        if probe.shape != (1, *network.output_shape):
-            raise self.file.refuse("its parameters do not fit the shapes that its graph declares")
+        self._compare(network, build)
         return network
+
+    def _live_nodes(self) -> list[NodeProto]:
+        """The nodes that the output depends on, in their order."""
+        outputs = self.file.graph.output
+        if len(outputs) != 1:
+            raise self.file.refuse(f"the model has {len(outputs)} outputs, expected one")
+        needed, found = {outputs[0].name}, []
+        for node in reversed(self.file.graph.node):
+            if needed.intersection(node.output):
+                needed.update(node.input)
+                found.append(node)
+        return found[::-1]
+
+    def _compare(self, network: Network, build: NetworkBuilder) -> None:
+        model = ModelProto()
+        model.CopyFrom(self._without_numbers())
+        names = self.read_names & self.initializers.keys()
+        try:
+            model.graph.initializer.extend(
+                numpy_helper.from_array(value, name)
+                for name, value in self.values.items()
+                if name in names and isinstance(value, np.ndarray)
+            )
+            runtime = OnnxRuntime(self.file.path, model.SerializeToString())
+            runtime.each(torch.zeros(1, *network.input_shape))
+        except (BoundsError, ValueError):  # not installed, beyond it, or too large for a message
+            return
+        call = f"from_onnx({self.file.path!r})"
+        require_agreement(call, network, build, runtime.each, build.model_dtype)
+
+    def _without_numbers(self) -> ModelProto:
+        """The model without its initializers and what its output does not need."""
+        old, graph = self.file.model, self.file.graph
+        new = ModelProto(ir_version=old.ir_version)
+        new.opset_import.extend([e for e in old.opset_import if e.domain in ("", "ai.onnx")][:1])
+        new.graph.name = "graph"
+        new.graph.node.extend(self.nodes)
+        new.graph.input.extend(v for v in graph.input if v.name == self.input_name)
+        new.graph.output.extend(ValueInfoProto(name=v.name) for v in graph.output)
+        return new
 
     # -- the graph's ends --------------------------------------------------------------------------
 
     def _find_input(self) -> ValueInfoProto:
         inputs = [value for value in self.file.graph.input if value.name not in self.initializers]
+        inputs = [value for value in inputs if value.name in self.read_names] or inputs
         if len(inputs) != 1:
             raise self.file.refuse(
                 f"the model has {len(inputs)} inputs {short([i.name for i in inputs])}, expected "
@@ -109,7 +159,8 @@ class OnnxReader:
                 f"its input {name} is declared with shape {short(sizes)}, expected positive sizes "
                 f"and at most {MAX_NUMBERS} numbers"
             )
-        return tuple(BATCH if size is None else size for size in sizes)
+        batch = BATCH if self.open_batch else 1
+        return tuple(batch if size is None else size for size in sizes)
 
     def _check_declared(self, value: ValueInfoProto, found: Shape) -> None:
         sizes = self.file.declared(value)
@@ -130,6 +181,12 @@ class OnnxReader:
         t, kind = self.tensors, str(node.op_type)
         t.build.at = str(node.name or next(iter(node.output), "") or kind)[:200]
         t.outputs = len(node.output)
+        if kind in RANDOM:
+            raise t.refuse(
+                f"the operator {kind} draws random numbers, so that the outputs for one input "
+                "differ",
+                "export the model in eval mode, without it",
+            )
         if node.domain not in ("", "ai.onnx") or kind not in HANDLERS:
             what = f"{node.domain}.{kind}" if node.domain else kind
             raise t.refuse(

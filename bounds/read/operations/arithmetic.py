@@ -160,11 +160,7 @@ def hardsigmoid(build: NetworkBuilder, input: Symbol, inplace: bool = False) -> 
 
 
 def softshrink(build: NetworkBuilder, input: Symbol, lambd: float = 0.5) -> Symbol:
-    """relu(x − λ) − relu(−x − λ)"""
-    above, below = (
-        build.relu(build.shift(side, -lambd)) for side in (input, build.negative(input))
-    )
-    return build.sum(above, build.negative(below))
+    return build.soft_shrink(symbol(build, input, "input"), lambd)
 
 
 def threshold(

@@ -179,6 +179,49 @@ def aten_batch_norm(
     )
 
 
+def aten_batch_norm_no_training(
+    build: NetworkBuilder,
+    input: Symbol,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Tensor,
+    running_var: Tensor,
+    momentum: float,
+    eps: float,
+) -> tuple[Symbol, None, None]:
+    """With the batch's own statistics, which are empty."""
+    y = batch_norm(build, input, running_mean, running_var, weight, bias, eps=eps)
+    return y, None, None
+
+
+def aten_convolution(
+    build: NetworkBuilder,
+    input: Symbol,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sizes,
+    padding: Sizes,
+    dilation: Sizes,
+    transposed: bool,
+    output_padding: Sizes,
+    groups: int,
+) -> Symbol:
+    """A convolution either way, which has its attributes for one axis or for all."""
+    if transposed:
+        extra = output_padding
+        return convolution_transpose(
+            build, input, weight, bias, stride, padding, extra, groups, dilation
+        )
+    return convolution(build, input, weight, bias, stride, padding, dilation, groups)
+
+
+def aten_max_pool(
+    build: NetworkBuilder, input: Symbol, *sizes: Any, **named: Any
+) -> tuple[Symbol, None]:
+    """With the places of the maxima, which are not modelled."""
+    return max_pool(2)(build, input, *sizes, **named), None
+
+
 def max_pool(axes: int) -> Handler:
     """max_pool1d or max_pool2d."""
 

@@ -8,9 +8,8 @@ from typing import Any
 
 from bounds.network.build.builder import Symbol
 from bounds.read.export.archive import short
-from bounds.read.onnx.operators.arithmetic import along
-from bounds.read.onnx.operators.layout import Axes
-from bounds.read.onnx.tensors import Tensor, Tensors, Variable
+from bounds.read.onnx.operators.arithmetic import along, mean_of
+from bounds.read.onnx.tensors import Axes, Tensor, Tensors, Variable
 
 Pairs = tuple[tuple[int, int], ...]
 
@@ -231,4 +230,4 @@ def average_pool(
 
 def global_average_pool(t: Tensors, x: Tensor) -> Tensor:
     x = t.require_variable(x)
-    return along(t, x, _spatial_axes(t, x), mean=True)
+    return along(t, x, _spatial_axes(t, x), mean_of)

@@ -27,6 +27,8 @@ SCALES = (0.1, 1.0, 10.0)
 SHARE = 8
 #: Products of all inputs together: of large networks fewer inputs are compared.
 AFFORDED = 2**32
+#: Numbers of all inputs and layers together.
+ROOM = 2**26
 
 
 def points(network: Network) -> Tensor:
@@ -51,7 +53,8 @@ def require_agreement(
     evaluate: the model, from a batch of inputs, in `dtype`, to its outputs.
     """
     network = network.detach()
-    x = points(network)[: max(1, AFFORDED // max(1, build.products))].to(dtype)
+    affordable = min(AFFORDED // (build.products + 1), ROOM // (build.numbers + 1))
+    x = points(network)[: max(1, affordable)].to(dtype)
     with torch.no_grad(), torch.autocast("cpu", enabled=False):
         with torch.autocast("cuda", enabled=False):
             outputs, again = (_checked(call, evaluate(x.clone()), len(x)) for _ in range(2))

@@ -162,7 +162,10 @@ FORWARD: dict[str, tuple[Callable[[Net, Tensor], object], list[str]]] = {
         lambda m, x: x.mean(1, True, dtype=torch.float64),
         ["turns its numbers into torch.float64"],
     ),
-    "mean of a vector": (lambda m, x: x.mean(1), ["the shape ()", "keep at least one axis"]),
+    "mean of a vector": (
+        lambda m, x: x.mean(1),
+        ["the shape ()", "keep at least one axis (keepdim=True)"],
+    ),
     "sum of rows": (lambda m, x: x.sum((0, 1), keepdim=True), ["along the batch axis"]),
     "x.T": (lambda m, x: x.T, ["moves the batch axis", "use x.mT"]),
     "x.transpose(0, 1)": (lambda m, x: x.transpose(0, 1), ["along the batch axis"]),

@@ -81,8 +81,7 @@ class LayerBuilder:
         self.at = "input"
         self.last: Last | None = None  # of the network that `finish` made
         self.model_dtype = model_dtype or dtype
-        self.products = 0  # of all layers, a sample
-        self._numbers = 0
+        self.numbers = self.products = 0  # of all layers, a sample
         self._drop_softmax = drop_softmax
         self._softmaxes: dict[int, Last] = {}
         self._nodes: list[Node] = [InputNode("input", shape, ())]
@@ -134,7 +133,8 @@ class LayerBuilder:
         if not shape or min(shape) < 1 or math.prod(shape) > MAX_NUMBERS:
             raise self.refuse(
                 f"it has to do with a sample of the shape {tuple(shape)}",
-                f"keep at least one axis, none of size 0, and at most {MAX_NUMBERS} numbers",
+                f"keep at least one axis (keepdim=True), none of size 0, and at most {MAX_NUMBERS} "
+                "numbers",
             )
 
     def finish(self, output: Symbol) -> Network:
@@ -182,8 +182,8 @@ class LayerBuilder:
 
     def require_room(self, *, numbers: int = 0, products: int = 0) -> None:
         """Count what a layer needs before it is made."""
-        self._numbers, self.products = self._numbers + numbers, self.products + products
-        if self._numbers > MAX_IN_ALL or self.products > MAX_PRODUCTS:
+        self.numbers, self.products = self.numbers + numbers, self.products + products
+        if self.numbers > MAX_IN_ALL or self.products > MAX_PRODUCTS:
             raise self.refuse(
                 f"up to here the layers have more than {MAX_IN_ALL} numbers a sample, or compute "
                 f"more than {MAX_PRODUCTS} products",

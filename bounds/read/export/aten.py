@@ -103,55 +103,37 @@ HANDLERS: dict[str, Handler] = {
     "mean.dim": axes.mean,
     "sum.dim_IntList": axes.total,
 }
-UNARY = ("exp", "log", "sqrt", "rsqrt", "reciprocal", "abs", "sigmoid", "tanh", "relu", "square")
-#: What parameters and constants may go through before they meet the input; none is in place.
-CONSTANT_FUNCTIONS: dict[str, Any] = {
-    **dict.fromkeys(("view.default", "reshape.default"), torch.reshape),
-    **dict.fromkeys(("lift_fresh_copy.default", "clone.default"), torch.clone),
-    **dict.fromkeys(("detach.default", "detach_.default"), torch.detach),
-    "to.dtype": lambda input, dtype, **_: input.to(dtype),
-    "flatten.using_ints": torch.flatten,
-    "unsqueeze.default": torch.unsqueeze,
-    "squeeze.dim": torch.squeeze,
-    "squeeze.dims": torch.squeeze,
-    "t.default": torch.t,
-    "numpy_T.default": lambda input: input.permute(*reversed(range(input.dim()))),
-    "mT.default": lambda input: input.mT,
-    "_to_copy.default": lambda input, dtype=None, **_: input.to(dtype or input.dtype),
-    "alias.default": torch.clone,
-    "transpose.int": torch.transpose,
-    "permute.default": torch.permute,
-    "select.int": torch.select,
-    "slice.Tensor": lambda input, **where: torch.ops.aten.slice(input, **where),
-    "expand.default": lambda input, shape, **_: input.expand(shape),
-    "repeat.default": lambda input, repeats: input.repeat(repeats),
-    "add.Tensor": torch.add,
-    "sub.Tensor": torch.sub,
-    "mul.Tensor": torch.mul,
-    "div.Tensor": torch.div,
-    "neg.default": torch.neg,
-    **{f"{name}.default": getattr(torch, name) for name in UNARY},
-    "clamp.default": torch.clamp,
-    "pow.Tensor_Scalar": torch.pow,
-    "pow.Tensor_Tensor": torch.pow,
-    "rsub.Scalar": torch.rsub,
-    "sum.default": torch.sum,
-    "sum.dim_IntList": torch.sum,
-    "mean.default": torch.mean,
-    "mean.dim": torch.mean,
-    "amax.default": torch.amax,
-    "amin.default": torch.amin,
-    "linalg_vector_norm.default": torch.linalg.vector_norm,
-    "norm_except_dim.default": torch.norm_except_dim,
-    "_weight_norm.default": torch._weight_norm,
-    "_weight_norm_interface.default": lambda v, g, dim=0: (torch._weight_norm(v, g, dim), None),
-    "matmul.default": torch.matmul,
-    "mm.default": torch.matmul,
-    "maximum.default": torch.maximum,
-    "minimum.default": torch.minimum,
-    "cat.default": lambda tensors, dim=0: torch.cat(tensors, dim),
-    "stack.default": lambda tensors, dim=0: torch.stack(tensors, dim),
+#: What parameters and constants may go through before they meet the input, by torch's own
+#: operators; none is in place.
+CONSTANT = {
+    *("view", "reshape", "lift_fresh_copy", "clone", "alias", "detach", "unsqueeze", "t"),
+    *("permute", "expand", "repeat", "numpy_T", "mT", "neg", "exp", "log", "sqrt", "rsqrt"),
+    *("reciprocal", "abs", "sigmoid", "tanh", "relu", "square", "clamp", "sum", "mean", "amax"),
+    *("amin", "linalg_vector_norm", "norm_except_dim", "_weight_norm", "_weight_norm_interface"),
+    *(
+        "matmul",
+        "mm",
+        "mv",
+        "maximum",
+        "minimum",
+        "cat",
+        "stack",
+        "zeros",
+        "ones",
+        "full",
+        "arange",
+    ),
 }
+CONSTANTS = {
+    *(f"{name}.default" for name in CONSTANT),
+    *("detach_.default", "to.dtype", "_to_copy.default", "flatten.using_ints", "squeeze.dim"),
+    *("squeeze.dims", "transpose.int", "select.int", "slice.Tensor", "add.Tensor", "sub.Tensor"),
+    *("mul.Tensor", "div.Tensor", "add.Scalar", "sub.Scalar", "mul.Scalar", "div.Scalar"),
+    *("rsub.Scalar", "pow.Tensor_Scalar", "pow.Tensor_Tensor", "sum.dim_IntList", "mean.dim"),
+    *("arange.start", "arange.start_step"),
+}
+#: Where and how numbers are stored, which does not change them.
+STORAGE = {"device", "layout", "pin_memory", "memory_format"}
 #: Checks that torch.export writes down; what they assert of dtypes is compared anyway.
 SKIPPED = {"_assert_tensor_metadata.default"}
 #: Targets that look at a tensor's shape, not at its numbers.
@@ -164,6 +146,17 @@ ARGUMENT_NAMES = {
     "split_size": "split_size_or_sections",
     "split_sizes": "split_size_or_sections",
 }
+
+
+def operator(target: str) -> Any:
+    """torch's own operator of this name, of which a reader calls those in its tables alone."""
+    name, _, overload = target.partition(".")
+    return getattr(getattr(torch.ops.aten, name, None), overload, None)
+
+
+def is_random(target: str) -> bool:
+    """Whether torch counts an operator among those that draw numbers."""
+    return torch.Tag.nondeterministic_seeded in getattr(operator(target), "tags", ())
 
 
 def target_name(node: Json) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,8 +18,10 @@ from torch import Tensor
 
 from bounds.errors import BoundsError, InvalidInputError, UnsupportedLayerError
 from bounds.network.affine import Shape
+from bounds.network.build.base import MAX_PRODUCTS
 from bounds.network.build.builder import NetworkBuilder, Symbol
 from bounds.network.graph import Network
+from bounds.read.agreement import require_agreement
 from bounds.read.export.archive import (
     DTYPES,
     SAVE_AGAIN,
@@ -30,12 +33,15 @@ from bounds.read.export.archive import (
 )
 from bounds.read.export.aten import (
     ARGUMENT_NAMES,
-    CONSTANT_FUNCTIONS,
+    CONSTANTS,
     HANDLERS,
     SHAPE_ONLY,
     SKIPPED,
+    STORAGE,
     Json,
+    is_random,
     layer_name,
+    operator,
     target_name,
     tensor_names,
 )
@@ -46,18 +52,25 @@ from bounds.read.operations.common import BATCH, unsupported
 MAX_NUMBERS = 2**28
 
 
-def from_export(path: str | os.PathLike[str], *, dtype: torch.dtype | None = None) -> Network:
+def from_export(
+    path: str | os.PathLike[str], *, dtype: torch.dtype | None = None, drop_softmax: bool = False
+) -> Network:
     """Read a model that `torch.export.save` wrote (torch 2.9 or later) into a `Network` on the CPU.
+
+    The network computes what torch's own operators compute of the file's graph, one after the
+    other: that is compared on a few inputs of a fixed seed.
 
     Args:
         path: the .pt2 file of a model that was exported with a batch axis, dynamic or not: the
             first axis of its input is always taken as the batch.
         dtype: torch.float32 or torch.float64; default: that of the model's input.
+        drop_softmax: as for `from_torch`.
 
     Raises:
         ModelFileError: the file is missing, not such an archive, damaged, too large, or its weights
             are pickled.
-        UnsupportedLayerError: names the first layer that is not modelled, with the remedy.
+        UnsupportedLayerError: names the first layer that is not modelled, with the remedy; or the
+            network and the model differ.
         InvalidInputError: `path` is no path; shapes that do not fit, NaN or infinite parameters, a
             dtype that is neither float32 nor float64.
     """
@@ -67,9 +80,9 @@ def from_export(path: str | os.PathLike[str], *, dtype: torch.dtype | None = Non
             "write the bytes to a file."
         )
     name = os.fsdecode(path)
-    with open_model_file(name) as stream:
+    with open_model_file(name) as stream, torch.device("cpu"):
         try:
-            return _Reader(ExportArchive(name, stream), dtype).read()
+            return _Reader(ExportArchive(name, stream), dtype, drop_softmax=drop_softmax).read()
         except BoundsError:
             raise
         except Exception as error:  # a graph unlike the schema can break the reader anywhere
@@ -77,10 +90,18 @@ def from_export(path: str | os.PathLike[str], *, dtype: torch.dtype | None = Non
             raise refusal(name, f"its graph is damaged or inconsistent ({what})") from error
 
 
+def _without_numbers(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_numbers(part) for part in value]
+    return value.to("meta") if isinstance(value, Tensor) else value
+
+
 class _Reader:
     """Walks the graph: what depends on the input becomes nodes, all else stays a constant."""
 
-    def __init__(self, archive: ExportArchive, dtype: torch.dtype | None) -> None:
+    def __init__(
+        self, archive: ExportArchive, dtype: torch.dtype | None, *, drop_softmax: bool
+    ) -> None:
         self.archive = archive
         module: Json = archive.program["graph_module"]
         self.nodes: list[Json] = module["graph"]["nodes"]
@@ -88,12 +109,16 @@ class _Reader:
         self.declared: Json = module["graph"]["tensor_values"]
         self.stored: dict[str, tuple[str, str]] = {}  # name in the graph → arguments of `tensor`
         self.values: dict[str, Any] = {}
+        self.left_out: set[str] = set()  # results that are not modelled, such as places of maxima
         self.producers: dict[str, Json] = {}
         self.input_name = self._read_inputs()
         self.input_dtype = self._declared_dtype(self.input_name)
         self.batch = self.declared[self.input_name]["sizes"][0].get("as_int")  # None: dynamic
         self.build = NetworkBuilder(
-            self._declared_sample(self.input_name), dtype or self.input_dtype, torch.device("cpu")
+            *(self._declared_sample(self.input_name), dtype or self.input_dtype),
+            torch.device("cpu"),
+            model_dtype=self.input_dtype,
+            drop_softmax=drop_softmax,
         )
         self.values[self.input_name] = self.build.input
         self.readers = Counter(
@@ -104,7 +129,7 @@ class _Reader:
         )
 
     def read(self) -> Network:
-        """The network, after one evaluation that its parameters fit together."""
+        """The network, once it is seen to compute what the graph does."""
         specs = self.signature["output_specs"]
         if len(specs) != 1 or "user_output" not in specs[0]:
             kinds = sorted({kind for spec in specs for kind in spec})
@@ -123,11 +148,7 @@ class _Reader:
                 "wrap it so that it returns its logits",
             )
         network = self.build.finish(output)
-        probe = network(torch.zeros(1, *network.input_shape, dtype=self.build.dtype))
-        if probe.shape != (1, *network.output_shape):
-            raise self.archive.refuse(
-                "its parameters do not fit the shapes that its graph declares"
-            )
+        self._compare(network, name)
         return network
 
     def _read_inputs(self) -> str:
@@ -165,20 +186,23 @@ class _Reader:
         self.build.at = layer_name(node)
         if target in SKIPPED:
             return
-        if target not in HANDLERS and target not in CONSTANT_FUNCTIONS:
+        if target not in HANDLERS and is_random(target):
+            raise self.build.refuse(
+                f"{target} draws random numbers, so that the outputs for one input differ",
+                "call model.eval() before the export, or leave it out of forward",
+            )
+        if target not in HANDLERS and target not in CONSTANTS:
             raise unsupported(self.build, target)
-        arguments = {
-            ARGUMENT_NAMES.get(entry["name"], entry["name"]): self._value(entry["arg"])
-            for entry in node["inputs"]
-        }
+        given = self._arguments(node, self._lookup)
+        arguments = {ARGUMENT_NAMES.get(name, name): value for name, value in given.items()}
         self._check_in_place(node, target)
-        (output,) = node["outputs"]
+        output = node["outputs"][0]
         try:
             flat = [v for a in arguments.values() for v in (a if isinstance(a, list) else [a])]
             if any(isinstance(v, Symbol) or v is BATCH for v in flat):
                 result = self._translate(target, arguments)
             else:
-                result = self._compute(target, arguments)
+                result = self._compute(target, given)
         except BoundsError:
             raise
         except Exception as error:  # an argument that the handler or torch does not take
@@ -187,8 +211,13 @@ class _Reader:
         if "as_sym_int" in output:
             self.values[output["as_sym_int"]["as_name"]] = result
             return
-        results = result if "as_tensors" in output else [result]
-        for name, part in zip(tensor_names(output), results, strict=True):
+        many = len(node["outputs"]) > 1 or "as_tensors" in output
+        results = result if many else [result]
+        names = [name for entry in node["outputs"] for name in tensor_names(entry)]
+        for name, part in zip(names, results, strict=False):
+            if part is None:
+                self.left_out.add(name)
+                continue
             self._check_declared(name, part)
             self.values[name], self.producers[name] = part, node
 
@@ -202,16 +231,63 @@ class _Reader:
             arguments = {**arguments, "shape": [BATCH, *shape[1:]]}
         return handler(self.build, **arguments)
 
-    def _compute(self, target: str, arguments: dict[str, Any]) -> Tensor:
-        function = CONSTANT_FUNCTIONS.get(target)
-        if function is None:
+    def _compute(self, target: str, arguments: dict[str, Any]) -> Any:
+        if target not in CONSTANTS:
             raise unsupported(self.build, f"{target} of parameters or constants alone")
         # Without numbers first: broadcasting can ask for far more memory than the file has bytes.
-        trial = function(
-            **{k: v.to("meta") if isinstance(v, Tensor) else v for k, v in arguments.items()}
-        )
-        self._require_sane(trial.numel())
-        return function(**arguments)
+        with torch.device("meta"):
+            trial = operator(target)(**{k: _without_numbers(v) for k, v in arguments.items()})
+        for part in trial if isinstance(trial, tuple) else (trial,):
+            self._require_sane(part.numel())
+        return operator(target)(**arguments)
+
+    def _arguments(self, node: Json, lookup: Callable[[str], Any]) -> dict[str, Any]:
+        """By the names of the operator's schema."""
+        return {
+            entry["name"]: self._value(entry["arg"], lookup)
+            for entry in node["inputs"]
+            if entry["name"] not in STORAGE
+        }
+
+    # -- the same graph, by torch's own operators -------------------------------------------------
+
+    def _compare(self, network: Network, output: str) -> None:
+        """With what torch computes, operator by operator: all are in the tables, and pure."""
+        rows = self.batch or 1
+        if rows * self.build.products > MAX_PRODUCTS or rows * self.build.numbers > MAX_NUMBERS:
+            return  # an example of many samples, all of which every evaluation has to have
+
+        def evaluate(x: Tensor) -> Tensor:
+            if self.batch is None:
+                return self._evaluate(x, output)
+            rest = -len(x) % self.batch
+            parts = torch.cat((x, x[:1].expand(rest, *x.shape[1:]))).split(self.batch)
+            return torch.cat([self._evaluate(part, output) for part in parts])[: len(x)]
+
+        call = f"from_export({self.archive.path!r})"
+        require_agreement(call, network, self.build, evaluate, self.input_dtype)
+
+    def _evaluate(self, x: Tensor, output: str) -> Tensor:
+        values: dict[str, Any] = {self.input_name: x.clone()}
+
+        def lookup(name: str) -> Any:
+            return values[name] if name in values else self._lookup(name)
+
+        for node in self.nodes:
+            target = target_name(node)
+            names = [name for entry in node["outputs"] for name in tensor_names(entry)]
+            known = all(isinstance(self.values.get(name), Tensor) for name in names)
+            if target in SKIPPED or (names and known):
+                continue
+            result = operator(target)(**self._arguments(node, lookup))
+            first = node["outputs"][0]
+            if "as_sym_int" in first:
+                values[first["as_sym_int"]["as_name"]] = result
+                continue
+            many = len(node["outputs"]) > 1 or "as_tensors" in first
+            values.update(zip(names, result if many else [result], strict=True))
+        found: Tensor = lookup(output)
+        return found
 
     def _check_in_place(self, node: Json, target: str) -> None:
         """A change in place is the plain operation only where nothing else reads that memory."""
@@ -236,23 +312,23 @@ class _Reader:
 
     # -- values ----------------------------------------------------------------------------------
 
-    def _value(self, argument: Json) -> Any:
+    def _value(self, argument: Json, lookup: Callable[[str], Any]) -> Any:
         ((kind, value),) = argument.items()
         match kind:
             case "as_none":
                 return None
             case "as_tensor":
-                return self._lookup(value["name"])
+                return lookup(value["name"])
             case "as_tensors":
-                return [self._lookup(tensor["name"]) for tensor in value]
+                return [lookup(tensor["name"]) for tensor in value]
             case "as_optional_tensor":
-                return self._value(value)
+                return self._value(value, lookup)
             case "as_optional_tensors":
-                return [self._value(tensor) for tensor in value]
+                return [self._value(tensor, lookup) for tensor in value]
             case "as_sym_int":
-                return self._size(value)
+                return lookup(value["as_name"]) if "as_name" in value else value["as_int"]
             case "as_sym_ints":
-                return [self._size(size) for size in value]
+                return [lookup(v["as_name"]) if "as_name" in v else v["as_int"] for v in value]
             case "as_float":
                 return float(value)  # infinities and NaN are written as strings
             case "as_floats":
@@ -263,10 +339,9 @@ class _Reader:
                 return value
         raise unsupported(self.build, f"an argument of kind {short(kind)}")
 
-    def _size(self, size: Json) -> Any:
-        return self.values[size["as_name"]] if "as_name" in size else size["as_int"]
-
     def _lookup(self, name: str) -> Any:
+        if name in self.left_out:
+            raise unsupported(self.build, f"{name}, which it reads,")
         if name not in self.values and name in self.stored:
             tensor = self.archive.tensor(*self.stored[name])
             self._check_declared(name, tensor)

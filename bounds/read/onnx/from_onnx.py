@@ -60,7 +60,7 @@ def from_onnx(
     file = OnnxFile(os.fsdecode(path))
     try:
         # NaN and infinities in constants are refused where they become parameters; no warnings.
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), torch.device("cpu"):
             try:
                 return OnnxReader(file, dtype, open_batch=True, drop_softmax=drop_softmax).read()
             except OneSample:

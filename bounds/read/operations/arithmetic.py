@@ -85,12 +85,12 @@ def addmm(
     build: NetworkBuilder,
     input: Symbol | Tensor,
     mat1: Symbol | Tensor,
-    mat2: Symbol | Tensor,
+    other: Symbol | Tensor,
     beta: float = 1,
     alpha: float = 1,
 ) -> Symbol:
-    """beta · input + alpha · mat1 @ mat2."""
-    product = matmul(build, mat1, mat2)
+    """beta · input + alpha · mat1 @ other."""
+    product = matmul(build, mat1, other)
     return add(build, product if alpha == 1 else build.scale(product, alpha), input, alpha=beta)
 
 

@@ -54,7 +54,7 @@ def resize(
     chosen = t.axes(len(x.shape), range(len(x.shape)) if axes is None else axes)
     factors = _factors(t, scales, len(chosen))
     wanted = t.integers(sizes, "sizes") if sizes is not None else None
-    if (factors is None) == (wanted is None) or len(factors or wanted or ()) != len(chosen):
+    if (factors is None) == (wanted is None) or len(wanted or chosen) != len(chosen):
         raise t.damaged("has not one scale or one size an axis")
     for i, axis in enumerate(chosen):
         size = x.shape[axis]

@@ -37,8 +37,8 @@ HANDLERS: dict[str, Handler] = {
     **dict.fromkeys(("detach.default", "detach_.default"), layers.identity),
     **dict.fromkeys(("to.dtype", "to.device", "to.dtype_layout", "to.other"), layers.convert),
     **dict.fromkeys(("_to_copy.default", "type_as.default"), layers.convert),
-    **dict.fromkeys(("softmax.int", "_softmax.default"), layers.softmax),
-    **dict.fromkeys(("log_softmax.int", "_log_softmax.default"), layers.log_softmax),
+    **dict.fromkeys(("softmax.int", "_softmax.default"), layers.softmax(log=False)),
+    **dict.fromkeys(("log_softmax.int", "_log_softmax.default"), layers.softmax(log=True)),
     "convolution.default": layers.aten_convolution,
     "_native_batch_norm_legit_no_training.default": layers.aten_batch_norm_no_training,
     "max_pool2d_with_indices.default": layers.aten_max_pool,
@@ -100,8 +100,8 @@ HANDLERS: dict[str, Handler] = {
     "stack.default": axes.stack,
     "pad.default": axes.pad,
     **dict.fromkeys(("upsample_nearest1d.vec", "upsample_nearest2d.vec"), axes.aten_upsample),
-    "mean.dim": axes.mean,
-    "sum.dim_IntList": axes.total,
+    "mean.dim": axes.reduction(mean=True),
+    "sum.dim_IntList": axes.reduction(mean=False),
 }
 #: What parameters and constants may go through before they meet the input, by torch's own
 #: operators; none is in place.

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from bounds.network.build.builder import NetworkBuilder, Symbol
 from bounds.read.operations import arithmetic
-from bounds.read.operations.common import constant, sample_axes, sample_axis, symbol
+from bounds.read.operations.common import Handler, constant, sample_axes, sample_axis, symbol
 from bounds.read.operations.shapes import unsqueeze
 
 #: Parts that one tensor may be taken apart into: each becomes a node.
@@ -202,40 +202,22 @@ def pixel_unshuffle(build: NetworkBuilder, input: Symbol, downscale_factor: int)
 # -- reductions ------------------------------------------------------------------------------------
 
 
-def mean(
-    build: NetworkBuilder,
-    input: Symbol,
-    dim: int | Sequence[int] | None = None,
-    keepdim: bool = False,
-    dtype: None = None,
-) -> Symbol:
-    return _reduce(build, input, dim, keepdim, dtype, mean=True)
+def reduction(*, mean: bool) -> Handler:
+    """torch.mean or torch.sum."""
 
+    def handler(
+        build: NetworkBuilder,
+        input: Symbol,
+        dim: int | Sequence[int] | None = None,
+        keepdim: bool = False,
+        dtype: None = None,
+    ) -> Symbol:
+        if dtype is not None:
+            raise build.refuse(f"it turns its numbers into {dtype}", "keep the model in one dtype")
+        axes = sample_axes(build, input, _named(build, dim))
+        return build.reduce(input, axes, mean=mean, keepdim=keepdim)
 
-def total(
-    build: NetworkBuilder,
-    input: Symbol,
-    dim: int | Sequence[int] | None = None,
-    keepdim: bool = False,
-    dtype: None = None,
-) -> Symbol:
-    """torch.sum"""
-    return _reduce(build, input, dim, keepdim, dtype, mean=False)
-
-
-def _reduce(
-    build: NetworkBuilder,
-    x: Symbol,
-    dim: int | Sequence[int] | None,
-    keepdim: bool,
-    dtype: Any,
-    *,
-    mean: bool,
-) -> Symbol:
-    if dtype is not None:
-        raise build.refuse(f"it turns its numbers into {dtype}", "keep the model in one dtype")
-    axes = sample_axes(build, x, _named(build, dim))
-    return build.reduce(x, axes, mean=mean, keepdim=keepdim)
+    return handler
 
 
 class Extremes(NamedTuple):
@@ -245,36 +227,25 @@ class Extremes(NamedTuple):
     indices: None
 
 
-def maximum(
-    build: NetworkBuilder,
-    input: Symbol | Tensor,
-    dim: int | Symbol | Tensor | None = None,
-    keepdim: bool = False,
-    *,
-    other: Symbol | Tensor | None = None,
-) -> Symbol | Extremes:
-    """torch.max, of two tensors or along an axis."""
-    second = dim if other is None else other
-    if isinstance(second, (Symbol, Tensor)):
-        return arithmetic.maximum(build, input, second)
-    x = symbol(build, input, "input")
-    return Extremes(largest(build, x, _named(build, second), keepdim), None)
+def extreme(along: Handler, of_two: Handler) -> Handler:
+    """torch.max or torch.min, along an axis or of two tensors."""
 
+    def handler(
+        build: NetworkBuilder,
+        input: Symbol | Tensor,
+        dim: int | Symbol | Tensor | None = None,
+        keepdim: bool = False,
+        *,
+        other: Symbol | Tensor | None = None,
+    ) -> Symbol | Extremes:
+        second = dim if other is None else other
+        if isinstance(second, Symbol | Tensor):
+            result: Symbol = of_two(build, input, second)
+            return result
+        x = symbol(build, input, "input")
+        return Extremes(along(build, x, _named(build, second), keepdim), None)
 
-def minimum(
-    build: NetworkBuilder,
-    input: Symbol | Tensor,
-    dim: int | Symbol | Tensor | None = None,
-    keepdim: bool = False,
-    *,
-    other: Symbol | Tensor | None = None,
-) -> Symbol | Extremes:
-    """torch.min, of two tensors or along an axis."""
-    second = dim if other is None else other
-    if isinstance(second, (Symbol, Tensor)):
-        return arithmetic.minimum(build, input, second)
-    x = symbol(build, input, "input")
-    return Extremes(smallest(build, x, _named(build, second), keepdim), None)
+    return handler
 
 
 def largest(
@@ -295,3 +266,7 @@ def _named(build: NetworkBuilder, dim: int | Sequence[int] | None) -> int | Sequ
     if dim is None or (not isinstance(dim, int) and not len(dim)):
         raise build.refuse("it reduces over the batch too", "name the axes, from 1 on")
     return dim
+
+
+maximum = extreme(largest, arithmetic.maximum)
+minimum = extreme(smallest, arithmetic.minimum)

@@ -43,35 +43,23 @@ def convert_to_other(build: NetworkBuilder, input: Symbol, *_: Any, **__: Any) -
     )
 
 
-def softmax(
-    build: NetworkBuilder,
-    input: Symbol,
-    dim: int | None = None,
-    _stacklevel: int = 3,
-    dtype: torch.dtype | None = None,
-    half_to_float: bool = False,
-) -> Symbol:
-    return _softmax(build, input, dim, dtype, log=False)
+def softmax(*, log: bool) -> Handler:
+    """softmax or log_softmax."""
 
+    def handler(
+        build: NetworkBuilder,
+        input: Symbol,
+        dim: int | None = None,
+        _stacklevel: int = 3,
+        dtype: torch.dtype | None = None,
+        half_to_float: bool = False,
+    ) -> Symbol:
+        if dim is None:
+            raise build.refuse("it names no axis", "give dim=1")
+        x = input if dtype is None else convert(build, input, dtype)
+        return build.softmax(x, sample_axis(build, x, dim), log=log)
 
-def log_softmax(
-    build: NetworkBuilder,
-    input: Symbol,
-    dim: int | None = None,
-    _stacklevel: int = 3,
-    dtype: torch.dtype | None = None,
-    half_to_float: bool = False,
-) -> Symbol:
-    return _softmax(build, input, dim, dtype, log=True)
-
-
-def _softmax(
-    build: NetworkBuilder, x: Symbol, dim: int | None, dtype: torch.dtype | None, *, log: bool
-) -> Symbol:
-    if dim is None:
-        raise build.refuse("it names no axis", "give dim=1")
-    x = x if dtype is None else convert(build, x, dtype)
-    return build.softmax(x, sample_axis(build, x, dim), log=log)
+    return handler
 
 
 def dropout(

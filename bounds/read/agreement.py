@@ -10,7 +10,8 @@ the error of its sums (`bounds.rounding.gamma`), and passes errors on by |W|.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ from torch import Tensor
 from bounds.errors import UnsupportedLayerError
 from bounds.network.build.builder import NetworkBuilder
 from bounds.network.graph import AffineNode, InputNode, Network, ReluNode, SumNode
-from bounds.rounding import floor, gamma
+from bounds.rounding import floor, gamma, plain_arithmetic
 
 #: Inputs are of these sizes, of both signs, besides those between 0 and 1.
 SCALES = (0.1, 1.0, 10.0)
@@ -55,9 +56,8 @@ def require_agreement(
     network = network.detach()
     affordable = min(AFFORDED // (build.products + 1), ROOM // (build.numbers + 1))
     x = points(network)[: max(1, affordable)].to(dtype)
-    with torch.no_grad(), torch.autocast("cpu", enabled=False):
-        with torch.autocast("cuda", enabled=False):
-            outputs, again = (_checked(call, evaluate(x.clone()), len(x)) for _ in range(2))
+    with torch.no_grad(), _own_precision(build.device):
+        outputs, again = (_checked(call, evaluate(x.clone()), len(x)) for _ in range(2))
         y, error = _with_rounding(network, x.to(build.device, build.dtype), dtype)
         if build.last is not None:
             y, error = build.last(y), 2 * error
@@ -85,6 +85,21 @@ def require_agreement(
                 f"explains {float(allowed.flatten()[worst]):.3g}: leave random numbers, other "
                 "number formats and state out of forward."
             )
+
+
+@contextmanager
+def _own_precision(device: torch.device) -> Iterator[None]:
+    """No sums in less than the dtype of the operands.
+
+    `plain_arithmetic` switches what all threads share, and is left alone where nothing asks for it.
+    """
+    reduced = device.type != "cpu" or torch.get_float32_matmul_precision() != "highest"
+    with (
+        torch.autocast("cpu", enabled=False),
+        torch.autocast("cuda", enabled=False),
+        plain_arithmetic() if reduced else nullcontext(),
+    ):
+        yield
 
 
 def _checked(call: str, outputs: object, count: int) -> Tensor:

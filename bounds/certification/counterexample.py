@@ -12,25 +12,21 @@ A candidate that an attack found counts only once one of these two has confirmed
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from bounds.errors import BoundsError
 from bounds.intermediate.relax import relax
 from bounds.network.graph import Network
-from bounds.read.export.archive import first_line
+from bounds.read.onnx.runtime import OnnxRuntime
 from bounds.read.vnnlib.property import Case, Property
 from bounds.relaxation.specification import Specification
 from bounds.sets.box import Box
 from bounds.solution.verdict import trusted
 from bounds.solvers.solve import solve
-
-DTYPES = {"tensor(float)": torch.float32, "tensor(double)": torch.float64}
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,51 +45,6 @@ class Counterexample:
             for index, value in enumerate(tensor.flatten().tolist())
         ]
         return "(" + "\n ".join(pairs) + ")"
-
-
-class OnnxRuntime:
-    """A model file, as ONNX Runtime computes it on one thread of the CPU.
-
-    Give it only files that `from_onnx` has read.
-    """
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        try:
-            import onnxruntime  # type: ignore[import-untyped]
-        except ImportError as error:
-            raise BoundsError(
-                "OnnxRuntime needs the package onnxruntime, which is not installed: pip install "
-                "'relu-bounds[onnx]'."
-            ) from error
-        self.path = os.fsdecode(path)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 4  # its complaints come as exceptions
-        try:
-            self._session: Any = onnxruntime.InferenceSession(
-                self.path, options, providers=["CPUExecutionProvider"]
-            )
-            [argument] = self._session.get_inputs()
-            self.dtype = DTYPES[argument.type]
-        except Exception as error:  # it has many types of its own
-            raise self._failure(error) from error
-        self._name = argument.name
-        self._shape = [size if isinstance(size, int) else 1 for size in argument.shape]
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """The output for one input, which may have any shape."""
-        try:
-            array = x.to(self.dtype).reshape(self._shape).numpy()
-            [y] = self._session.run(None, {self._name: array})
-        except Exception as error:
-            raise self._failure(error) from error
-        return torch.from_numpy(y)
-
-    def _failure(self, error: Exception) -> BoundsError:
-        return BoundsError(
-            f"ONNX Runtime cannot run {self.path!r} ({first_line(error)}): check the file with "
-            "onnx.checker."
-        )
 
 
 def replay(

@@ -118,13 +118,18 @@ class Network:
         """The same network, out of the reach of gradients."""
         return self.convert(Tensor.detach)
 
-    def ending_at(self, node: int) -> tuple[Network, tuple[int, ...]]:
-        """The network whose output is that node, of the nodes that it depends on alone; and which
-        of `relus` are left, by their position."""
+    def behind(self, node: int) -> set[int]:
+        """That node, the input, and all nodes in between that it depends on."""
         needed = {0, node}
         for index in range(node, 0, -1):
             if index in needed:
                 needed.update(self.nodes[index].parents)
+        return needed
+
+    def ending_at(self, node: int) -> tuple[Network, tuple[int, ...]]:
+        """The network whose output is that node, of the nodes that it depends on alone; and which
+        of `relus` are left, by their position."""
+        needed = self.behind(node)
         renamed = {old: new for new, old in enumerate(sorted(needed))}
         nodes = (
             replace(self.nodes[old], parents=tuple(renamed[p] for p in self.nodes[old].parents))

@@ -11,10 +11,13 @@ from bounds.read.export.from_export import from_export
 from bounds.read.onnx.from_onnx import from_onnx
 
 
-def load(path: str | os.PathLike[str], *, dtype: torch.dtype | None = None) -> Network:
-    """Read an ONNX file, whose name ends in .onnx, or else a `torch.export` archive.
+def load(
+    path: str | os.PathLike[str], *, dtype: torch.dtype | None = None, drop_softmax: bool = False
+) -> Network:
+    """Read an ONNX file, whose name ends in .onnx or .onnx.gz, or else a `torch.export` archive.
 
     Raises what `from_onnx` and `from_export` raise.
     """
-    onnx = isinstance(path, (str, os.PathLike)) and os.fsdecode(path).endswith(".onnx")
-    return (from_onnx if onnx else from_export)(path, dtype=dtype)
+    endings = (".onnx", ".onnx.gz")
+    onnx = isinstance(path, (str, os.PathLike)) and os.fsdecode(path).endswith(endings)
+    return (from_onnx if onnx else from_export)(path, dtype=dtype, drop_softmax=drop_softmax)

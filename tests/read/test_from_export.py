@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations
 
 from bounds import InvalidInputError, UnsupportedLayerError, from_export
 from tests.support.exported import MODELS, export
@@ -105,7 +106,10 @@ def _keeps_counting(h: Tensor, x: Tensor, m: Calls) -> Tensor:
 
 REFUSED: dict[str, tuple[Callable[..., Any], str]] = {
     "unknown": (lambda h, x, m: F.gelu(h), "gelu.default is not modelled"),
-    "constants": (lambda h, x, m: h + m.buffer.exp(), "exp.default is not modelled"),
+    "constants": (lambda h, x, m: h + m.buffer.erf(), "erf.default is not modelled"),
+    "random numbers": (lambda h, x, m: h + torch.randn(4), "randn.default draws random numbers"),
+    "noise": (lambda h, x, m: h + torch.rand_like(h), "rand_like.default draws random numbers"),
+    "softmax": (lambda h, x, m: h.softmax(1), "read the model with drop_softmax=True"),
     "product": (lambda h, x, m: h * h, "depends on the input"),
     "in place": (lambda h, x, m: F.relu_(h + 1).sub(h) + h.relu_(), "in place"),
     "in place, of a view": (lambda h, x, m: h.view(-1, 2, 2).relu_().flatten(1) + h, "in place"),
@@ -116,8 +120,8 @@ REFUSED: dict[str, tuple[Callable[..., Any], str]] = {
     "constant output": (lambda h, x, m: m.buffer * 2, "does not depend on its input"),
     "dtype": (lambda h, x, m: h.double(), "turns torch.float32 into torch.float64"),
     "arguments": (
-        lambda h, x, m: F.max_pool2d(h.view(-1, 1, 2, 2), 2, return_indices=True)[0],
-        "max_pool2d_with_indices.default is not modelled",
+        lambda h, x, m: F.max_pool2d(h.view(-1, 1, 2, 2), 2, return_indices=True)[1] + h,
+        "which it reads, is not modelled",
     ),
     "batch cut": (lambda h, x, m: h[:1], "along the batch axis"),
     "batch flipped": (lambda h, x, m: h.flip(0), "along the batch axis"),
@@ -156,11 +160,53 @@ def test_model_is_refused(case: str, tmp_path: Path) -> None:
     assert message in str(caught.value)
 
 
-def test_decomposed_graph_is_refused_by_name(tmp_path: Path) -> None:
-    program = torch.export.export(nn.Linear(3, 2), (torch.randn(2, 3),)).run_decompositions()
+def _normed() -> nn.Module:
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    parametrizations.weight_norm(model[0])
+    return model
+
+
+class _Computed(nn.Module):
+    """Parameters that are transposed, exponentiated and normalised before they meet the input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(2, 3))
+        self.gain = nn.Parameter(torch.tensor(0.3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight / self.weight.norm(dim=1, keepdim=True)
+        y = x @ weight.T * self.gain.exp() + torch.zeros(2) + torch.arange(2) ** 2
+        return torch.max(y, -y) + y.amax(1, keepdim=True) - y.min(1, keepdim=True).values
+
+
+def _small_image() -> nn.Module:
+    return nn.Sequential(
+        *(nn.Unflatten(1, (1, 3)), nn.Conv1d(1, 2, 2), nn.BatchNorm1d(2), nn.Hardsigmoid()),
+        *(nn.Upsample(scale_factor=2), nn.Flatten(), nn.Linear(8, 2)),
+    )
+
+
+@pytest.mark.parametrize("decomposed", [False, True], ids=["", "decomposed"])
+@pytest.mark.parametrize("make", [_normed, _Computed, _small_image, lambda: nn.Linear(3, 2)])
+def test_computed_parameters_and_decomposed_graphs(
+    make: Callable[[], nn.Module], decomposed: bool, tmp_path: Path
+) -> None:
+    model = make().eval()
+    program = torch.export.export(model, (torch.randn(2, 3),))
+    program = program.run_decompositions() if decomposed else program
     torch.export.save(program, tmp_path / "m.pt2")
-    with pytest.raises(UnsupportedLayerError, match=r"addmm\.default is not modelled"):
-        from_export(tmp_path / "m.pt2")
+    x = torch.randn(7, 3)
+    torch.testing.assert_close(from_export(tmp_path / "m.pt2")(x), model(x), rtol=1e-5, atol=1e-5)
+
+
+def test_softmax_at_the_end(tmp_path: Path) -> None:
+    logits = nn.Linear(3, 2)
+    program = torch.export.export(nn.Sequential(logits, nn.LogSoftmax(1)), (torch.randn(2, 3),))
+    torch.export.save(program, tmp_path / "m.pt2")
+    x = torch.randn(7, 3)
+    network = from_export(tmp_path / "m.pt2", drop_softmax=True)
+    torch.testing.assert_close(network(x), logits(x), rtol=1e-5, atol=1e-6)
 
 
 def test_other_dynamic_axes_and_inputs_are_refused(tmp_path: Path) -> None:

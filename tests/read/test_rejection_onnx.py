@@ -29,7 +29,7 @@ UNSUPPORTED: dict[str, Case] = {
             graph_of(step(op, 0)),
             [f"the operator '{op}' is not modelled", "rewrite it"],
         )
-        for op in ("Sigmoid", "Tanh", "Elu", "Gelu", "Softmax", "ArgMax", "NonZero", "Floor")
+        for op in ("Sigmoid", "Tanh", "Elu", "Gelu", "Celu", "ArgMax", "NonZero", "Round")
     },
     "QuantizeLinear": (graph_of(step("QuantizeLinear", 0, Normal(()))), ["'QuantizeLinear'"]),
     "product": (graph_of(step("Mul", 0, 0)), ["both its factors depend on the input"]),
@@ -77,9 +77,31 @@ UNSUPPORTED: dict[str, Case] = {
         image(step("AveragePool", 0, kernel_shape=[2], dilations=[2]), opset=19),
         ["dilations=(2,) are not modelled"],
     ),
-    "reflection": (image(step("Pad", 0, Whole((0,) * 6), mode="reflect")), ["mode='reflect'"]),
+    "reflection": (
+        image(step("Pad", 0, Whole((0, 0, 9, 0, 0, 0)), mode="reflect")),
+        ["mode='reflect' of 9 and 0 entries", "use mode='constant', 'edge' or 'wrap'"],
+    ),
+    "cubic": (
+        image(step("Resize", 0, None, None, Whole((1, 3, 2)), mode="cubic")),
+        ["mode='cubic'"],
+    ),
+    "a jump": (graph_of(step("ThresholdedRelu", 0)), ["jumps from 0 to 1.0", "use Relu"]),
+    "another jump": (graph_of(step("Shrink", 0)), ["jumps at 0.5", "use one number for both"]),
+    "chosen by the input": (
+        graph_of(step("Greater", 0, Normal((3,)))),
+        ["not affine in what depends on the input"],
+    ),
+    **{
+        op: (graph_of(step(op, *inputs, **attributes), step("Add", 0, 1)), [f"{op} draws random"])
+        for op, inputs, attributes in (
+            ("RandomNormal", (), {"shape": (3,)}),
+            ("RandomUniformLike", (0,), {}),
+            ("Bernoulli", (0,), {}),
+            ("Multinomial", (0,), {}),
+        )
+    },
     "integers": (graph_of(step("Cast", 0, to=7)), ["casts what depends on the input to INT64"]),
-    "half": (graph_of(step("Cast", 0, to=10)), ["a cast to FLOAT16 is not modelled"]),
+    "half": (graph_of(step("Cast", 0, to=10)), ["to FLOAT16, which is not affine"]),
     "gathered by the input": (
         image(step("Gather", Normal((4,)), 0)),
         ["its indices depend on the input"],
@@ -104,7 +126,7 @@ UNSUPPORTED: dict[str, Case] = {
     "constant output": (graph_of(step("Neg", Normal((2,)))), ["does not depend on its input"]),
     "empty": (graph_of(step("Slice", 0, Whole((2,)), Whole((2,)))), ["size 0"]),
     "attribute": (
-        graph_of(step("Constant", value_string="text"), step("Relu", 0)),
+        graph_of(step("Constant", value_string="text"), step("Add", 0, 1)),
         ["the attribute value_string of the operator Constant is not modelled"],
     ),
 }
@@ -299,6 +321,7 @@ def test_limits_hold_for_all_tensors_together(
     doubled = graph_of(*[step("Concat", i, i, axis=1) for i in many])
     refused_onnx(doubled.model(), tmp_path, UnsupportedLayerError, "more than 10000 numbers")
     sliced = [step("Slice", 0, Whole((0,)), Whole((1,)), Whole((1,))) for _ in many]
+    sliced.append(step("Concat", *[i + 1 for i in many], axis=1))
     refused_onnx(
         graph_of(*sliced, shape=(1, 999)).model(), tmp_path, UnsupportedLayerError, "10000 numbers"
     )

@@ -43,7 +43,12 @@ LINES: dict[str, tuple[str, int, list[str]]] = {
     "a term asserted": ("(assert (+ Y_0 0))", 1, ["asserts no formula"]),
     "nested assert": ("(assert (and (assert (<= Y_0 0))))", 14, ["('assert' …) is not modelled"]),
     "not": ("(assert (not (<= Y_0 0)))", 9, ["('not' …)", "use and, or, <=, >="]),
-    "equality": ("(assert (= Y_0 0))", 9, ["('=' …)", "use and, or, <=, >="]),
+    "inequality of two": (
+        "(assert (distinct Y_0 0))",
+        9,
+        ["('distinct' …)", "use and, or, <=, >="],
+    ),
+    "equality of three": ("(assert (= Y_0 0 1))", 9, ["'<=' of 3 terms", "two terms at a time"]),
     "implication": ("(assert (=> (<= Y_0 0) (<= Y_0 1)))", 9, ["('=>' …)"]),
     "division": ("(assert (<= (/ Y_0 3) 1))", 13, ["('/' …)"]),
     "let": ("(assert (let ((a 1)) (<= Y_0 a)))", 15, ["('a' …) is not modelled"]),
@@ -115,9 +120,9 @@ FILES: dict[str, tuple[str, list[str]]] = {
     ),
     "no inputs": (START + UNSAFE + "(assert (>= X_0 2))", ["no input satisfies it", "X_0"]),
     "no inputs, open": (START + UNSAFE + "(assert (< X_1 0))", ["no input satisfies it", "X_1"]),
-    "too many clauses": (START + BOTH * 14, [f"more than {MAX_CLAUSES} clauses", "split"]),
+    "too many clauses": (START + BOTH * 18, [f"more than {MAX_CLAUSES} clauses", "split"]),
     "too many, nested": (
-        START + f"(assert {'(or (<= Y_0 1) (<= Y_0 2) ' * 5000}(<= Y_0 0){')' * 5000})",
+        START + f"(assert {'(or (<= Y_0 1) (<= Y_0 2) ' * 300}(<= Y_0 0){')' * 300})" * 2,
         [f"more than {MAX_CLAUSES} clauses"],
     ),
     "too many inequalities": (

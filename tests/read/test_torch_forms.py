@@ -76,6 +76,32 @@ def unpacked(parts: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
     return first, second
 
 
+def relu_in_place_used_again(m: Net, x: Tensor) -> Tensor:
+    y = m.first(x)
+    return y.relu_() + F.relu(y - 1, True) + y
+
+
+def input_in_place(m: Net, x: Tensor) -> Tensor:
+    y = x
+    y += 1
+    return m.first(x) + y
+
+
+def constants_made_in_forward(m: Net, x: Tensor) -> Tensor:
+    scale = torch.zeros(6, dtype=x.dtype, device=x.device)
+    scale[2:] = 3
+    scale += torch.tensor([1.0, 2, 3, 4, 5, 6])
+    return x * scale + scale.numel()
+
+
+def branches_on_shapes(m: Net, x: Tensor) -> Tensor:
+    batch, features = x.shape
+    assert features == 6
+    assert x.shape[1:] == (6,)
+    assert x.shape[1:].numel() == len(m.weight)
+    return m.first(x).view(batch, features) if x.ndim == 2 and x.dim() == 2 else x
+
+
 SIX, IMAGE, SIGNAL, GRID, LARGE = (6,), (2, 1, 3), (2, 3), (3, 2), (2, 4, 5)
 FORMS: dict[str, tuple[tuple[int, ...], Callable[[Net, Tensor], Tensor]]] = {
     "F.relu": (SIX, lambda m, x: F.relu(m.first(x))),
@@ -225,6 +251,37 @@ FORMS: dict[str, tuple[tuple[int, ...], Callable[[Net, Tensor], Tensor]]] = {
     "loop, shared layers": (SIX, loop),
     "residual": (SIX, shared),
     "identity": (SIX, lambda m, x: x),
+    "in place, used again": (SIX, relu_in_place_used_again),
+    "the input in place": (SIX, input_in_place),
+    "constants made in forward": (SIX, constants_made_in_forward),
+    "branches on shapes": (SIX, branches_on_shapes),
+    "conversions": (
+        SIX,
+        lambda m, x: m.first(x.double().to(m.weight.dtype).type_as(m.weight).to(x)),
+    ),
+    "copies": (SIX, lambda m, x: x.clone() + x.detach() - 2 * x.cpu().to("cpu").data),
+    "torch.subtract": (SIX, lambda m, x: torch.subtract(x, 1) + x.subtract(m.weight)),
+    "torch.rsub": (SIX, lambda m, x: torch.rsub(x, 1, alpha=0.3)),
+    "torch.multiply": (SIX, lambda m, x: torch.multiply(x, m.weight).divide(3).true_divide(7)),
+    "torch.negative": (SIX, lambda m, x: torch.negative(+x).negative_()),
+    "torch.addmm": (
+        SIX,
+        lambda m, x: torch.addmm(m.first.bias, x, m.first.weight.t(), beta=0.3, alpha=0.7),
+    ),
+    "torch.max of two": (SIX, lambda m, x: torch.max(x, m.first(x)) - torch.min(x, m.weight)),
+    "x.max(dim)": (LARGE, lambda m, x: x.max(2).values + x.min(dim=2)[0]),
+    "x.amax": (LARGE, lambda m, x: x.amax((1, -1)) - torch.amin(x, (1, 3), True).flatten(1)),
+    "hardsigmoid": (SIX, lambda m, x: F.hardsigmoid(5 * x)),
+    "softshrink": (SIX, lambda m, x: F.softshrink(x, 0.3)),
+    "threshold": (SIX, lambda m, x: F.threshold(x, 0.1, 0.1)),
+    "rrelu": (SIX, lambda m, x: F.rrelu(x, 0.1, 0.4)),
+    "concatenate": (SIX, lambda m, x: torch.concatenate((x, -x), dim=1)),
+    "x.movedim": (LARGE, lambda m, x: x.movedim((1, 2), (3, 1))),
+    "x.reshape_as": (SIX, lambda m, x: x.unflatten(1, (2, 3)).reshape_as(x)),
+    "pixel_shuffle": ((4, 2, 3), lambda m, x: F.pixel_shuffle(x, 2)[:, :, 1:]),
+    "pixel_unshuffle": (LARGE, lambda m, x: F.pixel_unshuffle(x[..., :4], 2)),
+    "padding without channels": (GRID, lambda m, x: F.pad(x, (1, 0, 2, 1), value=0.5)),
+    "aten": (SIX, lambda m, x: torch.ops.aten.relu.default(torch.ops.aten.neg.default(x))),
 }
 
 

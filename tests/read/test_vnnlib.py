@@ -16,6 +16,7 @@ from torch import Tensor
 
 from bounds import InvalidInputError, from_onnx
 from bounds.read.vnnlib import Property, parse_vnnlib, read_vnnlib
+from bounds.read.vnnlib.property import Interval
 from tests.support.vnnlib_texts import INPUTS, NUMBERS, OUTPUTS, Formula, assertions, file, holds
 
 FAMILIES = ("acasxu", "cifar10_resnet", "collins_rul_cnn", "mnistfc", "rl_benchmarks", "test")
@@ -250,3 +251,29 @@ def test_counterexamples_of_other_tools(shared_data: Path, family: str) -> None:
                     judged += case.violated_by(y)
             assert any(inside), key
     assert judged == looked_at > 5
+
+
+def test_equalities() -> None:
+    text = file([("=", ("X", 0), "0.5"), ("=", ("Y", 0), ("Y", 1))], 1, 2)
+    property = parse_vnnlib(text)
+    assert [case.box[0] for case in property.cases] == [Interval(Fraction(1, 2), Fraction(1, 2))]
+    half = torch.tensor([0.5])
+    assert counterexample(property, half, torch.tensor([3.0, 3.0]))
+    assert not counterexample(
+        property, half, torch.tensor([3.0, math.nextafter(3, 4)], dtype=torch.float64)
+    )
+    assert not counterexample(property, half + 0.1, torch.tensor([3.0, 3.0]))
+
+
+def test_thousands_of_small_boxes() -> None:
+    """As the competition's nn4sys files have them: a box and two sides of the answer each."""
+    count = 7000
+    cases = [
+        f"(and (>= X_0 {i}) (<= X_0 {i + 1}) (or (<= Y_0 {i - 9}) (>= Y_0 {i + 9})))"
+        for i in range(count)
+    ]
+    declared = "(declare-const X_0 Real)(declare-const Y_0 Real)"
+    property = parse_vnnlib(f"{declared}(assert (or {' '.join(cases)}))")
+    assert [len(case.disjuncts) for case in property.cases] == [2] * count
+    assert counterexample(property, torch.tensor([6999.5]), torch.tensor([7009.0]))
+    assert not counterexample(property, torch.tensor([6999.5]), torch.tensor([7000.0]))

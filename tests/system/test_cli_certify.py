@@ -160,7 +160,7 @@ def test_compare_takes_a_property(run: Run, model: Path, spec: Path, tmp_path: P
 def test_bad_input_is_one_line_exit_status_2_and_nothing_written(
     run: Run, model: Path, spec: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "bad.vnnlib").write_text("(declare-const X_0 Real)\n  (assert (= X_0 0))")
+    (tmp_path / "bad.vnnlib").write_text("(declare-const X_0 Real)\n  (assert (distinct X_0 0))")
     other = ("and", (">=", ("X", 0), "0"), ("<=", ("X", 0), "1"), ("<=", ("Y", 0), "0"))
     (tmp_path / "other.vnnlib").write_text(file([other], 1, 1))
     x = [(">=", ("X", 1), "0"), ("<=", ("X", 1), "0.5"), (">=", ("X", 0), "0")]
@@ -173,7 +173,7 @@ def test_bad_input_is_one_line_exit_status_2_and_nothing_written(
         "missing spec": (["--vnnlib", tmp_path / "no.vnnlib"], ["no.vnnlib", "No such file"]),
         "bad spec": (
             ["--vnnlib", tmp_path / "bad.vnnlib", *json_file],
-            ["bad.vnnlib", "line 2, column 11", "'='"],
+            ["bad.vnnlib", "line 2, column 11", "'distinct'"],
         ),
         "other spec": (["--vnnlib", tmp_path / "other.vnnlib"], ["X_0 … X_0", "2 inputs"]),
         "a folder": (["--vnnlib", tmp_path], ["not a regular file"]),

@@ -1,6 +1,6 @@
 """Builds a `Network` node by node, checking each layer's shapes and attributes.
 
-Every reader (torch.fx, torch.export, …) translates its own operations into these calls, so that a
+Every reader (torch, torch.export, ONNX) translates its own operations into these calls, so that a
 layer is checked, folded or refused in one place whatever file it came from.
 """
 

@@ -66,9 +66,54 @@ class Elementwise(Rearrangements):
         return x
 
     def leaky_relu(self, x: Symbol, slope: Constant) -> Symbol:
-        """x where x ≥ 0 and slope · x elsewhere: slope · x + (1 − slope) · relu(x)."""
-        slope = self.real(slope)
-        return self.sum(self.scale(x, slope), self.scale(self.relu(x), 1 - slope))
+        """x where x ≥ 0 and slope · x elsewhere: slope · x + (1 − slope) · relu(x).
+
+        1 − slope is seldom a number of the dtype: what its rounding leaves is one (Knuth's TwoSum).
+        """
+        slope = self.tensor(torch.as_tensor(slope, dtype=self.dtype, device=self.device))
+        rest, positive = 1 - slope, self.relu(x)
+        with torch.no_grad():
+            part = rest - 1
+            lost = (1 - (rest - part)) - (slope + part)
+        terms = [self.scale(x, slope), self.scale(positive, rest)]
+        if lost.any():
+            terms.append(self.scale(positive, lost))
+        return self.total(terms)
+
+    def quotient(self, x: Symbol, divisor: Constant) -> Symbol:
+        """x divided by a constant."""
+        if not isinstance(divisor, Tensor):
+            divisor = torch.as_tensor(divisor, dtype=self.dtype, device=self.device)
+        return self.multiple(x, self.tensor(divisor).double().reciprocal())
+
+    def multiple(self, x: Symbol, factors: Tensor) -> Symbol:
+        """x times computed numbers in float64, exactly in a network of less precision too.
+
+        A computed number is off by its own rounding in float64, for which every charge for a pass
+        in float64 has room (`bounds.rounding.gamma`).
+        """
+        return self.total([self.scale(x, part) for part in self._parts(factors)])
+
+    def moved(self, x: Symbol, amounts: Tensor) -> Symbol:
+        """x plus computed numbers in float64, like `multiple`."""
+        for part in self._parts(amounts):
+            x = self.shift(x, part)
+        return x
+
+    def _parts(self, numbers: Tensor) -> list[Tensor]:
+        """Numbers in the network's dtype, whose sum these are; gradients go to the first."""
+        parts = [self.tensor(numbers)]
+        rest = numbers.detach() - parts[0].detach()
+        # The next is half a unit of the last at most: two suffice, or what is left underflows.
+        while (part := rest.to(self.dtype)).any():
+            parts.append(part)
+            rest = rest - part
+        return parts
+
+    def soft_shrink(self, x: Symbol, amount: float) -> Symbol:
+        """relu(x − amount) − relu(−x − amount)"""
+        above, below = (self.relu(self.shift(side, -amount)) for side in (x, self.negative(x)))
+        return self.sum(above, self.negative(below))
 
     def abs(self, x: Symbol) -> Symbol:
         """|x| = relu(x) + relu(−x)."""

@@ -10,10 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bounds.network.affine import Shape, transposed
-from bounds.network.build.base import Padding, Pairs, Sizes, Symbol
-from bounds.network.build.rearrange import MAX_NUMBERS
+from bounds.network.build.base import MAX_NUMBERS, Padding, Pairs, Sizes, Symbol
 from bounds.network.build.weights import Weights
 from bounds.network.indexing import Select
+
+
+def _exact_share(count: int) -> float | None:
+    """1 / count, where that is a floating-point number."""
+    return 1 / count if count & (count - 1) == 0 else None
 
 
 class Pools(Weights):
@@ -51,11 +55,11 @@ class Pools(Weights):
             raise self.refuse(
                 f"it divides by {int(counts.min())}", "use less padding or a divisor of at least 1"
             )
-        even = bool(counts.min() == counts.max())
-        share = 1 / float(counts.max()) if even else 1.0
-        weight = torch.full((x.shape[0], 1, *kernel), share, dtype=self.dtype, device=self.device)
+        share = _exact_share(int(counts.max())) if counts.min() == counts.max() else None
+        weight = torch.full((x.shape[0], 1, *kernel), share or 1, dtype=self.dtype)
+        weight = weight.to(self.device)
         sums = self.convolution(x, weight, None, stride=stride, padding=covered, groups=x.shape[0])
-        return sums if even else self.scale(sums, counts.double().reciprocal())
+        return sums if share else self.multiple(sums, counts.to(self.device).double().reciprocal())
 
     def adaptive_average_pool(self, x: Symbol, output: Sequence[int | None]) -> Symbol:
         """AdaptiveAvgPool1d and 2d: window i of o over n entries: ⌊i n / o⌋ to ⌈(i + 1) n / o⌉."""
@@ -70,8 +74,10 @@ class Pools(Weights):
             place = torch.arange(count).unsqueeze(1)
             first, last = place * size // count, -(-(place + 1) * size // count)
             at = torch.arange(size)
-            inside = ((at >= first) & (at < last)).double()
-            x = self._along(x, axis, inside / inside.sum(1, keepdim=True))
+            inside = ((at >= first) & (at < last)).to(self.dtype)
+            shares = (last - first).to(self.device).double().reciprocal()
+            x = self._along(x, axis, inside)
+            x = self.multiple(x, shares.reshape(-1, *[1] * (len(x.shape) - 1 - axis)))
         return x
 
     def max_pool(
@@ -111,8 +117,21 @@ class Pools(Weights):
         self.require_shape(shape)
         x = self.transpose(x, [*kept, *sorted(axes)])
         x = self.reshape(x, (-1, count))
-        weight = torch.full((1, count), 1 / count if mean else 1.0, dtype=self.dtype)
-        return self.reshape(self.linear(x, weight.to(self.device), None), shape)
+        share = _exact_share(count) if mean else 1.0
+        weight = torch.full((1, count), share or 1, dtype=self.dtype)
+        x = self.linear(x, weight.to(self.device), None)
+        if share is None:
+            x = self.multiple(x, torch.tensor(1 / count, dtype=torch.float64, device=self.device))
+        return self.reshape(x, shape)
+
+    def largest(self, x: Symbol, axes: Sequence[int], *, keepdim: bool) -> Symbol:
+        """The maximum over these axes."""
+        for axis in axes:
+            everything = torch.arange(self.size(x, axis)).unsqueeze(0)
+            x = self._maximum_of(x, axis, everything)
+        kept = [size for axis, size in enumerate(x.shape) if keepdim or axis not in axes]
+        self.require_shape(kept)
+        return self.reshape(x, kept)
 
     def _along(self, x: Symbol, axis: int, weight: Tensor) -> Symbol:
         """weight, of shape (m, size), times x along one axis."""

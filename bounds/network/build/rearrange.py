@@ -14,9 +14,6 @@ from bounds.network.build.base import LayerBuilder, Symbol
 from bounds.network.graph import SumNode
 from bounds.network.indexing import Select
 
-#: A layer whose sample has more numbers than this would need an index out of all proportion.
-MAX_NUMBERS = 2**26
-
 
 class Rearrangements(LayerBuilder):
     """Reshapes, permutations, slices, repeats, concatenation and padding."""
@@ -133,11 +130,3 @@ class Rearrangements(LayerBuilder):
         if not 0 <= axis < len(x.shape):
             raise self.misfit(x, f"an axis {axis}, counted from 0 and without the batch")
         return x.shape[axis]
-
-    def require_shape(self, shape: Sequence[int]) -> None:
-        """Refuse samples without axes, without numbers, or with too many."""
-        if not shape or min(shape) < 1 or math.prod(shape) > MAX_NUMBERS:
-            raise self.refuse(
-                f"it has to do with a sample of the shape {tuple(shape)}",
-                f"keep at least one axis, none of size 0, and at most {MAX_NUMBERS} numbers",
-            )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Sequence
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bounds.network.affine import Linear, Scale, transposed
-from bounds.network.build.base import Padding, Pairs, Sizes, Symbol
+from bounds.network.build.base import MAX_IN_ALL, Padding, Pairs, Sizes, Symbol
 from bounds.network.build.elementwise import Elementwise
 from bounds.network.convolution import Convolution, convolution_output_shape
 
@@ -67,6 +68,7 @@ class Weights(Elementwise):
         shape = convolution_output_shape(x.shape, weight, stride, common, dilation)
         if min(shape) < 1:
             raise self.misfit(x, f"at least the kernel's extent {tuple(weight.shape[2:])}")
+        self._require_columns(x.shape[0], weight, shape)
         operation = Convolution(
             x.shape,
             shape,
@@ -118,6 +120,7 @@ class Weights(Elementwise):
         shape = tuple(f - b - a for f, b, a in zip(full, before, after, strict=True))
         if min(shape) < 1:
             raise self.misfit(x, f"a result larger than the padding {pairs} taken off it")
+        self._require_columns(channels, weight, x.shape)
         offset = None if bias is None else self.tensor(bias).reshape(-1, *[1] * axes)
         # A convolution pads both sides alike, and may leave less than a stride at the far one.
         inside = all(0 <= b - a < s for b, a, s in zip(before, after, stride, strict=True))
@@ -181,6 +184,15 @@ class Weights(Elementwise):
     def _require_channels(self, x: Symbol, channels: int, axes: int) -> None:
         if len(x.shape) != axes + 1 or x.shape[0] != channels:
             raise self.misfit(x, f"({channels} channels, then {axes} spatial axes)")
+
+    def _require_columns(self, channels: int, weight: Tensor, windows: Sequence[int]) -> None:
+        """What torch may lay out for a convolution: every window's numbers, one after the other."""
+        numbers = channels * math.prod(weight.shape[2:]) * math.prod(windows[1:])
+        if numbers > MAX_IN_ALL:
+            raise self.refuse(
+                f"its windows have {numbers} numbers, expected at most {MAX_IN_ALL}",
+                "use smaller kernels or images",
+            )
 
     def _require_groups(
         self, weight: Tensor, bias: Tensor | None, channels: int, groups: int

@@ -47,7 +47,10 @@ MAX_BYTES = 4 * 2**30
 MAX_JSON_BYTES = 64 * 2**20
 
 EXPORT = "torch.export.save(torch.export.export(model, (x,)), 'model.pt2')"
-SAVE_AGAIN = f"save it again with {EXPORT} under torch 2.9 or later"
+OLDER = torch.__version__ < torch.torch_version.TorchVersion("2.9")
+SAVE_AGAIN = f"save it again with {EXPORT} under torch 2.9 or later" + (
+    f", and not under the installed {torch.__version__}" if OLDER else ""
+)
 
 
 def open_model_file(path: str) -> BinaryIO:

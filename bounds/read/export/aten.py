@@ -34,7 +34,15 @@ HANDLERS: dict[str, Handler] = {
     "adaptive_avg_pool1d.default": layers.adaptive_average_pool(1),
     "adaptive_avg_pool2d.default": layers.adaptive_average_pool(2),
     **dict.fromkeys(("contiguous.default", "clone.default", "alias.default"), layers.identity),
-    **dict.fromkeys(("detach.default", "detach_.default", "to.dtype"), layers.identity),
+    **dict.fromkeys(("detach.default", "detach_.default"), layers.identity),
+    **dict.fromkeys(("to.dtype", "to.device", "to.dtype_layout", "to.other"), layers.convert),
+    **dict.fromkeys(("_to_copy.default", "type_as.default"), layers.convert),
+    **dict.fromkeys(("softmax.int", "_softmax.default"), layers.softmax(log=False)),
+    **dict.fromkeys(("log_softmax.int", "_log_softmax.default"), layers.softmax(log=True)),
+    "convolution.default": layers.aten_convolution,
+    "_native_batch_norm_legit_no_training.default": layers.aten_batch_norm_no_training,
+    "max_pool2d_with_indices.default": layers.aten_max_pool,
+    "_adaptive_avg_pool2d.default": layers.adaptive_average_pool(2),
     # arithmetic
     **dict.fromkeys(("add.Tensor", "add.Scalar", "add_.Tensor", "add_.Scalar"), arithmetic.add),
     **dict.fromkeys(("sub.Tensor", "sub.Scalar", "sub_.Tensor", "sub_.Scalar"), arithmetic.sub),
@@ -42,7 +50,11 @@ HANDLERS: dict[str, Handler] = {
     **dict.fromkeys(("div.Tensor", "div.Scalar", "div_.Tensor", "div_.Scalar"), arithmetic.div),
     **dict.fromkeys(("rsub.Tensor", "rsub.Scalar"), arithmetic.rsub),
     **dict.fromkeys(("neg.default", "neg_.default"), arithmetic.neg),
-    **dict.fromkeys(("matmul.default", "mm.default"), arithmetic.matmul),
+    **dict.fromkeys(("matmul.default", "mm.default", "mv.default"), arithmetic.matmul),
+    "addmm.default": arithmetic.addmm,
+    "hardsigmoid.default": arithmetic.hardsigmoid,
+    "softshrink.default": arithmetic.softshrink,
+    **dict.fromkeys(("threshold.default", "threshold_.default"), arithmetic.threshold),
     **dict.fromkeys(("relu.default", "relu_.default"), arithmetic.relu),
     **dict.fromkeys(("leaky_relu.default", "leaky_relu_.default"), arithmetic.leaky_relu),
     "prelu.default": arithmetic.prelu,
@@ -53,13 +65,19 @@ HANDLERS: dict[str, Handler] = {
     **dict.fromkeys(("clamp_min.default", "clamp_min_.default"), arithmetic.clamp_min),
     **dict.fromkeys(("clamp_max.default", "clamp_max_.default"), arithmetic.clamp_max),
     **dict.fromkeys(("abs.default", "abs_.default"), arithmetic.absolute),
-    **dict.fromkeys(("maximum.default", "max.other"), arithmetic.maximum),
-    **dict.fromkeys(("minimum.default", "min.other"), arithmetic.minimum),
+    **dict.fromkeys(("maximum.default", "max.other", "fmax.default"), arithmetic.maximum),
+    **dict.fromkeys(("minimum.default", "min.other", "fmin.default"), arithmetic.minimum),
+    "max.dim": axes.maximum,
+    "min.dim": axes.minimum,
+    "amax.default": axes.largest,
+    "amin.default": axes.smallest,
+    "pixel_shuffle.default": axes.pixel_shuffle,
+    "pixel_unshuffle.default": axes.pixel_unshuffle,
     # axes
     "sym_size.int": shapes.size,
     "flatten.using_ints": shapes.flatten,
     "unflatten.int": shapes.unflatten,
-    **dict.fromkeys(("view.default", "reshape.default"), shapes.reshape),
+    **dict.fromkeys(("view.default", "reshape.default", "_unsafe_view.default"), shapes.reshape),
     **dict.fromkeys(("squeeze.default", "squeeze.dim", "squeeze.dims"), shapes.squeeze),
     "unsqueeze.default": shapes.unsqueeze,
     "expand.default": shapes.expand,
@@ -82,31 +100,40 @@ HANDLERS: dict[str, Handler] = {
     "stack.default": axes.stack,
     "pad.default": axes.pad,
     **dict.fromkeys(("upsample_nearest1d.vec", "upsample_nearest2d.vec"), axes.aten_upsample),
-    "mean.dim": axes.mean,
-    "sum.dim_IntList": axes.total,
+    "mean.dim": axes.reduction(mean=True),
+    "sum.dim_IntList": axes.reduction(mean=False),
 }
-#: What parameters and constants may go through before they meet the input; none is in place.
-CONSTANT_FUNCTIONS: dict[str, Any] = {
-    **dict.fromkeys(("view.default", "reshape.default"), torch.reshape),
-    **dict.fromkeys(("lift_fresh_copy.default", "clone.default"), torch.clone),
-    **dict.fromkeys(("detach.default", "detach_.default"), torch.detach),
-    "to.dtype": lambda input, dtype, **_: input.to(dtype),
-    "flatten.using_ints": torch.flatten,
-    "unsqueeze.default": torch.unsqueeze,
-    "squeeze.dim": torch.squeeze,
-    "t.default": torch.t,
-    "transpose.int": torch.transpose,
-    "permute.default": torch.permute,
-    "select.int": torch.select,
-    "slice.Tensor": lambda input, **where: torch.ops.aten.slice(input, **where),
-    "expand.default": lambda input, shape, **_: input.expand(shape),
-    "repeat.default": lambda input, repeats: input.repeat(repeats),
-    "add.Tensor": torch.add,
-    "sub.Tensor": torch.sub,
-    "mul.Tensor": torch.mul,
-    "div.Tensor": torch.div,
-    "neg.default": torch.neg,
+#: What parameters and constants may go through before they meet the input, by torch's own
+#: operators; none is in place.
+CONSTANT = {
+    *("view", "reshape", "lift_fresh_copy", "clone", "alias", "detach", "unsqueeze", "t"),
+    *("permute", "expand", "repeat", "numpy_T", "mT", "neg", "exp", "log", "sqrt", "rsqrt"),
+    *("reciprocal", "abs", "sigmoid", "tanh", "relu", "square", "clamp", "sum", "mean", "amax"),
+    *("amin", "linalg_vector_norm", "norm_except_dim", "_weight_norm", "_weight_norm_interface"),
+    *(
+        "matmul",
+        "mm",
+        "mv",
+        "maximum",
+        "minimum",
+        "cat",
+        "stack",
+        "zeros",
+        "ones",
+        "full",
+        "arange",
+    ),
 }
+CONSTANTS = {
+    *(f"{name}.default" for name in CONSTANT),
+    *("detach_.default", "to.dtype", "_to_copy.default", "flatten.using_ints", "squeeze.dim"),
+    *("squeeze.dims", "transpose.int", "select.int", "slice.Tensor", "add.Tensor", "sub.Tensor"),
+    *("mul.Tensor", "div.Tensor", "add.Scalar", "sub.Scalar", "mul.Scalar", "div.Scalar"),
+    *("rsub.Scalar", "pow.Tensor_Scalar", "pow.Tensor_Tensor", "sum.dim_IntList", "mean.dim"),
+    *("arange.start", "arange.start_step"),
+}
+#: Where and how numbers are stored, which does not change them.
+STORAGE = {"device", "layout", "pin_memory", "memory_format"}
 #: Checks that torch.export writes down; what they assert of dtypes is compared anyway.
 SKIPPED = {"_assert_tensor_metadata.default"}
 #: Targets that look at a tensor's shape, not at its numbers.
@@ -119,6 +146,17 @@ ARGUMENT_NAMES = {
     "split_size": "split_size_or_sections",
     "split_sizes": "split_size_or_sections",
 }
+
+
+def operator(target: str) -> Any:
+    """torch's own operator of this name, of which a reader calls those in its tables alone."""
+    name, _, overload = target.partition(".")
+    return getattr(getattr(torch.ops.aten, name, None), overload, None)
+
+
+def is_random(target: str) -> bool:
+    """Whether torch counts an operator among those that draw numbers."""
+    return torch.Tag.nondeterministic_seeded in getattr(operator(target), "tags", ())
 
 
 def target_name(node: Json) -> str:

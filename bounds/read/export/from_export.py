@@ -1,63 +1,36 @@
-"""`torch.export` archive (.pt2) → `Network`, without unpickling anything.
-
-The graph in the archive is a list of ATen operators, which the tables in `bounds.read.export.aten`
-translate; what is not in a table is refused by name. Every shape and dtype that the archive
-declares is compared with the one that the translation gives.
-"""
+"""`torch.export` archive (.pt2) → `Network`, without unpickling anything."""
 
 from __future__ import annotations
 
-import math
 import os
-from collections import Counter
-from typing import Any
 
 import torch
-from torch import Tensor
 
-from bounds.errors import BoundsError, InvalidInputError, UnsupportedLayerError
-from bounds.network.affine import Shape
-from bounds.network.build.builder import NetworkBuilder, Symbol
+from bounds.errors import BoundsError, InvalidInputError
 from bounds.network.graph import Network
-from bounds.read.export.archive import (
-    DTYPES,
-    SAVE_AGAIN,
-    ExportArchive,
-    first_line,
-    open_model_file,
-    refusal,
-    short,
-)
-from bounds.read.export.aten import (
-    ARGUMENT_NAMES,
-    CONSTANT_FUNCTIONS,
-    HANDLERS,
-    SHAPE_ONLY,
-    SKIPPED,
-    Json,
-    layer_name,
-    target_name,
-    tensor_names,
-)
-from bounds.read.operations import is_view
-from bounds.read.operations.common import BATCH, unsupported
-
-#: A sample with more numbers than this is taken for a damaged file rather than for a network.
-MAX_NUMBERS = 2**28
+from bounds.read.export.archive import ExportArchive, first_line, open_model_file, refusal
+from bounds.read.export.reader import ExportReader
 
 
-def from_export(path: str | os.PathLike[str], *, dtype: torch.dtype | None = None) -> Network:
+def from_export(
+    path: str | os.PathLike[str], *, dtype: torch.dtype | None = None, drop_softmax: bool = False
+) -> Network:
     """Read a model that `torch.export.save` wrote (torch 2.9 or later) into a `Network` on the CPU.
+
+    The network computes what torch's own operators compute of the file's graph, one after the
+    other: that is compared on a few inputs of a fixed seed.
 
     Args:
         path: the .pt2 file of a model that was exported with a batch axis, dynamic or not: the
             first axis of its input is always taken as the batch.
         dtype: torch.float32 or torch.float64; default: that of the model's input.
+        drop_softmax: as for `from_torch`.
 
     Raises:
         ModelFileError: the file is missing, not such an archive, damaged, too large, or its weights
             are pickled.
-        UnsupportedLayerError: names the first layer that is not modelled, with the remedy.
+        UnsupportedLayerError: names the first layer that is not modelled, with the remedy; or the
+            network and the model differ.
         InvalidInputError: `path` is no path; shapes that do not fit, NaN or infinite parameters, a
             dtype that is neither float32 nor float64.
     """
@@ -67,256 +40,13 @@ def from_export(path: str | os.PathLike[str], *, dtype: torch.dtype | None = Non
             "write the bytes to a file."
         )
     name = os.fsdecode(path)
-    with open_model_file(name) as stream:
+    with open_model_file(name) as stream, torch.device("cpu"):
         try:
-            return _Reader(ExportArchive(name, stream), dtype).read()
+            return ExportReader(
+                ExportArchive(name, stream), dtype, drop_softmax=drop_softmax
+            ).read()
         except BoundsError:
             raise
         except Exception as error:  # a graph unlike the schema can break the reader anywhere
             what = f"{type(error).__name__}: {first_line(error)}"
             raise refusal(name, f"its graph is damaged or inconsistent ({what})") from error
-
-
-class _Reader:
-    """Walks the graph: what depends on the input becomes nodes, all else stays a constant."""
-
-    def __init__(self, archive: ExportArchive, dtype: torch.dtype | None) -> None:
-        self.archive = archive
-        module: Json = archive.program["graph_module"]
-        self.nodes: list[Json] = module["graph"]["nodes"]
-        self.signature: Json = module["signature"]
-        self.declared: Json = module["graph"]["tensor_values"]
-        self.stored: dict[str, tuple[str, str]] = {}  # name in the graph → arguments of `tensor`
-        self.values: dict[str, Any] = {}
-        self.producers: dict[str, Json] = {}
-        self.input_name = self._read_inputs()
-        self.input_dtype = self._declared_dtype(self.input_name)
-        self.batch = self.declared[self.input_name]["sizes"][0].get("as_int")  # None: dynamic
-        self.build = NetworkBuilder(
-            self._declared_sample(self.input_name), dtype or self.input_dtype, torch.device("cpu")
-        )
-        self.values[self.input_name] = self.build.input
-        self.readers = Counter(
-            name
-            for node in self.nodes
-            if target_name(node) not in SHAPE_ONLY
-            for name in {name for entry in node["inputs"] for name in tensor_names(entry["arg"])}
-        )
-
-    def read(self) -> Network:
-        """The network, after one evaluation that its parameters fit together."""
-        specs = self.signature["output_specs"]
-        if len(specs) != 1 or "user_output" not in specs[0]:
-            kinds = sorted({kind for spec in specs for kind in spec})
-            raise self._unsupported(
-                f"the model returns {len(specs)} values ({short(kinds)})",
-                "wrap it so that it returns its logits alone and changes no state",
-            )
-        (name,) = tensor_names(specs[0]["user_output"]["arg"])
-        self.readers[name] += 1
-        for node in self.nodes:
-            self._read_node(node)
-        output = self._lookup(name)
-        if not isinstance(output, Symbol):
-            raise self._unsupported(
-                "the model's output does not depend on its input",
-                "wrap it so that it returns its logits",
-            )
-        network = self.build.finish(output)
-        probe = network(torch.zeros(1, *network.input_shape, dtype=self.build.dtype))
-        if probe.shape != (1, *network.output_shape):
-            raise self.archive.refuse(
-                "its parameters do not fit the shapes that its graph declares"
-            )
-        return network
-
-    def _read_inputs(self) -> str:
-        """Notes where each parameter, buffer and constant is; returns the name of the input."""
-        inputs: list[str] = []
-        for spec in self.signature["input_specs"]:
-            ((kind, entry),) = spec.items()
-            match kind:
-                case "user_input":
-                    inputs.extend(tensor_names(entry["arg"]))
-                case "parameter":
-                    self.stored[entry["arg"]["name"]] = ("weights", entry["parameter_name"])
-                case "buffer":
-                    folder = "weights" if entry["persistent"] else "constants"
-                    self.stored[entry["arg"]["name"]] = (folder, entry["buffer_name"])
-                case "tensor_constant":
-                    name = entry["tensor_constant_name"]
-                    self.stored[entry["arg"]["name"]] = ("constants", name)
-                case "constant_input":
-                    pass  # a flag, whose value is already written into the graph
-                case _:
-                    raise self._unsupported(
-                        f"the model takes a {short(kind)}", "export a model of one input tensor"
-                    )
-        if len(inputs) != 1:
-            raise self._unsupported(
-                f"the model takes {len(inputs)} input tensors", "export a model of one input tensor"
-            )
-        return inputs[0]
-
-    # -- nodes -----------------------------------------------------------------------------------
-
-    def _read_node(self, node: Json) -> None:
-        target = target_name(node)
-        self.build.at = layer_name(node)
-        if target in SKIPPED:
-            return
-        if target not in HANDLERS and target not in CONSTANT_FUNCTIONS:
-            raise unsupported(self.build, target)
-        arguments = {
-            ARGUMENT_NAMES.get(entry["name"], entry["name"]): self._value(entry["arg"])
-            for entry in node["inputs"]
-        }
-        self._check_in_place(node, target)
-        (output,) = node["outputs"]
-        try:
-            flat = [v for a in arguments.values() for v in (a if isinstance(a, list) else [a])]
-            if any(isinstance(v, Symbol) or v is BATCH for v in flat):
-                result = self._translate(target, arguments)
-            else:
-                result = self._compute(target, arguments)
-        except BoundsError:
-            raise
-        except Exception as error:  # an argument that the handler or torch does not take
-            what = f"{target} as called here ({first_line(error)})"
-            raise unsupported(self.build, what) from error
-        if "as_sym_int" in output:
-            self.values[output["as_sym_int"]["as_name"]] = result
-            return
-        results = result if "as_tensors" in output else [result]
-        for name, part in zip(tensor_names(output), results, strict=True):
-            self._check_declared(name, part)
-            self.values[name], self.producers[name] = part, node
-
-    def _translate(self, target: str, arguments: dict[str, Any]) -> Any:
-        handler = HANDLERS.get(target)
-        if handler is None:
-            raise unsupported(self.build, target)
-        shape = arguments.get("shape")
-        if shape and self.batch is not None and shape[0] == self.batch:
-            arguments = {**arguments, "shape": [BATCH, *shape[1:]]}
-        return handler(self.build, **arguments)
-
-    def _compute(self, target: str, arguments: dict[str, Any]) -> Tensor:
-        function = CONSTANT_FUNCTIONS.get(target)
-        if function is None:
-            raise unsupported(self.build, f"{target} of parameters or constants alone")
-        # Without numbers first: broadcasting can ask for far more memory than the file has bytes.
-        trial = function(
-            **{k: v.to("meta") if isinstance(v, Tensor) else v for k, v in arguments.items()}
-        )
-        self._require_sane(trial.numel())
-        return function(**arguments)
-
-    def _check_in_place(self, node: Json, target: str) -> None:
-        """A change in place is the plain operation only where nothing else reads that memory."""
-        if not target.split(".")[0].endswith("_") or is_view(HANDLERS[target]):
-            return
-        (name,) = tensor_names(node["inputs"][0]["arg"])
-        if not isinstance(self._lookup(name), Symbol):
-            raise self.build.refuse(
-                "it changes a parameter or buffer in place, so the output depends on earlier calls",
-                "call model.eval() and keep state out of forward",
-            )
-        while True:
-            if self.readers[name] > 1:
-                raise self.build.refuse(
-                    "it changes in place a tensor that is used elsewhere",
-                    "use the variant that is not in place",
-                )
-            producer = self.producers.get(name)
-            if producer is None or not is_view(HANDLERS.get(target_name(producer))):
-                return
-            (name,) = tensor_names(producer["inputs"][0]["arg"])
-
-    # -- values ----------------------------------------------------------------------------------
-
-    def _value(self, argument: Json) -> Any:
-        ((kind, value),) = argument.items()
-        match kind:
-            case "as_none":
-                return None
-            case "as_tensor":
-                return self._lookup(value["name"])
-            case "as_tensors":
-                return [self._lookup(tensor["name"]) for tensor in value]
-            case "as_optional_tensor":
-                return self._value(value)
-            case "as_optional_tensors":
-                return [self._value(tensor) for tensor in value]
-            case "as_sym_int":
-                return self._size(value)
-            case "as_sym_ints":
-                return [self._size(size) for size in value]
-            case "as_float":
-                return float(value)  # infinities and NaN are written as strings
-            case "as_floats":
-                return [float(number) for number in value]
-            case "as_scalar_type":
-                return DTYPES.get(value)
-            case "as_int" | "as_bool" | "as_string" | "as_ints" | "as_memory_format":
-                return value
-        raise unsupported(self.build, f"an argument of kind {short(kind)}")
-
-    def _size(self, size: Json) -> Any:
-        return self.values[size["as_name"]] if "as_name" in size else size["as_int"]
-
-    def _lookup(self, name: str) -> Any:
-        if name not in self.values and name in self.stored:
-            tensor = self.archive.tensor(*self.stored[name])
-            self._check_declared(name, tensor)
-            self.values[name] = tensor
-        return self.values[name]
-
-    # -- what the archive declares -----------------------------------------------------------------
-
-    def _check_declared(self, name: str, result: Any) -> None:
-        dtype = self._declared_dtype(name)
-        if isinstance(result, Symbol):
-            if dtype != self.input_dtype:
-                raise self.build.refuse(
-                    f"it turns {self.input_dtype} into {dtype}", "keep the model in one dtype"
-                )
-            batch = self.declared[name]["sizes"][0].get("as_int")
-            agrees = batch == self.batch and self._declared_sample(name) == result.shape
-        else:
-            sizes = [size.get("as_int") for size in self.declared[name]["sizes"]]
-            agrees = dtype == result.dtype and sizes == list(result.shape)
-        if not agrees:
-            raise self.archive.refuse(
-                f"its graph declares another shape or dtype for {short(name)} than is found"
-            )
-
-    def _declared_dtype(self, name: str) -> torch.dtype:
-        number = self.declared[name]["dtype"]
-        if number not in DTYPES:
-            raise self.archive.refuse(
-                f"{short(name)} has dtype number {short(number)}, expected real numbers",
-                f"convert the model to float32 or float64 and {SAVE_AGAIN}",
-            )
-        return DTYPES[number]
-
-    def _declared_sample(self, name: str) -> Shape:
-        """The shape without the batch axis."""
-        sizes = [size.get("as_int") for size in self.declared[name]["sizes"][1:]]
-        if None in sizes:
-            raise self._unsupported(
-                f"axis {sizes.index(None) + 1} of {short(name)} has no fixed size",
-                "export with no dynamic axis but the batch",
-            )
-        self._require_sane(math.prod(sizes))
-        return tuple(sizes)
-
-    def _require_sane(self, numbers: int) -> None:
-        if numbers > MAX_NUMBERS:
-            raise self.archive.refuse(
-                f"it has a tensor of {numbers} numbers, expected at most {MAX_NUMBERS}",
-                "export a smaller model",
-            )
-
-    def _unsupported(self, what: str, remedy: str) -> UnsupportedLayerError:
-        return UnsupportedLayerError(f"from_export({self.archive.path!r}): {what}; {remedy}.")

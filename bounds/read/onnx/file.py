@@ -7,9 +7,12 @@ in a file of their own ("external data") are read from the model's folder and fr
 
 from __future__ import annotations
 
+import gzip
+import io
 import math
 import os
 import stat
+import zlib
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -24,6 +27,7 @@ from bounds.read.export.archive import short
 ELEMENTS: dict[int, tuple[type[np.generic], str]] = {
     TensorProto.FLOAT: (np.float32, "float_data"),
     TensorProto.DOUBLE: (np.float64, "double_data"),
+    TensorProto.FLOAT16: (np.float16, "int32_data"),
     TensorProto.INT8: (np.int8, "int32_data"),
     TensorProto.INT16: (np.int16, "int32_data"),
     TensorProto.INT32: (np.int32, "int32_data"),
@@ -36,6 +40,7 @@ DATA_FIELDS = ("raw_data", "float_data", "double_data", "int32_data", "int64_dat
 #: runtime.
 OPSETS = range(7, 28)
 MAX_BYTES = 2**31 - 1  # of one protobuf message
+EXPANSION = 64  # how much longer a gzipped file may get
 MAX_AXES = 64
 MAX_CONSTANTS = 2**28  # numbers, of all tensors together: as many as such a message has room for
 
@@ -46,6 +51,22 @@ def element_name(number: int) -> str:
     """The name of an element type, such as FLOAT16."""
     names = {v: k for k, v in TensorProto.DataType.items()}
     return names.get(number, f"number {number}")
+
+
+def unpacked(data: bytes) -> bytes | None:
+    """The file's bytes, out of gzip where they are in it.
+
+    None where that is damaged or grows out of proportion, as no file of weights does.
+    """
+    if data[:2] != b"\x1f\x8b":
+        return data
+    limit = min(MAX_BYTES, EXPANSION * len(data))
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
+            found = stream.read(limit + 1)
+    except (OSError, EOFError, zlib.error):
+        return None
+    return found if len(found) <= limit else None
 
 
 class OnnxFile:
@@ -95,7 +116,10 @@ class OnnxFile:
         elif tensor.HasField("raw_data"):
             data = tensor.raw_data
         else:
-            data = np.array(getattr(tensor, field)).astype(kind).astype(stored).tobytes()
+            numbers = np.array(getattr(tensor, field))
+            if kind is np.float16:  # whose bits are written as integers
+                numbers = numbers.astype(np.uint16).view(np.float16)
+            data = numbers.astype(kind).astype(stored).tobytes()
         if len(filled) > 1 or tensor.HasField("segment"):
             raise self.refuse(f"its tensor {name} has its numbers in several places")
         if len(data) != count * stored.itemsize:
@@ -114,9 +138,10 @@ class OnnxFile:
         """
         model, graph = self.model, self.graph
         versions = [e.version for e in model.opset_import if e.domain in ("", "ai.onnx")]
-        if not model.HasField("graph") or len(versions) != 1:
+        if not model.HasField("graph") or len({*versions}) != 1:
             raise self.refuse(
-                f"it has no graph, or {len(versions)} versions of the ONNX operators, expected one"
+                "it has no graph, or not one version of the ONNX operators but "
+                f"{short(sorted(versions))}"
             )
         newest = min(OPSETS[-1], onnx.defs.onnx_opset_version())
         if not OPSETS[0] <= versions[0] <= newest:
@@ -151,7 +176,12 @@ class OnnxFile:
                     f"it has {size} bytes, expected at most {MAX_BYTES}",
                     "save its weights as external data",
                 )
-            data = stream.read()
+            data = unpacked(stream.read())
+            if data is None:
+                raise self.refuse(
+                    f"it unpacks to more than {EXPANSION} times its size, or is damaged",
+                    "unpack it with gunzip",
+                )
         model = ModelProto()
         try:
             model.ParseFromString(data)

@@ -7,62 +7,39 @@ file's opset; an attribute that no handler names is refused as well.
 
 from __future__ import annotations
 
-import inspect
-import math
 import os
-from typing import Any
 
 import numpy as np
 import torch
 
 from bounds.errors import BoundsError, InvalidInputError, ModelFileError
-from bounds.network.affine import Shape
-from bounds.network.build.builder import NetworkBuilder
 from bounds.network.graph import Network
-from bounds.read.export.archive import first_line, short
-
-try:
-    import onnx
-    from onnx import AttributeProto, NodeProto, ValueInfoProto
-except ImportError as error:
-    raise ModelFileError(
-        "from_onnx needs the package onnx, which is not installed: pip install relu-bounds[onnx]."
-    ) from error
-
-from bounds.read.onnx.file import MAX_AXES, OnnxFile, element_name
-from bounds.read.onnx.operators import CARRIERS, HANDLERS
-from bounds.read.onnx.tensors import (
-    BATCH,
-    FIXED_BATCH,
-    MAX_INTEGERS,
-    MAX_NUMBERS,
-    Tensor,
-    Tensors,
-    Variable,
-)
-
-DTYPES: dict[int, torch.dtype] = {
-    onnx.TensorProto.FLOAT: torch.float32,
-    onnx.TensorProto.DOUBLE: torch.float64,
-}
+from bounds.read.export.archive import first_line
 
 
-def from_onnx(path: str | os.PathLike[str], *, dtype: torch.dtype | None = None) -> Network:
+def from_onnx(
+    path: str | os.PathLike[str], *, dtype: torch.dtype | None = None, drop_softmax: bool = False
+) -> Network:
     """Read an ONNX file into a `Network` on the CPU.
 
     The network's samples have the shape of the file's input without its first axis, where that has
     size 1 or is open (the batch), and the whole shape where it has another size or is the only one;
-    its outputs likewise. The network computes what the file computes of one such input.
+    its outputs likewise. The network computes what the file computes of one such input: that is
+    compared with ONNX Runtime on a few inputs of a fixed seed, where it is installed and can run
+    the file.
 
     Args:
-        path: the .onnx file of a model in float32 or float64 with one input and one output, in one
-            of the opsets 7 to 27. Weights in files of their own have to lie in its folder.
+        path: the .onnx file, gzipped or not, of a model in float32 or float64 with one input and
+            one output, in one of the opsets 7 to 27. Weights in files of their own have to lie in
+            its folder.
         dtype: torch.float32 or torch.float64; default: that of the model's input.
+        drop_softmax: as for `from_torch`.
 
     Raises:
         ModelFileError: the file is missing, no ONNX file, damaged, too large or of an opset that is
             not read; its weights lie elsewhere; or the package onnx is not installed.
-        UnsupportedLayerError: names the first operator that is not modelled, with the remedy.
+        UnsupportedLayerError: names the first operator that is not modelled, with the remedy; or
+            the network and the model differ.
         InvalidInputError: `path` is no path; shapes that do not fit, NaN or infinite parameters, a
             dtype that is neither float32 nor float64.
     """
@@ -71,198 +48,25 @@ def from_onnx(path: str | os.PathLike[str], *, dtype: torch.dtype | None = None)
             f"from_onnx got a {type(path).__name__}, expected the path of an .onnx file: save the "
             "model to a file."
         )
+    try:
+        from bounds.read.onnx.file import OnnxFile
+        from bounds.read.onnx.reader import OnnxReader
+        from bounds.read.onnx.tensors import OneSample
+    except ImportError as error:
+        raise ModelFileError(
+            "from_onnx needs the package onnx, which is not installed: pip install "
+            "relu-bounds[onnx]."
+        ) from error
     file = OnnxFile(os.fsdecode(path))
     try:
         # NaN and infinities in constants are refused where they become parameters; no warnings.
-        with np.errstate(all="ignore"):
-            return _Reader(file, dtype).read()
+        with np.errstate(all="ignore"), torch.device("cpu"):
+            try:
+                return OnnxReader(file, dtype, open_batch=True, drop_softmax=drop_softmax).read()
+            except OneSample:
+                return OnnxReader(file, dtype, open_batch=False, drop_softmax=drop_softmax).read()
     except BoundsError:
         raise
     except Exception as error:  # a graph unlike the schema can break the reader anywhere
         what = f"{type(error).__name__}: {first_line(error)}"
         raise file.refuse(f"its graph is damaged or inconsistent ({what})") from error
-
-
-class _Reader:
-    """Walks the graph: what depends on the input becomes nodes, all else stays a constant."""
-
-    def __init__(self, file: OnnxFile, dtype: torch.dtype | None) -> None:
-        self.file, self.opset = file, file.opset()
-        self.initializers = {str(tensor.name): tensor for tensor in file.graph.initializer}
-        if len(self.initializers) < len(file.graph.initializer):
-            raise file.refuse("it has two initializers of one name")
-        self.read_names = {name for node in file.graph.node for name in node.input}
-        self.read_names.update(value.name for value in file.graph.output)
-        self.values: dict[str, Tensor] = {}
-        declared = self._find_input()
-        element, shape = declared.type.tensor_type.elem_type, self._input_shape(declared)
-        if element not in DTYPES:
-            raise file.refuse(
-                f"its input has elements of type {element_name(element)}, expected FLOAT or DOUBLE"
-            )
-        batched = shape[:1] == (BATCH,)
-        if len(shape) < 1 + batched:
-            raise file.refuse(
-                f"its input {short(declared.name)} has no axis but the batch",
-                "export the model with an input of shape (batch, features)",
-            )
-        build = NetworkBuilder(_sample(shape), dtype or DTYPES[element], torch.device("cpu"))
-        self.tensors = Tensors(file, build, batched=batched)
-        kind = np.dtype(np.float32 if element == onnx.TensorProto.FLOAT else np.float64)
-        self.values[declared.name] = self.tensors.variable(build.input, shape, kind)
-
-    def read(self) -> Network:
-        """The network, after one evaluation that its parameters fit together."""
-        outputs = self.file.graph.output
-        if len(outputs) != 1:
-            raise self.file.refuse(f"the model has {len(outputs)} outputs, expected one")
-        for node in self.file.graph.node:
-            self._read_node(node)
-        build = self.tensors.build
-        build.at = str(outputs[0].name)[:200]
-        output = self._lookup(outputs[0].name)
-        if not isinstance(output, Variable):
-            raise self.tensors.refuse(
-                "the model's output does not depend on its input", "export one that returns logits"
-            )
-        self._check_declared(outputs[0], output.shape)
-        network = build.finish(build.reshape(output.symbol, _sample(output.shape)))
-        probe = network(torch.zeros(1, *network.input_shape, dtype=build.dtype))
-        if probe.shape != (1, *network.output_shape):
-            raise self.file.refuse("its parameters do not fit the shapes that its graph declares")
-        return network
-
-    # -- the graph's ends --------------------------------------------------------------------------
-
-    def _find_input(self) -> ValueInfoProto:
-        inputs = [value for value in self.file.graph.input if value.name not in self.initializers]
-        if len(inputs) != 1:
-            raise self.file.refuse(
-                f"the model has {len(inputs)} inputs {short([i.name for i in inputs])}, expected "
-                "one"
-            )
-        return inputs[0]
-
-    def _input_shape(self, value: ValueInfoProto) -> Shape:
-        """The shape that the input is declared with, in which BATCH is an open first axis."""
-        name, sizes = short(str(value.name)), self.file.declared(value)
-        if sizes is None:
-            raise self.file.refuse(f"its input {name} is declared without a shape")
-        if None in sizes[1:]:
-            raise self.file.refuse(
-                f"axis {sizes.index(None, 1)} of its input {name} has no fixed size",
-                "export the model with no open axis but the first",
-            )
-        fixed = [size for size in sizes if size is not None]
-        if len(sizes) > MAX_AXES or min(fixed, default=1) < 1 or math.prod(fixed) > MAX_NUMBERS:
-            raise self.file.refuse(
-                f"its input {name} is declared with shape {short(sizes)}, expected positive sizes "
-                f"and at most {MAX_NUMBERS} numbers"
-            )
-        return tuple(BATCH if size is None else size for size in sizes)
-
-    def _check_declared(self, value: ValueInfoProto, found: Shape) -> None:
-        sizes = self.file.declared(value)
-        if sizes is None:
-            return
-        pairs = zip(sizes, found, strict=False)
-        if len(sizes) != len(found) or any(
-            size not in (None, actual) and actual != BATCH for size, actual in pairs
-        ):
-            raise self.file.refuse(
-                f"its output {short(str(value.name))} is declared with shape {short(sizes)}, but "
-                f"its graph computes {self.tensors.show(found)}"
-            )
-
-    # -- nodes -------------------------------------------------------------------------------------
-
-    def _read_node(self, node: NodeProto) -> None:
-        t, kind = self.tensors, str(node.op_type)
-        t.build.at = str(node.name or next(iter(node.output), "") or kind)[:200]
-        t.outputs = len(node.output)
-        if node.domain not in ("", "ai.onnx") or kind not in HANDLERS:
-            what = f"{node.domain}.{kind}" if node.domain else kind
-            raise t.refuse(
-                f"the operator {short(what)} is not modelled",
-                "rewrite it with Gemm, MatMul, Conv, Relu, pooling, reshapes, sums and constant "
-                "factors",
-            )
-        inputs = [self._lookup(str(name)) if name else None for name in node.input]
-        schema = onnx.defs.get_schema(kind, self.opset, "")
-        if not schema.min_input <= len(inputs) <= schema.max_input or any(
-            value is None for value in inputs[: schema.min_input]
-        ):
-            raise t.damaged(f"is {kind}, and has {len(inputs)} inputs or an empty one")
-        if any(map(t.is_batch_size, inputs[CARRIERS.get(kind, 0) :])):
-            raise t.refuse("it computes with the size of an open batch", FIXED_BATCH)
-        attributes = self._attributes(node, schema)
-        results: Any = HANDLERS[kind](t, *inputs, **attributes)
-        results = results if isinstance(results, list) else [results]
-        for name in node.output[len(results) :]:
-            if name in self.read_names:
-                raise t.refuse(
-                    f"the output {short(str(name))} of the operator {kind} is not modelled",
-                    "export the model in eval mode, without that output",
-                )
-        for name, value in zip(node.output, results, strict=False):
-            self._define(str(name), value)
-
-    def _attributes(self, node: NodeProto, schema: Any) -> dict[str, Any]:
-        """The node's attributes, of the types that ONNX prescribes."""
-        modelled = inspect.getfullargspec(HANDLERS[node.op_type]).kwonlyargs
-        found: dict[str, Any] = {}
-        for attribute in node.attribute:
-            name = str(attribute.name)
-            declared = schema.attributes.get(name)
-            if declared is None or declared.type.value != attribute.type or name in found:
-                raise self.tensors.damaged(
-                    f"has the attribute {short(name)} twice, or as {node.op_type} has it not in "
-                    f"opset {self.opset}"
-                )
-            if name not in modelled:
-                raise self.tensors.refuse(
-                    f"the attribute {name} of the operator {node.op_type} is not modelled",
-                    "export the model without it",
-                )
-            found[name] = self._attribute(attribute)
-        return found
-
-    def _attribute(self, attribute: AttributeProto) -> Any:
-        if len(attribute.ints) > MAX_INTEGERS:
-            raise self.tensors.damaged(f"has {len(attribute.ints)} integers in one attribute")
-        match attribute.type:
-            case AttributeProto.FLOAT:
-                return attribute.f
-            case AttributeProto.INT:
-                return attribute.i
-            case AttributeProto.STRING:
-                return attribute.s.decode("ascii", "replace")
-            case AttributeProto.FLOATS:
-                return tuple(attribute.floats)
-            case AttributeProto.INTS:
-                return tuple(attribute.ints)
-            case AttributeProto.TENSOR:
-                return self.file.array(attribute.t)
-        raise self.tensors.damaged(f"has the attribute {short(attribute.name)} of unknown type")
-
-    # -- values ------------------------------------------------------------------------------------
-
-    def _lookup(self, name: str) -> Tensor:
-        if name not in self.values and name in self.initializers:
-            self.values[name] = self.file.array(self.initializers[name])
-        if name not in self.values:
-            raise self.tensors.damaged(f"reads {short(name)}, which nothing before it computes")
-        return self.values[name]
-
-    def _define(self, name: str, value: Tensor) -> None:
-        if name in self.values or name in self.initializers:
-            raise self.tensors.damaged(f"computes {short(name)}, which is there already")
-        if name:
-            self.values[name] = value
-
-
-def _sample(shape: Shape) -> Shape:
-    """The shape of one sample: without the first axis, where that is the batch or has size 1."""
-    if shape[:1] == (BATCH,) or (shape[:1] == (1,) and len(shape) > 1):
-        shape = shape[1:]
-    return shape or (1,)

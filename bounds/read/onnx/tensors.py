@@ -29,11 +29,14 @@ from bounds.read.onnx.file import MAX_AXES, OnnxFile
 #: product with any fits into 64 bits.
 BATCH = 2**34 - 41
 FIXED_BATCH = "export the model with a batch of the fixed size 1"
-#: How many numbers the operators may take and give for one sample, all together, and how many
-#: products they may compute: a few lines in a file can ask for any amount of either.
+#: How many numbers the operators may take and give for one sample, all together, beyond what the
+#: builder counts: a few lines in a file can ask for any amount.
 MAX_NUMBERS = 2**28
-MAX_PRODUCTS = 2**37
 MAX_INTEGERS = 1024  # of a list such as a shape
+
+
+class OneSample(Exception):
+    """The graph has a shape for one sample alone, though its batch is declared open."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,18 +49,19 @@ class Variable:
 
 
 Tensor = Variable | np.ndarray
+Axes = Sequence[int] | None
 
 
 class Tensors:
     """What operators are made of: operations on arrays and Variables alike, and refusals.
 
-    `outputs` is how many outputs the operator being read has.
+    `outputs` is how many outputs the operator being read has, `opset` the version of its set.
     """
 
     def __init__(self, file: OnnxFile, build: NetworkBuilder, *, batched: bool) -> None:
         self.file, self.build, self.batched = file, build, batched
-        self.outputs = 1
-        self._numbers, self._products = MAX_NUMBERS, MAX_PRODUCTS
+        self.outputs, self.opset = 1, 0
+        self._numbers = MAX_NUMBERS
 
     # -- refusals
 
@@ -86,14 +90,12 @@ class Tensors:
         self.spend(numbers=math.prod(symbol.shape))
         return Variable(symbol, shape, dtype)
 
-    def spend(self, *, numbers: int = 0, products: int = 0) -> None:
-        """Count what an operator needs, up to MAX_NUMBERS and MAX_PRODUCTS in all."""
+    def spend(self, *, numbers: int) -> None:
+        """Count what an operator needs, up to MAX_NUMBERS in all."""
         self._numbers -= numbers
-        self._products -= products
-        if min(self._numbers, self._products) < 0:
+        if self._numbers < 0:
             raise self.refuse(
-                f"up to here the operators handle more than {MAX_NUMBERS} numbers a sample, or "
-                f"compute more than {MAX_PRODUCTS} products",
+                f"up to here the operators handle more than {MAX_NUMBERS} numbers a sample",
                 "export a smaller model",
             )
 
@@ -162,13 +164,15 @@ class Tensors:
             )
         return [int(number) for number in value.reshape(-1)]
 
-    def numbers(self, value: Tensor, x: Variable, role: str) -> np.ndarray:
-        """A constant operand of x, of the same element type."""
+    def numbers(
+        self, value: Tensor, x: Variable, role: str, computed_in: type[np.floating] | None = None
+    ) -> np.ndarray:
+        """A constant operand of x, of the same element type, or of that it was computed in."""
         if isinstance(value, Variable):
             raise self.refuse(
                 f"its {role} depends on the input, so it is not affine", "use constant parameters"
             )
-        if value.dtype != x.dtype:
+        if value.dtype != (computed_in or x.dtype):
             raise self.damaged(f"has a {role} of type {value.dtype} for a tensor of {x.dtype}")
         return value
 
@@ -179,6 +183,11 @@ class Tensors:
         if value.size != 1 or value.dtype != x.dtype:
             raise self.damaged(f"has a {role} of type {value.dtype} and shape {value.shape}")
         return float(value.item())
+
+    def count(self, number: int) -> np.ndarray:
+        """The numbers from 0 on, once there are seen to be few enough."""
+        self.file.claim(number)
+        return np.arange(number)
 
     def is_batch_size(self, value: Tensor | None) -> bool:
         """Whether the size of an open batch, or a multiple of it, is among these numbers."""
@@ -193,6 +202,8 @@ class Tensors:
     # -- operations
 
     def reshape(self, x: Tensor, shape: Sequence[int]) -> Tensor:
+        if self.batched and math.prod(x.shape) == BATCH * math.prod(shape):
+            raise OneSample
         if math.prod(shape) != math.prod(x.shape) or any(size < 0 for size in shape):
             raise self.damaged(f"turns shape {self.show(x.shape)} into {self.show(shape)}")
         if isinstance(x, np.ndarray):
@@ -307,3 +318,8 @@ class Tensors:
         x = self.variable(x.symbol, (1,) * (len(shape) - len(x.shape)) + x.shape, x.dtype)
         symbol, gone = self.frame(x, () if x.shape[:1] == shape[:1] else (0,))
         return self.variable(self.build.expand(symbol, shape[gone:]), shape, x.dtype)
+
+
+def given(t: Tensors, value: Tensor | None, attribute: Axes, role: str) -> Axes:
+    """What an attribute, or in later opsets an input, says; None where neither is there."""
+    return attribute if value is None else t.integers(value, role)

@@ -6,12 +6,17 @@ gets the builder and, for each tensor, either a `Symbol` (it depends on the inpu
 or number (a constant).
 """
 
+from collections.abc import Iterable
+from typing import Any
+
+from bounds.network.build.builder import NetworkBuilder
 from bounds.read.operations import axes, layers, shapes
-from bounds.read.operations.common import Handler
+from bounds.read.operations.common import Handler, mentions_batch
 
 #: Handlers whose output may be their input's memory seen in another way, so that a change in place
 #: of one changes both.
 VIEWS = {
+    *(layers.convert, layers.convert_to_float, layers.convert_to_double),
     *(
         layers.identity,
         layers.dropout,
@@ -31,6 +36,19 @@ VIEWS = {
     *(shapes.matrix_transpose, axes.getitem, axes.select, axes.split, axes.chunk, axes.unbind),
     *(axes.aten_slice, axes.aten_index),
 }
+
+
+#: Handlers that take shapes, in which the size of the batch may stand.
+SHAPED = {shapes.reshape, shapes.expand, shapes.repeat}
+
+
+def require_samples_alike(build: NetworkBuilder, handler: Handler, values: Iterable[Any]) -> None:
+    """Refuse to compute with the size of the batch, where it is no part of a shape."""
+    if getattr(handler, "__wrapped__", handler) not in SHAPED and mentions_batch(values):
+        raise build.refuse(
+            "it computes with the size of the batch",
+            "treat all samples alike",
+        )
 
 
 def is_view(handler: Handler | None) -> bool:

@@ -14,8 +14,13 @@ from bounds.read.operations.common import constant, symbol
 def add(
     build: NetworkBuilder, input: Symbol | Constant, other: Symbol | Constant, alpha: float = 1
 ) -> Symbol:
-    if alpha != 1:
-        other = mul(build, other, alpha) if isinstance(other, Symbol) else build.real(other) * alpha
+    if isinstance(other, Symbol):
+        other = mul(build, other, alpha) if alpha != 1 else other
+    elif alpha not in (1, -1):
+        product = torch.as_tensor(build.real(other), dtype=torch.float64) * alpha
+        return build.moved(symbol(build, input, "term"), product.to(build.device))
+    else:
+        other = build.real(other) if alpha == 1 else -build.real(other)
     if isinstance(input, Symbol) and isinstance(other, Symbol):
         return build.sum(input, other)
     if isinstance(input, Symbol):
@@ -46,8 +51,13 @@ def mul(build: NetworkBuilder, input: Symbol | Constant, other: Symbol | Constan
 
 
 def div(build: NetworkBuilder, input: Symbol, other: Constant) -> Symbol:
-    divisor = torch.as_tensor(constant(build, other, "divisor"), dtype=build.dtype)
-    return build.scale(symbol(build, input, "dividend"), divisor.reciprocal())
+    divisor = constant(build, other, "divisor")
+    return build.quotient(symbol(build, input, "dividend"), divisor)
+
+
+def rdiv(build: NetworkBuilder, input: Constant, other: Symbol) -> Symbol:
+    """other / input, as a tensor's method."""
+    return div(build, other, input)
 
 
 def matmul(build: NetworkBuilder, input: Symbol | Tensor, other: Symbol | Tensor) -> Symbol:
@@ -64,6 +74,24 @@ def matmul(build: NetworkBuilder, input: Symbol | Tensor, other: Symbol | Tensor
     raise build.refuse(
         "a product with a constant of other than two axes is not modelled", "use a matrix"
     )
+
+
+def rmatmul(build: NetworkBuilder, input: Symbol | Tensor, other: Symbol | Tensor) -> Symbol:
+    """other @ input, as a tensor's method."""
+    return matmul(build, other, input)
+
+
+def addmm(
+    build: NetworkBuilder,
+    input: Symbol | Tensor,
+    mat1: Symbol | Tensor,
+    other: Symbol | Tensor,
+    beta: float = 1,
+    alpha: float = 1,
+) -> Symbol:
+    """beta · input + alpha · mat1 @ other."""
+    product = matmul(build, mat1, other)
+    return add(build, product if alpha == 1 else build.scale(product, alpha), input, alpha=beta)
 
 
 # -- piecewise linear ------------------------------------------------------------------------------
@@ -112,6 +140,37 @@ def hardtanh(
     inplace: bool = False,
 ) -> Symbol:
     return build.clip(input, min_val, max_val)
+
+
+def rrelu(
+    build: NetworkBuilder,
+    input: Symbol,
+    lower: float = 1 / 8,
+    upper: float = 1 / 3,
+    training: bool = False,
+    inplace: bool = False,
+) -> Symbol:
+    if training:
+        raise build.refuse("RReLU in training mode is random", "call model.eval()")
+    return build.leaky_relu(input, (lower + upper) / 2)
+
+
+def hardsigmoid(build: NetworkBuilder, input: Symbol, inplace: bool = False) -> Symbol:
+    return build.quotient(relu6(build, build.shift(input, 3.0)), 6.0)
+
+
+def softshrink(build: NetworkBuilder, input: Symbol, lambd: float = 0.5) -> Symbol:
+    return build.soft_shrink(symbol(build, input, "input"), lambd)
+
+
+def threshold(
+    build: NetworkBuilder, input: Symbol, threshold: float, value: float, inplace: bool = False
+) -> Symbol:
+    if threshold != value:
+        raise build.refuse(
+            f"it jumps from {value} to {threshold}", "use one number as threshold and value"
+        )
+    return build.maximum(input, threshold)
 
 
 def relu6(build: NetworkBuilder, input: Symbol, inplace: bool = False) -> Symbol:

@@ -8,14 +8,15 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from bounds.network.build.builder import NetworkBuilder, Symbol
-from bounds.read.operations.common import constant, sample_axes, sample_axis, symbol
+from bounds.read.operations import arithmetic
+from bounds.read.operations.common import Handler, constant, sample_axes, sample_axis, symbol
 from bounds.read.operations.shapes import unsqueeze
 
 #: Parts that one tensor may be taken apart into: each becomes a node.
@@ -149,12 +150,22 @@ def interpolate(
     if mode not in ("nearest", "nearest-exact") or antialias:
         raise build.refuse(f"interpolation of mode {mode!r} is not modelled", "use mode='nearest'")
 
-    def nearest(places: Tensor) -> Tensor:
+    def nearest(numbers: Tensor) -> Tensor:
         return F.interpolate(
-            places, size, scale_factor, mode, recompute_scale_factor=recompute_scale_factor
+            numbers, size, scale_factor, mode, recompute_scale_factor=recompute_scale_factor
         )
 
-    return _rearranged(build, input, nearest)
+    # torch computes where to read in the dtype of what it reads: so places go by their coordinates,
+    # which the model's dtype holds exactly.
+    sizes = input.shape[1:]
+    _require_shape_of(build, input, nearest)
+    axes = [torch.arange(n, dtype=build.model_dtype, device=build.device) for n in sizes]
+    read = nearest(torch.stack(torch.meshgrid(*axes, indexing="ij")).unsqueeze(0))[0].long()
+    index = torch.zeros_like(read[0])
+    for size, coordinate in zip(sizes, read, strict=True):
+        index = index * size + coordinate
+    channels = build.places(input).flatten(1)
+    return build.select(input, channels[:, index.flatten()].unflatten(1, index.shape))
 
 
 def aten_upsample(
@@ -168,47 +179,94 @@ def aten_upsample(
 
 def _rearranged(build: NetworkBuilder, x: Symbol, function: Callable[[Tensor], Tensor]) -> Symbol:
     """A torch function that only moves and repeats numbers, by what it does to their places."""
-    # Without numbers first: what comes out can be far larger than what goes in.
+    _require_shape_of(build, x, function)
+    return build.select(x, function(build.places(x).double().unsqueeze(0))[0].long())
+
+
+def _require_shape_of(
+    build: NetworkBuilder, x: Symbol, function: Callable[[Tensor], Tensor]
+) -> None:
+    """Without numbers first: what comes out can be far larger than what goes in."""
     trial = function(torch.empty(1, *x.shape, dtype=torch.float64, device="meta"))
     build.require_shape(trial.shape[1:])
-    return build.select(x, function(build.places(x).double().unsqueeze(0))[0].long())
+
+
+def pixel_shuffle(build: NetworkBuilder, input: Symbol, upscale_factor: int) -> Symbol:
+    return _rearranged(build, input, lambda places: F.pixel_shuffle(places, upscale_factor))
+
+
+def pixel_unshuffle(build: NetworkBuilder, input: Symbol, downscale_factor: int) -> Symbol:
+    return _rearranged(build, input, lambda places: F.pixel_unshuffle(places, downscale_factor))
 
 
 # -- reductions ------------------------------------------------------------------------------------
 
 
-def mean(
-    build: NetworkBuilder,
-    input: Symbol,
-    dim: int | Sequence[int] | None = None,
-    keepdim: bool = False,
-    dtype: None = None,
+def reduction(*, mean: bool) -> Handler:
+    """torch.mean or torch.sum."""
+
+    def handler(
+        build: NetworkBuilder,
+        input: Symbol,
+        dim: int | Sequence[int] | None = None,
+        keepdim: bool = False,
+        dtype: None = None,
+    ) -> Symbol:
+        if dtype is not None:
+            raise build.refuse(f"it turns its numbers into {dtype}", "keep the model in one dtype")
+        axes = sample_axes(build, input, _named(build, dim))
+        return build.reduce(input, axes, mean=mean, keepdim=keepdim)
+
+    return handler
+
+
+class Extremes(NamedTuple):
+    """What torch.max and min along an axis return; where the extremes are is not modelled."""
+
+    values: Symbol
+    indices: None
+
+
+def extreme(along: Handler, of_two: Handler) -> Handler:
+    """torch.max or torch.min, along an axis or of two tensors."""
+
+    def handler(
+        build: NetworkBuilder,
+        input: Symbol | Tensor,
+        dim: int | Symbol | Tensor | None = None,
+        keepdim: bool = False,
+        *,
+        other: Symbol | Tensor | None = None,
+    ) -> Symbol | Extremes:
+        second = dim if other is None else other
+        if isinstance(second, Symbol | Tensor):
+            result: Symbol = of_two(build, input, second)
+            return result
+        x = symbol(build, input, "input")
+        return Extremes(along(build, x, _named(build, second), keepdim), None)
+
+    return handler
+
+
+def largest(
+    build: NetworkBuilder, input: Symbol, dim: int | Sequence[int] = (), keepdim: bool = False
 ) -> Symbol:
-    return _reduce(build, input, dim, keepdim, dtype, mean=True)
+    """torch.amax"""
+    return build.largest(input, sample_axes(build, input, _named(build, dim)), keepdim=keepdim)
 
 
-def total(
-    build: NetworkBuilder,
-    input: Symbol,
-    dim: int | Sequence[int] | None = None,
-    keepdim: bool = False,
-    dtype: None = None,
+def smallest(
+    build: NetworkBuilder, input: Symbol, dim: int | Sequence[int] = (), keepdim: bool = False
 ) -> Symbol:
-    """torch.sum"""
-    return _reduce(build, input, dim, keepdim, dtype, mean=False)
+    """torch.amin"""
+    return build.negative(largest(build, build.negative(input), dim, keepdim))
 
 
-def _reduce(
-    build: NetworkBuilder,
-    x: Symbol,
-    dim: int | Sequence[int] | None,
-    keepdim: bool,
-    dtype: Any,
-    *,
-    mean: bool,
-) -> Symbol:
-    if dtype is not None:
-        raise build.refuse(f"it turns its numbers into {dtype}", "keep the model in one dtype")
-    if dim is None or dim == []:
+def _named(build: NetworkBuilder, dim: int | Sequence[int] | None) -> int | Sequence[int]:
+    if dim is None or (not isinstance(dim, int) and not len(dim)):
         raise build.refuse("it reduces over the batch too", "name the axes, from 1 on")
-    return build.reduce(x, sample_axes(build, x, dim), mean=mean, keepdim=keepdim)
+    return dim
+
+
+maximum = extreme(largest, arithmetic.maximum)
+minimum = extreme(smallest, arithmetic.minimum)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from bounds.errors import UnsupportedLayerError
@@ -11,14 +11,48 @@ from bounds.network.build.builder import NetworkBuilder, Symbol
 Handler = Callable[..., Any]
 
 
-class _Batch:
-    """Stands for the number of samples wherever a model asks for it."""
+class _Batch(int):
+    """Stands for the number of samples wherever a model asks for it.
+
+    torch takes it for a size, of which no tensor could have so many; and it is no number to compute
+    with.
+    """
 
     def __repr__(self) -> str:
         return "batch size"
 
+    __str__ = __repr__
 
-BATCH = _Batch()
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __eq__(self, other: object) -> bool:
+        return other is self or self._refuse()
+
+    def __ne__(self, other: object) -> bool:
+        return other is not self and self._refuse()
+
+    def _refuse(self, *_: object) -> Any:
+        raise UnsupportedLayerError(
+            "its forward computes with the size of the batch: treat all samples alike, and use the "
+            "sizes of the other axes alone."
+        )
+
+    __lt__ = __le__ = __gt__ = __ge__ = __bool__ = __format__ = __neg__ = __abs__ = _refuse
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __pow__ = __rpow__ = _refuse
+    __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = _refuse
+    __divmod__ = __rdivmod__ = __float__ = _refuse
+
+
+BATCH = _Batch(2**61 - 1)
+
+
+def mentions_batch(values: Iterable[Any]) -> bool:
+    """Whether the size of the batch is among these, or in a sequence that is."""
+    return any(
+        value is BATCH or (isinstance(value, list | tuple) and mentions_batch(value))
+        for value in values
+    )
 
 
 def symbol(build: NetworkBuilder, value: Any, role: str) -> Symbol:

@@ -5,14 +5,61 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from bounds.network.build.builder import NetworkBuilder, Sizes, Symbol
-from bounds.read.operations.common import Handler, constant, symbol
+from bounds.read.operations.common import Handler, constant, sample_axis, symbol
 
 
 def identity(build: NetworkBuilder, input: Symbol, *_: Any, **__: Any) -> Symbol:
     return input
+
+
+def convert(build: NetworkBuilder, input: Symbol, *args: Any, **kwargs: Any) -> Symbol:
+    """A cast to the dtype of the model, or to a wider one, which changes no number."""
+    for value in (*args, *kwargs.values()):
+        kind = getattr(value, "dtype", value)
+        if isinstance(kind, torch.dtype) and kind not in (build.model_dtype, torch.float64):
+            raise build.refuse(
+                f"it turns its numbers from {build.model_dtype} into {kind}",
+                "keep the model in one dtype, float32 or float64",
+            )
+    return input
+
+
+def convert_to_float(build: NetworkBuilder, input: Symbol, **_: Any) -> Symbol:
+    return convert(build, input, torch.float32)
+
+
+def convert_to_double(build: NetworkBuilder, input: Symbol, **_: Any) -> Symbol:
+    return convert(build, input, torch.float64)
+
+
+def convert_to_other(build: NetworkBuilder, input: Symbol, *_: Any, **__: Any) -> Symbol:
+    raise build.refuse(
+        "it turns its numbers into integers, or others of less precision than float32",
+        "keep the model in float32 or float64",
+    )
+
+
+def softmax(*, log: bool) -> Handler:
+    """softmax or log_softmax."""
+
+    def handler(
+        build: NetworkBuilder,
+        input: Symbol,
+        dim: int | None = None,
+        _stacklevel: int = 3,
+        dtype: torch.dtype | None = None,
+        half_to_float: bool = False,
+    ) -> Symbol:
+        if dim is None:
+            raise build.refuse("it names no axis", "give dim=1")
+        x = input if dtype is None else convert(build, input, dtype)
+        return build.softmax(x, sample_axis(build, x, dim), log=log)
+
+    return handler
 
 
 def dropout(
@@ -118,6 +165,49 @@ def aten_batch_norm(
     return batch_norm(
         build, input, running_mean, running_var, weight, bias, training, momentum, eps
     )
+
+
+def aten_batch_norm_no_training(
+    build: NetworkBuilder,
+    input: Symbol,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Tensor,
+    running_var: Tensor,
+    momentum: float,
+    eps: float,
+) -> tuple[Symbol, None, None]:
+    """With the batch's own statistics, which are empty."""
+    y = batch_norm(build, input, running_mean, running_var, weight, bias, eps=eps)
+    return y, None, None
+
+
+def aten_convolution(
+    build: NetworkBuilder,
+    input: Symbol,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sizes,
+    padding: Sizes,
+    dilation: Sizes,
+    transposed: bool,
+    output_padding: Sizes,
+    groups: int,
+) -> Symbol:
+    """A convolution either way, which has its attributes for one axis or for all."""
+    if transposed:
+        extra = output_padding
+        return convolution_transpose(
+            build, input, weight, bias, stride, padding, extra, groups, dilation
+        )
+    return convolution(build, input, weight, bias, stride, padding, dilation, groups)
+
+
+def aten_max_pool(
+    build: NetworkBuilder, input: Symbol, *sizes: Any, **named: Any
+) -> tuple[Symbol, None]:
+    """With the places of the maxima, which are not modelled."""
+    return max_pool(2)(build, input, *sizes, **named), None
 
 
 def max_pool(axes: int) -> Handler:

@@ -11,7 +11,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from bounds.network.build.builder import NetworkBuilder, Symbol
-from bounds.read.operations.common import BATCH, Handler, sample_axes, sample_axis, symbol
+from bounds.read.operations.common import (
+    BATCH,
+    Handler,
+    mentions_batch,
+    sample_axes,
+    sample_axis,
+    symbol,
+)
 
 
 def variadic(handler: Handler) -> Handler:
@@ -28,7 +35,7 @@ def variadic(handler: Handler) -> Handler:
 
 def _rows_kept(build: NetworkBuilder, name: str, shape: Sequence[Any], kept: bool) -> list[int]:
     """A shape without the batch at its head, where that is what stands there."""
-    if not kept or any(not isinstance(size, int) for size in shape[1:]):
+    if not kept or mentions_batch(shape[1:]):
         raise build.refuse(
             f"{name} to {tuple(shape)} does not keep one row a sample",
             "begin the shape with x.size(0), or use x.flatten(1)",
@@ -47,9 +54,14 @@ def size(build: NetworkBuilder, input: Symbol, dim: int | None = None) -> Any:
 def reshape(build: NetworkBuilder, input: Symbol, shape: Sequence[Any]) -> Symbol:
     """view and reshape: -1 is the batch where the other sizes settle the sample."""
     x, sample = symbol(build, input, "input"), list(shape[1:])
-    settled = BATCH not in sample and -1 not in sample and math.prod(sample) == math.prod(x.shape)
+    settled = not mentions_batch(sample) and -1 not in sample
+    settled = settled and math.prod(sample) == math.prod(x.shape)
     kept = shape[0] is BATCH or (shape[0] == -1 and settled)
     return build.reshape(x, _rows_kept(build, "reshape", shape, kept))
+
+
+def reshape_as(build: NetworkBuilder, input: Symbol, other: Symbol) -> Symbol:
+    return build.reshape(input, symbol(build, other, "shape").shape)
 
 
 def flatten(build: NetworkBuilder, input: Symbol, start_dim: int = 0, end_dim: int = -1) -> Symbol:
@@ -84,15 +96,16 @@ def unsqueeze(build: NetworkBuilder, input: Symbol, dim: int) -> Symbol:
 def expand(
     build: NetworkBuilder, input: Symbol, shape: Sequence[Any], implicit: bool = False
 ) -> Symbol:
-    sample = _rows_kept(build, "expand", shape, shape[0] is BATCH or shape[0] == -1)
+    kept = shape[0] is BATCH or shape[0] == -1
+    sample = _rows_kept(build, "expand", shape, kept)
     if len(sample) != len(input.shape):
         raise build.misfit(input, f"{len(sample)} axes, as expand to {tuple(shape)} needs")
-    kept = zip(sample, input.shape, strict=True)
-    return build.expand(input, [s if wanted == -1 else wanted for wanted, s in kept])
+    sizes = zip(sample, input.shape, strict=True)
+    return build.expand(input, [s if wanted == -1 else wanted for wanted, s in sizes])
 
 
 def repeat(build: NetworkBuilder, input: Symbol, repeats: Sequence[int]) -> Symbol:
-    if len(repeats) != len(input.shape) + 1 or repeats[0] != 1:
+    if len(repeats) != len(input.shape) + 1 or repeats[0] is BATCH or repeats[0] != 1:
         raise build.refuse(
             f"repeat by {tuple(repeats)} does not keep one row a sample",
             "give one number an axis, and 1 for the batch",
@@ -120,6 +133,23 @@ def transpose(build: NetworkBuilder, input: Symbol, dim0: int, dim1: int) -> Sym
 
 def swapaxes(build: NetworkBuilder, input: Symbol, axis0: int, axis1: int) -> Symbol:
     return transpose(build, input, axis0, axis1)
+
+
+def move_axes(
+    build: NetworkBuilder,
+    input: Symbol,
+    source: int | Sequence[int],
+    destination: int | Sequence[int],
+) -> Symbol:
+    """torch.movedim"""
+    order = list(range(len(input.shape)))
+    ends = (sample_axes(build, input, dims) for dims in (destination, source))
+    moved = dict(zip(*ends, strict=True))
+    for axis in moved.values():
+        order.remove(axis)
+    for place in sorted(moved):
+        order.insert(place, moved[place])
+    return build.transpose(input, order)
 
 
 def matrix_transpose(build: NetworkBuilder, input: Symbol) -> Symbol:

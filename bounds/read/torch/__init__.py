@@ -1,1 +1,1 @@
-"""torch modules, by way of torch.fx."""
+"""torch modules, by calling their own forward."""

@@ -128,6 +128,9 @@ class _Reader:
         match frame:
             case [str(head), *operands] if head in COMPARISONS:
                 return inequality(head, self._terms(head, operands))
+            case ["=", *operands]:
+                terms = self._terms("=", operands)
+                return connect("and", [inequality(head, terms) for head in ("<=", ">=")])
             case [str(head), *operands] if head in OPERATORS:
                 return combine(head, self._terms(head, operands))
             case [str(head), *operands] if head in ("and", "or"):
@@ -139,7 +142,7 @@ class _Reader:
                 found = f"({quoted(head)} …) is not modelled"
             case _:
                 found = "no word follows this ("
-        raise Malformed(found, "use and, or, <=, >=, <, > on terms of +, -, *")
+        raise Malformed(found, "use and, or, <=, >=, <, >, = on terms of +, -, *")
 
     def _terms(self, head: str, operands: list[_Value]) -> list[Term]:
         terms: list[Term] = []

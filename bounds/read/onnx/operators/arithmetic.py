@@ -9,28 +9,24 @@ from typing import Any
 
 import numpy as np
 
-from bounds.network.build.builder import Symbol
-from bounds.read.onnx.operators.layout import Axes, given
-from bounds.read.onnx.tensors import Tensor, Tensors, Variable
+from bounds.network.build.builder import NetworkBuilder, Symbol
+from bounds.read.onnx.operators.constants import arrays, constants
+from bounds.read.onnx.tensors import Axes, Tensor, Tensors, Variable, given
 
 Layer = Callable[[Symbol, Any], Symbol]
+Reduce = Callable[[NetworkBuilder, Symbol, Sequence[int]], Symbol]
 
 
-def constants(t: Tensors, compute: Callable[..., Any], *values: Tensor) -> np.ndarray:
-    """A numpy function of constants, once the size of its result is seen to be sane."""
-    arrays = [value for value in values if isinstance(value, np.ndarray)]
-    if len(arrays) < len(values):
-        raise t.refuse("it is not affine in what depends on the input", "use it on constants only")
-    if len({array.dtype for array in arrays}) > 1:
-        raise t.damaged(f"mixes {' and '.join(str(array.dtype) for array in arrays)}")
-    t.file.claim(math.prod(t.broadcast(*[array.shape for array in arrays])))
-    with np.errstate(all="ignore"):  # what is not finite is refused where the input meets it
-        return np.asarray(compute(*arrays)).astype(arrays[0].dtype, copy=False)
-
-
-def with_constant(t: Tensors, layer: Layer, x: Variable, value: Tensor, role: str) -> Variable:
+def with_constant(
+    t: Tensors,
+    layer: Layer,
+    x: Variable,
+    value: Tensor,
+    role: str,
+    computed_in: type[np.floating] | None = None,
+) -> Variable:
     """layer(x, value), the constant and x broadcast to one shape."""
-    constant = t.numbers(value, x, role)
+    constant = t.numbers(value, x, role, computed_in)
     x = t.repeat(x, t.broadcast(x.shape, constant.shape))
     symbol, _ = t.frame(x)
     return t.like(layer(symbol, t.parameter(constant)), x)
@@ -73,8 +69,7 @@ def div(t: Tensors, x: Tensor, y: Tensor) -> Tensor:
         if isinstance(y, np.ndarray) and y.dtype.kind == "i" and 0 in y:
             raise t.damaged("divides integers by 0")
         return constants(t, _quotient, x, y)
-    # In float64, so that the factor is off by no more than its own rounding.
-    return with_constant(t, lambda x, y: t.build.scale(x, 1 / y.double()), x, y, "divisor")
+    return with_constant(t, t.build.quotient, x, y, "divisor")
 
 
 def _quotient(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -89,27 +84,6 @@ def maximum(t: Tensors, *values: Tensor) -> Tensor:
 
 def minimum(t: Tensors, *values: Tensor) -> Tensor:
     return reduce(lambda x, y: binary(t, t.build.minimum, np.minimum, x, y), values)
-
-
-# -- functions of constants
-
-
-def exp(t: Tensors, x: Tensor) -> Tensor:
-    return _of_floats(t, np.exp, x)
-
-
-def reciprocal(t: Tensors, x: Tensor) -> Tensor:
-    return _of_floats(t, np.reciprocal, x)
-
-
-def sqrt(t: Tensors, x: Tensor) -> Tensor:
-    return _of_floats(t, np.sqrt, x)
-
-
-def _of_floats(t: Tensors, compute: Callable[..., Any], x: Tensor) -> np.ndarray:
-    if x.dtype.kind != "f":
-        raise t.damaged(f"takes {x.dtype}, expected floating-point numbers")
-    return constants(t, compute, x)
 
 
 # -- elementwise
@@ -148,6 +122,67 @@ def prelu(t: Tensors, x: Tensor, slope: Tensor) -> Tensor:
     return y
 
 
+def hard_sigmoid(t: Tensors, x: Tensor, *, alpha: float = 0.2, beta: float = 0.5) -> Tensor:
+    x = t.require_variable(x)
+    line = t.build.shift(t.build.scale(x.symbol, alpha), beta)
+    return t.like(t.build.clip(line, 0.0, 1.0), x)
+
+
+def shrink(t: Tensors, x: Tensor, *, bias: float = 0.0, lambd: float = 0.5) -> Tensor:
+    """relu(x − λ) − relu(−x − λ)"""
+    x = t.require_variable(x)
+    if bias != lambd:
+        raise t.refuse(f"it jumps at {lambd} by {lambd - bias}", "use one number for both")
+    return t.like(t.build.soft_shrink(x.symbol, lambd), x)
+
+
+def thresholded_relu(t: Tensors, x: Tensor, *, alpha: float = 1.0) -> Tensor:
+    x = t.require_variable(x)
+    if alpha != 0:
+        raise t.refuse(f"it jumps from 0 to {alpha}", "use Relu")
+    return t.like(t.build.relu(x.symbol), x)
+
+
+def softmax(t: Tensors, x: Tensor, *, axis: int | None = None) -> Tensor:
+    return _softmax(t, x, axis, log=False)
+
+
+def log_softmax(t: Tensors, x: Tensor, *, axis: int | None = None) -> Tensor:
+    return _softmax(t, x, axis, log=True)
+
+
+def _softmax(t: Tensors, x: Tensor, axis: int | None, *, log: bool) -> Tensor:
+    x, rank = t.require_variable(x), len(x.shape)
+    axis = t.axis(rank, (-1 if t.opset >= 13 else 1) if axis is None else axis)
+    # Older ones take all axes from there on.
+    if t.opset < 13 and math.prod(x.shape[axis + 1 :]) != 1:
+        raise t.refuse("a softmax over several axes is not modelled", "export with opset 13")
+    symbol, gone = t.frame(x, (axis,))
+    return t.like(t.build.softmax(symbol, axis - gone, log=log), x)
+
+
+def where(t: Tensors, condition: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """What a constant chooses."""
+    if isinstance(x, np.ndarray) and isinstance(y, np.ndarray):
+        return np.asarray(np.where(*arrays(t, condition, x, y)))
+    (chosen,) = arrays(t, condition)
+    dtype = x.dtype
+    if chosen.dtype != np.bool_ or y.dtype != dtype:
+        raise t.damaged(f"chooses from {x.dtype} and {y.dtype} by {chosen.dtype}")
+    sides = [
+        np.asarray(np.where(*arrays(t, at, side, np.zeros((), dtype))))
+        if isinstance(side, np.ndarray)
+        else mul(t, side, at.astype(dtype))
+        for side, at in ((x, chosen), (y, ~chosen))
+    ]
+    return add(t, *sides)
+
+
+def mean(t: Tensors, *terms: Tensor) -> Tensor:
+    total = t.require_variable(add(t, *terms))
+    return t.like(t.build.quotient(total.symbol, float(len(terms))), total)
+
+
 def clip(
     t: Tensors,
     x: Tensor,
@@ -161,8 +196,8 @@ def clip(
     x = t.require_variable(x)
     lower = min if low is None else t.number(low, x, "min")
     upper = max if high is None else t.number(high, x, "max")
-    # Older opsets write the largest float32 where there is no bound.
-    largest = float(np.finfo(np.float32).max)
+    # Older opsets write the largest number where there is no bound.
+    largest = float(np.finfo(x.dtype).max)
     lower = None if lower is not None and lower <= -largest else lower
     upper = None if upper is not None and upper >= largest else upper
     return t.like(t.build.clip(x.symbol, lower, upper), x)
@@ -171,50 +206,51 @@ def clip(
 # -- reductions
 
 
-def reduce_sum(
-    t: Tensors,
-    x: Tensor,
-    where: Tensor | None = None,
-    /,
-    *,
-    axes: Axes = None,
-    keepdims: int = 1,
-    noop_with_empty_axes: int = 0,
-) -> Tensor:
-    chosen = given(t, where, axes, "axes")
-    return _reduction(t, x, chosen, keepdims, noop_with_empty_axes, mean=False)
+def reduction(reduce: Reduce) -> Callable[..., Tensor]:
+    """The handler of a reduction over axes, which are an attribute or in later opsets an input."""
+
+    def handler(
+        t: Tensors,
+        x: Tensor,
+        where: Tensor | None = None,
+        /,
+        *,
+        axes: Axes = None,
+        keepdims: int = 1,
+        noop_with_empty_axes: int = 0,
+    ) -> Tensor:
+        x, chosen = t.require_variable(x), given(t, where, axes, "axes")
+        if not chosen and noop_with_empty_axes:
+            return x
+        over = t.axes(len(x.shape), chosen or range(len(x.shape)))
+        y = along(t, x, over, reduce)
+        kept = [n for i, n in enumerate(x.shape) if i not in over]
+        return y if keepdims else t.reshape(y, kept)
+
+    return handler
 
 
-def reduce_mean(
-    t: Tensors,
-    x: Tensor,
-    where: Tensor | None = None,
-    /,
-    *,
-    axes: Axes = None,
-    keepdims: int = 1,
-    noop_with_empty_axes: int = 0,
-) -> Tensor:
-    chosen = given(t, where, axes, "axes")
-    return _reduction(t, x, chosen, keepdims, noop_with_empty_axes, mean=True)
-
-
-def _reduction(
-    t: Tensors, x: Tensor, chosen: Axes, keepdims: int, noop: int, *, mean: bool
-) -> Tensor:
-    x = t.require_variable(x)
-    if not chosen and noop:
-        return x
-    axes = t.axes(len(x.shape), chosen or range(len(x.shape)))
-    y = along(t, x, axes, mean=mean)
-    return y if keepdims else t.reshape(y, [n for i, n in enumerate(x.shape) if i not in axes])
-
-
-def along(t: Tensors, x: Variable, axes: Sequence[int], *, mean: bool) -> Variable:
-    """The sum or the mean over these axes, of which each keeps a size of 1."""
+def along(t: Tensors, x: Variable, axes: Sequence[int], reduce: Reduce) -> Variable:
+    """A reduction over these axes, of which each keeps a size of 1."""
     longer = [axis for axis in axes if x.shape[axis] != 1]
     if not longer:
         return x
     symbol, gone = t.frame(x, longer)
-    y = t.build.reduce(symbol, [axis - gone for axis in longer], mean=mean, keepdim=True)
+    y = reduce(t.build, symbol, [axis - gone for axis in longer])
     return t.variable(y, [1 if i in axes else n for i, n in enumerate(x.shape)], x.dtype)
+
+
+def total_of(build: NetworkBuilder, x: Symbol, axes: Sequence[int]) -> Symbol:
+    return build.reduce(x, axes, mean=False, keepdim=True)
+
+
+def mean_of(build: NetworkBuilder, x: Symbol, axes: Sequence[int]) -> Symbol:
+    return build.reduce(x, axes, mean=True, keepdim=True)
+
+
+def largest_of(build: NetworkBuilder, x: Symbol, axes: Sequence[int]) -> Symbol:
+    return build.largest(x, axes, keepdim=True)
+
+
+def smallest_of(build: NetworkBuilder, x: Symbol, axes: Sequence[int]) -> Symbol:
+    return build.negative(build.largest(build.negative(x), axes, keepdim=True))

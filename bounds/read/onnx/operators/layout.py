@@ -8,17 +8,12 @@ from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
+import torch
 
 from bounds.read.export.archive import short
 from bounds.read.onnx.file import ELEMENTS, element_name
-from bounds.read.onnx.tensors import FIXED_BATCH, Tensor, Tensors, Variable
-
-Axes = Sequence[int] | None
-
-
-def given(t: Tensors, value: Tensor | None, attribute: Axes, role: str) -> Axes:
-    """What an attribute, or in later opsets an input, says; None where neither is there."""
-    return attribute if value is None else t.integers(value, role)
+from bounds.read.onnx.operators.resizing import mirrored
+from bounds.read.onnx.tensors import FIXED_BATCH, Axes, Tensor, Tensors, Variable, given
 
 
 def identity(t: Tensors, x: Tensor) -> Tensor:
@@ -50,11 +45,13 @@ def cast(t: Tensors, x: Tensor, *, to: int, saturate: int = 1) -> Tensor:
             raise t.refuse("it computes with the size of an open batch", FIXED_BATCH)
         with np.errstate(invalid="ignore"):  # NaN as an integer
             return x.astype(kind)
-    if kind.kind != "f":
+    if kind not in (np.float32, np.float64):
         raise t.refuse(
             f"it casts what depends on the input to {element_name(to)}, which is not affine",
             "use float32 throughout",
         )
+    if kind == np.float32:
+        t.build.model_dtype = torch.float32
     return t.variable(x.symbol, x.shape, kind)
 
 
@@ -178,6 +175,45 @@ def gather(t: Tensors, x: Tensor, index: Tensor, *, axis: int = 0) -> Tensor:
     return t.take(x, t.axis(len(x.shape), axis), index)
 
 
+def gather_nd(t: Tensors, x: Tensor, index: Tensor, *, batch_dims: int = 0) -> Tensor:
+    if isinstance(index, Variable):
+        raise t.refuse("its indices depend on the input, so it is not affine", "use constants")
+    count = index.shape[-1] if index.ndim else 0
+    if batch_dims or index.dtype != np.int64 or not 1 <= count <= len(x.shape):
+        raise t.damaged(f"has batch_dims={batch_dims} and indices of shape {index.shape}")
+    sizes = x.shape[:count]
+    t.require_samples_apart(x, (0,))
+    if not bool(((-np.array(sizes) <= index) & (index < sizes)).all()):
+        raise t.damaged(f"has indices beyond shape {t.show(x.shape)}")
+    flat = np.ravel_multi_index(tuple(np.moveaxis(index % sizes, -1, 0)), sizes)
+    return t.take(t.reshape(x, (math.prod(sizes), *x.shape[count:])), 0, np.asarray(flat, np.int64))
+
+
+def depth_to_space(t: Tensors, x: Tensor, *, blocksize: int, mode: str = "DCR") -> Tensor:
+    n, c, h, w = _image(t, x)
+    b = blocksize
+    if b < 1 or c % (b * b) or mode not in ("DCR", "CRD"):
+        raise t.damaged(f"spreads {c} channels over blocks of {b}, in the order {short(mode)}")
+    shape = (n, b, b, c // b**2, h, w) if mode == "DCR" else (n, c // b**2, b, b, h, w)
+    order = (0, 3, 4, 1, 5, 2) if mode == "DCR" else (0, 1, 4, 2, 5, 3)
+    return t.reshape(t.transpose(t.reshape(x, shape), order), (n, c // b**2, h * b, w * b))
+
+
+def space_to_depth(t: Tensors, x: Tensor, *, blocksize: int) -> Tensor:
+    n, c, h, w = _image(t, x)
+    b = blocksize
+    if b < 1 or h % b or w % b:
+        raise t.damaged(f"gathers blocks of {b} from {h} rows and {w} columns")
+    x = t.transpose(t.reshape(x, (n, c, h // b, b, w // b, b)), (0, 3, 5, 1, 2, 4))
+    return t.reshape(x, (n, c * b**2, h // b, w // b))
+
+
+def _image(t: Tensors, x: Tensor) -> Sequence[int]:
+    if len(x.shape) != 4:
+        raise t.damaged(f"has an input of shape {t.show(x.shape)}, expected four axes")
+    return x.shape
+
+
 def pad(
     t: Tensors,
     x: Tensor,
@@ -190,8 +226,6 @@ def pad(
     pads: Axes = None,
     value: float = 0.0,
 ) -> Tensor:
-    if mode != "constant":
-        raise t.refuse(f"mode={mode!r} is not modelled", "use mode='constant'")
     sizes = given(t, amounts, pads, "pads") or ()
     axes = t.axes(len(x.shape), given(t, where, None, "axes") or range(len(x.shape)))
     if len(sizes) != 2 * len(axes):
@@ -199,7 +233,10 @@ def pad(
     if fill is not None:
         value = t.number(fill, x, "constant_value")
     for axis, before, after in zip(axes, sizes, sizes[len(axes) :], strict=False):
-        x = t.pad(x, axis, before, after, value)
+        if mode != "constant" and (before or after):
+            x = mirrored(t, x, axis, before, after, mode)
+        else:
+            x = t.pad(x, axis, before, after, value)
     return x
 
 

@@ -6,14 +6,13 @@ import math
 
 import numpy as np
 
-from bounds.read.onnx.operators.arithmetic import add
+from bounds.read.onnx.operators.arithmetic import add, with_constant
 from bounds.read.onnx.tensors import Tensor, Tensors, Variable
 
 
 def _times(t: Tensors, x: Variable, weight: np.ndarray, bias: np.ndarray | None = None) -> Variable:
     """x @ weight + bias, along the last axis of x; weight has shape (in, out)."""
     symbol, _ = t.frame(x, (len(x.shape) - 1,))
-    t.spend(products=math.prod(symbol.shape) * weight.shape[1])
     offset = None if bias is None else t.parameter(bias)
     y = t.build.linear(symbol, t.parameter(weight.T), offset)
     return t.variable(y, (*x.shape[:-1], weight.shape[1]), x.dtype)
@@ -23,7 +22,6 @@ def _times_left(t: Tensors, weight: np.ndarray, x: Variable) -> Variable:
     """weight @ x, along the last axis but one of x."""
     rank = len(x.shape)
     symbol, _ = t.frame(x, (rank - 2, rank - 1))
-    t.spend(products=math.prod(symbol.shape) * weight.shape[0])
     y = t.build.matmul_left(t.parameter(weight), symbol)
     return t.variable(y, (*x.shape[:-2], weight.shape[0], x.shape[-1]), x.dtype)
 
@@ -75,29 +73,30 @@ def gemm(
     b = t.transpose(b, (1, 0)) if transB else b
     left = isinstance(a, np.ndarray)
     weight, x = (a, t.require_variable(b)) if left else (b, t.require_variable(a))
-    matrix = _multiple(t.numbers(weight, x, "second factor"), alpha)
+    matrix = t.numbers(weight, x, "second factor")
     if isinstance(c, np.ndarray):
-        c = _multiple(t.numbers(c, x, "bias"), beta)
+        c = t.numbers(c, x, "bias")
     elif c is not None and beta != 1:
         c = t.like(t.build.scale(c.symbol, beta), c)
     columns = matrix.shape[1]
-    bias = None
-    if not left and isinstance(c, np.ndarray) and c.shape in ((columns,), (1, columns)):
+    plain, bias = alpha == 1 and beta == 1, None
+    fits = isinstance(c, np.ndarray) and c.shape in ((columns,), (1, columns))
+    if plain and not left and isinstance(c, np.ndarray) and fits:
         bias, c = c.reshape(columns), None
     product = _times_left(t, matrix, x) if left else _times(t, x, matrix, bias)
+    if alpha != 1:
+        product = t.like(t.build.scale(product.symbol, alpha), product)
     if c is None:
         return product
-    if isinstance(c, np.ndarray):
-        c = c.astype(x.dtype)
-    total = add(t, product, c)
+    if isinstance(c, np.ndarray) and beta != 1:
+        # The product of two numbers may have more digits than either.
+        wide = c.astype(np.float64) * beta
+        total: Tensor = with_constant(t, t.build.moved, product, wide, "bias", np.float64)
+    else:
+        total = add(t, product, c)
     if total.shape != product.shape:
         raise t.damaged(f"adds shape {t.show(c.shape)} to a product of {t.show(product.shape)}")
     return total
-
-
-def _multiple(array: np.ndarray, factor: float) -> np.ndarray:
-    """In float64, so that the product is rounded once."""
-    return array if factor == 1 else np.asarray(array.astype(np.float64) * factor)
 
 
 def batch_norm(

@@ -8,9 +8,8 @@ from typing import Any
 
 from bounds.network.build.builder import Symbol
 from bounds.read.export.archive import short
-from bounds.read.onnx.operators.arithmetic import along
-from bounds.read.onnx.operators.layout import Axes
-from bounds.read.onnx.tensors import Tensor, Tensors, Variable
+from bounds.read.onnx.operators.arithmetic import along, mean_of
+from bounds.read.onnx.tensors import Axes, Tensor, Tensors, Variable
 
 Pairs = tuple[tuple[int, int], ...]
 
@@ -99,7 +98,6 @@ def conv(
     _check_kernel(t, kernel.shape, kernel_shape, offset, kernel.shape[0], group)
     windows = _windows(t, x, kernel.shape[2:], strides, dilations, pads, auto_pad)
     y = t.build.convolution(symbol, t.parameter(kernel), offset, groups=group, **windows)
-    t.spend(products=math.prod(y.shape) * math.prod(kernel.shape[1:]))
     return t.variable(y, (x.shape[0], *y.shape), x.dtype)
 
 
@@ -134,10 +132,7 @@ def conv_transpose(
             x.shape[2:], stride, dilation, kernel.shape[2:], extra, strict=True
         )
     ]
-    t.spend(
-        numbers=kernel.shape[1] * group * math.prod(full),
-        products=math.prod(symbol.shape) * math.prod(kernel.shape[1:]),
-    )
+    t.spend(numbers=kernel.shape[1] * group * math.prod(full))
     if padding is None or output_shape is not None:  # what is more than the result has is cut off
         wanted = [n * s for n, s in zip(x.shape[2:], stride, strict=True)]
         if output_shape is not None:
@@ -230,10 +225,9 @@ def average_pool(
         count_include_pad=bool(count_include_pad),
         **windows,
     )
-    t.spend(products=math.prod(y.shape) * math.prod(kernel_shape))
     return t.variable(y, (x.shape[0], *y.shape), x.dtype)
 
 
 def global_average_pool(t: Tensors, x: Tensor) -> Tensor:
     x = t.require_variable(x)
-    return along(t, x, _spatial_axes(t, x), mean=True)
+    return along(t, x, _spatial_axes(t, x), mean_of)

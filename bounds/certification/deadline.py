@@ -7,15 +7,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from bounds.errors import InvalidInputError
-
 
 class Deadline:
     """A point in time. timeout: seconds from now; None is never."""
 
     def __init__(self, timeout: float | None) -> None:
-        if timeout is not None and not timeout > 0:
-            raise InvalidInputError(f"timeout={timeout!r}: expected a positive time in seconds.")
         self._end = math.inf if timeout is None else time.perf_counter() + timeout
 
     @property

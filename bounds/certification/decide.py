@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bounds.certification.attack import attack, restarts
+from bounds.certification.attacks import attack, restarts
 from bounds.certification.counterexample import Counterexample
 from bounds.certification.deadline import Deadline, Stopwatch
 from bounds.network.memory import pass_numbers

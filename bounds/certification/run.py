@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bounds.arguments import require_dtype, require_positive, require_whole
 from bounds.certification.counterexample import Counterexample
 from bounds.certification.deadline import Deadline, Stopwatch
 from bounds.certification.decide import Decision, Escalation, Replay
-from bounds.errors import InvalidInputError
 from bounds.intermediate.relax import relax
 from bounds.network.graph import Network
 from bounds.relaxation.specification import Specification
@@ -61,9 +61,21 @@ class Run:
     deployed: the dtype whose rounding proofs have to survive, if any.
     """
 
-    def __init__(self, timeout: float | None, seed: int, deployed: torch.dtype | None) -> None:
-        if not 0 <= seed < 2**63:
-            raise InvalidInputError(f"seed={seed!r}: expected a whole number from 0 to 2**63 − 1.")
+    def __init__(
+        self,
+        call: str,
+        *,
+        timeout: float | None,
+        seed: int,
+        dtype: torch.dtype,
+        deployed: torch.dtype | None,
+    ) -> None:
+        seed = require_whole(call, "seed", seed, least=0, most=2**63 - 1)
+        require_dtype(call, "dtype", dtype)
+        if deployed is not None:
+            require_dtype(call, "deployed", deployed)
+        if timeout is not None:
+            require_positive(call, "timeout", timeout, "a positive time in seconds")
         self._start = time.perf_counter()
         self._deadline, self._clock = Deadline(timeout), Stopwatch()
         self._generator = torch.Generator().manual_seed(seed)

@@ -116,7 +116,9 @@ def test_it_is_the_cross_entropy_of_the_worst_logits(intermediate: Any) -> None:
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
 def test_a_margin_that_is_no_finite_number_is_an_error(number: float) -> None:
     model, (x, y) = load_digits_model("digits_robust"), load_digits_images()
-    with mock.patch("bounds.robust_loss.row_bounds", lambda r: torch.full_like(r.d, number)):
+    with mock.patch(
+        "bounds.training.robust_loss.row_bounds", lambda r: torch.full_like(r.d, number)
+    ):
         assert robust_loss(model, x, y, **PIXELS, reduction="none").error.all()
 
 
@@ -229,11 +231,11 @@ def refused(message: str, **options: Any) -> None:
 def test_it_refuses_what_it_does_not_know() -> None:
     refused(r"robust_loss\(reduction='max'\)", reduction="max")
     refused(r"robust_loss\(intermediate='lp'\)", intermediate="lp")
-    refused("positive number of vectors", projection=0)
-    refused("positive number of vectors", projection=5, intermediate="interval")
+    refused("whole number of at least 1", projection=0)
+    refused("whose bounds random vectors estimate", projection=5, intermediate="interval")
     refused("norm=2 or norm=float", projection=1, norm=1)
     refused("x of type list", x=[[0.0]])
-    refused("one class for each", y=3)
+    refused("one class for each", y=torch.tensor([3]))
     refused("one class for each", y=torch.zeros(4, dtype=torch.long))
     refused("expected integers", y=torch.zeros(16))
     refused("torch.float64", x=load_digits_images()[0].double())

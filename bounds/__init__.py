@@ -1,5 +1,7 @@
 """LP-exact bounds for ReLU networks, each with a certificate and a proved gap."""
 
+from importlib.metadata import version
+
 from bounds.certification import Certification, certify, certify_vnnlib
 from bounds.certification.attacks import fgs, pgd
 from bounds.checker import Check, check
@@ -22,6 +24,8 @@ from bounds.solvers.solve import solve
 from bounds.training.cascade import CascadeAnswer, cascade
 from bounds.training.radius_schedule import RadiusSchedule
 from bounds.training.robust_loss import LossAndError, RobustLoss, robust_loss
+
+__version__ = version("relu-bounds")
 
 __all__ = [
     "Ball",

@@ -94,7 +94,11 @@ class Certificate:
     def save(self, path: str | PathLike[str]) -> None:
         """Write the evidence and its claim to a file that `bounds check` proves or refuses.
 
-        `bounds.solution.certificate_file` documents the format.
+        `bounds.solution.certificate_file` documents the format. A regular file is replaced once all
+        is written.
+
+        Raises:
+            InvalidInputError: no claim to write, or a path that cannot be written.
         """
         if self.claim is None:
             raise InvalidInputError(

@@ -46,9 +46,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 from torch import Tensor
 
+from bounds.files import write_file
 from bounds.network.affine import Affine
 from bounds.network.graph import AffineNode, Network
 
@@ -90,7 +91,7 @@ def write_certificate(path: str | PathLike[str], certificate: Certificate, claim
         },
     }
     statement["digest"] = content_digest(statement, arrays)
-    save_file(arrays, path, metadata={KEY: json.dumps(statement)})
+    write_file(path, save(arrays, metadata={KEY: json.dumps(statement)}))
 
 
 def content_digest(statement: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:

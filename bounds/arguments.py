@@ -109,15 +109,25 @@ def require_whole(
     return int(value)  # type: ignore[call-overload]
 
 
-def require_positive(call: str, name: str, value: object, expected: str) -> None:
-    """Refuse what is no finite number above 0; expected: what it should be."""
-    if not is_real(value) or not 0 < value < math.inf:  # type: ignore[operator]
+def real(value: object) -> float:
+    """A number of Python or NumPy as a float, and NaN for all else."""
+    try:
+        return float(value) if is_real(value) else math.nan  # type: ignore[arg-type]
+    except OverflowError:
+        return math.nan
+
+
+def require_positive(call: str, name: str, value: object, expected: str) -> float:
+    """A finite number above 0; expected: what it should be."""
+    number = real(value)
+    if not 0 < number < math.inf:
         raise InvalidInputError(f"{call}({name}={shown(value)}): expected {expected}.")
+    return number
 
 
 def require_dtype(call: str, name: str, value: object) -> None:
     """Refuse all dtypes but those that are computed in."""
-    if value not in (torch.float32, torch.float64):
+    if not isinstance(value, torch.dtype) or value not in (torch.float32, torch.float64):
         raise InvalidInputError(
             f"{call}({name}={shown(value)}): expected torch.float32 or torch.float64."
         )

@@ -6,6 +6,7 @@ import os
 import tempfile
 from pathlib import Path
 
+from bounds.arguments import shown
 from bounds.errors import InvalidInputError
 
 
@@ -30,9 +31,10 @@ def write_file(path: str | os.PathLike[str], content: bytes) -> None:
             Path(name).unlink(missing_ok=True)
             raise
     except (OSError, TypeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        named = shown(os.fspath(path) if isinstance(path, os.PathLike) else path)
         raise InvalidInputError(
-            f"cannot write {str(path)!r} ({getattr(error, 'strerror', None) or error}): choose a "
-            "file in a folder that is there."
+            f"cannot write {named} ({reason}): choose a file in a folder that is there."
         ) from error
 
 

@@ -129,7 +129,7 @@ def pgd(
         require_whole("pgd", "restarts", restarts),
     )
     if step is not None:
-        require_positive("pgd", "step", step, "a positive number")
+        step = require_positive("pgd", "step", step, "a positive number")
     on_cpu = isinstance(generator, torch.Generator) and generator.device.type == "cpu"
     if generator is not None and not on_cpu:
         raise InvalidInputError(
@@ -138,7 +138,7 @@ def pgd(
         )
     ball = _ball("pgd", x, radius=radius, norm=norm, lower=lower, upper=upper)
     search, loss = _from_centres("pgd", model, ball, y)
-    length = search.reach * LENGTH / steps if step is None else float(step)
+    length = search.reach * LENGTH / steps if step is None else step
     for _ in range(restarts):
         search.descend(loss, search.random_points(1, generator), [length] * steps)
     return search.points

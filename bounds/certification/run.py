@@ -75,7 +75,7 @@ class Run:
         if deployed is not None:
             require_dtype(call, "deployed", deployed)
         if timeout is not None:
-            require_positive(call, "timeout", timeout, "a positive time in seconds")
+            timeout = require_positive(call, "timeout", timeout, "a positive time in seconds")
         self._start = time.perf_counter()
         self._deadline, self._clock = Deadline(timeout), Stopwatch()
         self._generator = torch.Generator().manual_seed(seed)

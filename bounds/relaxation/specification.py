@@ -38,7 +38,7 @@ class Specification:
 
     def __post_init__(self) -> None:
         for name, tensor in (("C", self.C), ("d", self.d)):
-            if tensor is None:
+            if tensor is None and name == "d":
                 continue
             require_floats("Specification", name, tensor)
         if self.C.dim() not in (2, 3) or 0 in self.C.shape:
@@ -105,10 +105,9 @@ def margins(label: Tensor | int, classes: int) -> Specification:
         raise InvalidInputError(
             f"margins(label) has shape {tuple(labels.shape)}, expected a number or (batch,)."
         )
-    classes = require_whole("margins", "classes", classes, least=2)
+    classes = require_whole("margins", "classes", classes, least=2, most=2**31 - 1)
     require_classes("margins", "label", labels, classes)
     identity = torch.eye(classes, dtype=torch.float64, device=labels.device)
-    differences = identity.unsqueeze(1) - identity  # [y, j] = e_y − e_j
-    others = ~torch.eye(classes, dtype=torch.bool, device=labels.device)
-    rows = differences[others].reshape(classes, classes - 1, classes)
-    return Specification(rows[labels])
+    differences = identity[labels].unsqueeze(-2) - identity  # e_y − e_j, for every j
+    others = torch.arange(classes, device=labels.device) != labels.unsqueeze(-1)
+    return Specification(differences[others].reshape(*labels.shape, classes - 1, classes))

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import torch
 
 from bounds.arguments import (
-    is_real,
+    real,
     require_flag,
     require_option,
     require_positive,
@@ -114,19 +114,21 @@ def solve(
                 )
         solution = _in_parts(relaxation, method, max_memory, sound)
         return _claiming(solution, relaxation) if sound else solution
-    if tolerance is not None and not (is_real(tolerance) and 0 < tolerance < 1):
+    if tolerance is not None and not 0 < real(tolerance) < 1:
         raise InvalidInputError(
             f"solve(tolerance={shown(tolerance)}): expected a number in (0, 1)."
         )
     if iteration_limit is not None:
         iteration_limit = require_whole("solve", "iteration_limit", iteration_limit)
     if time_limit is not None:
-        require_positive("solve", "time_limit", time_limit, "a positive time in seconds")
+        time_limit = require_positive(
+            "solve", "time_limit", time_limit, "a positive time in seconds"
+        )
     chosen = cheaper_exact_method(relaxation, max_memory) if method == "exact" else method
     iterative, usual_tolerance, usual_limit = ITERATIVE[chosen]
     solution = iterative(
         relaxation,
-        goal=Goal(usual_tolerance if tolerance is None else tolerance, sign_only),
+        goal=Goal(usual_tolerance if tolerance is None else float(tolerance), sign_only),
         iteration_limit=usual_limit if iteration_limit is None else iteration_limit,
         time_limit=float("inf") if time_limit is None else time_limit,
         max_memory=max_memory,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 
-from bounds.arguments import is_real, shown
+from bounds.arguments import real, shown
 from bounds.errors import InvalidInputError
 
 
@@ -64,5 +64,5 @@ class RadiusSchedule:
 
 
 def _require_number(what: str, value: object) -> None:
-    if not is_real(value) or not -math.inf < value < math.inf:  # type: ignore[operator]
+    if not math.isfinite(real(value)):
         raise InvalidInputError(f"{what}: expected a finite number, such as 0.1.")

@@ -34,6 +34,12 @@ class Certification:
     methods: where each verdict comes from, or what was tried last.
     counterexamples: of the verdicts "sat"; else None.
     seconds: by kind of work, and in "total".
+
+    >>> import torch, bounds
+    >>> x = torch.tensor([[2.0, 0.0]])
+    >>> found = bounds.certify(torch.nn.Identity(), x, 0, radius=0.5)
+    >>> found.verdict, round(found.lower.item(), 6), found.verified.tolist()
+    ('unsat', 1.0, [True])
     """
 
     verdicts: tuple[Verdict, ...]

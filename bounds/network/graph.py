@@ -69,6 +69,11 @@ class Network:
     """Nodes in topological order: the first is the input, the last the output.
 
     Calling the network evaluates it on a batch of shape (batch, *input_shape).
+
+    >>> import torch, bounds
+    >>> network = bounds.from_torch(torch.nn.ReLU(), (2,), dtype=torch.float32)
+    >>> network(torch.tensor([[-1.0, 2.0]])).tolist()
+    [[0.0, 2.0]]
     """
 
     nodes: tuple[Node, ...]

@@ -52,8 +52,8 @@ class Ball(_BallOptions):
 
     Args:
         x: the centre or centres, of shape (*input_shape) or (batch, *input_shape), floating point.
-        radius: in the units of x; a number or a tensor of shape (batch,) (a radius an input); for
-            ℓ∞ also a tensor that broadcasts to x (a radius a coordinate).
+        radius: in the units of x; a number, of Python or NumPy, or a tensor of shape (batch,) (a
+            radius an input); for ℓ∞ also a tensor that broadcasts to x (a radius a coordinate).
         norm: 1, 2 or float("inf").
         lower, upper: the box, such as 0 and 1 for pixels; numbers, tensors of shape (batch,), or
             tensors that broadcast to x; default: no box.
@@ -61,7 +61,11 @@ class Ball(_BallOptions):
     Raises:
         InvalidInputError: NaN or infinite x, a negative or NaN radius, another norm, shapes that do
             not broadcast, a radius a coordinate for ℓ1 or ℓ2, or a box that excludes the whole
-            ball.
+            ball; what depends on the shape of the network's input, where it is used.
+
+    >>> import torch
+    >>> Ball(torch.zeros(1, 2), radius=0.5, lower=0.0).resolve((2,)).upper.tolist()
+    [[0.5, 0.5]]
     """
 
     x: Tensor

@@ -70,7 +70,16 @@ class InputSet(ABC):
 
 @dataclass(frozen=True, eq=False)
 class Box(InputSet):
-    """{x : lower ≤ x ≤ upper}, one box an input; both tensors have shape (batch, *input_shape)."""
+    """{x : lower ≤ x ≤ upper}, one box an input; both tensors have shape (batch, *input_shape), or
+    (*input_shape) for one.
+
+    What is no pair of finite floating-point tensors, or is empty, is refused where the box is used,
+    with an InvalidInputError.
+
+    >>> import torch
+    >>> len(Box(torch.zeros(3, 2), torch.ones(2)).resolve((2,)))
+    3
+    """
 
     def minimum(self, coefficients: Tensor) -> Tensor:
         lower, upper = self.lower.unsqueeze(1), self.upper.unsqueeze(1)

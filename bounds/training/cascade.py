@@ -23,7 +23,13 @@ from bounds.training.robust_loss import robust_loss
 
 class CascadeAnswer(NamedTuple):
     """stage: the first network that proves its own prediction, and −1 where none does.
-    prediction: its class, or the last network's where none does. Both int64, (batch,)."""
+    prediction: its class, or the last network's where none does. Both int64, (batch,).
+
+    >>> import torch
+    >>> answer = CascadeAnswer(stage=torch.tensor([0, -1]), prediction=torch.tensor([3, 3]))
+    >>> answer.wrong(torch.tensor([3, 3])).tolist()
+    [False, True]
+    """
 
     stage: Tensor
     prediction: Tensor

@@ -39,7 +39,13 @@ TrainingIntermediate = Literal["interval", "backward"]
 
 class LossAndError(NamedTuple):
     """loss: at least the cross-entropy of every point of the balls. error: how many inputs are not
-    proved to keep the answer y. Both are means, sums, or of each input, (batch,)."""
+    proved to keep the answer y. Both are means, sums, or of each input, (batch,).
+
+    >>> import torch
+    >>> loss, error = LossAndError(torch.tensor(0.5), torch.tensor(0.25))
+    >>> error.item()
+    0.25
+    """
 
     loss: Tensor
     error: Tensor

@@ -157,7 +157,7 @@ SPECIFICATIONS: dict[str, tuple[Thunk, list[str]]] = {
         ["(2, 2)", "a number or (batch,)"],
     ),
     "no label": (lambda: margins(label=torch.zeros(0).long(), classes=3), ["(0,)", "(batch,)"]),
-    "one class": (lambda: margins(label=0, classes=1), ["classes=1", "at least 2"]),
+    "one class": (lambda: margins(label=0, classes=1), ["classes=1", "whole number from 2"]),
     "integers": (
         lambda: Specification(C.long()),
         ["type torch.int64", "floating-point", "C.double()"],

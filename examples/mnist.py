@@ -41,9 +41,13 @@ STOPPED = 3
 
 def device(name: str) -> torch.device:
     try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise argparse.ArgumentTypeError(f"{name!r} is no device, such as cpu or cuda") from error
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()  # the meta device has no numbers
+    except (RuntimeError, AssertionError) as error:
+        raise argparse.ArgumentTypeError(
+            f"{name!r} is no device that computes here, such as cpu"
+        ) from error
+    return device
 
 
 def parser() -> argparse.ArgumentParser:

@@ -67,13 +67,20 @@ def train(
         console.print(f"Going on from epoch {run.epoch}, batch {run.position}.")
     elif after:
         run.reaching = _reaching(after, run, console)
+    if run.epoch == options.epochs:
+        console.print(f"All {options.epochs} epochs are done; the last: {_line(run.records[-1])}")
+        return True
     output.mkdir(parents=True, exist_ok=True)
     saved = time.monotonic()
     with _signals() as caught, _progress(console, run) as (progress, task):
         while run.epoch < options.epochs and not caught:
             if run.position < run.batches:
-                shown: dict[str, Any] = run.step()
-                progress.update(task, advance=1, epoch=run.epoch, **shown)
+                shown = run.step()
+                figures = (
+                    f"loss {shown['loss']:.3f}  error {shown['error']:.1%}  "
+                    f"radius {shown['radius']:.4f}"
+                )
+                progress.update(task, advance=1, epoch=run.epoch, figures=figures)
             else:
                 record = run.end_epoch()
                 console.print(_line(record))
@@ -123,10 +130,7 @@ def _progress(console: Console, run: Run) -> Iterator[tuple[Progress, Any]]:
     columns = (
         TextColumn("epoch {task.fields[epoch]}"),
         BarColumn(),
-        TextColumn(
-            "loss {task.fields[loss]:.3f}  error {task.fields[error]:.1%}  "
-            "radius {task.fields[radius]:.4f}"
-        ),
+        TextColumn("{task.fields[figures]}"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console) as progress:
@@ -135,9 +139,7 @@ def _progress(console: Console, run: Run) -> Iterator[tuple[Progress, Any]]:
             total=run.options.epochs * run.batches,
             completed=run.epoch * run.batches + run.position,
             epoch=run.epoch,
-            loss=math.nan,
-            error=math.nan,
-            radius=run.options.radius_at(run.epoch),
+            figures="",
         )
         yield progress, task
 

@@ -10,6 +10,7 @@ import cvxpy as cp
 import numpy as np
 import scipy.sparse as sp
 
+from lp_reference.quiet import quiet_highs
 from lp_reference.residuals import KKTPoint, Residuals, dual_value, primal_value, residuals
 from lp_reference.solvers import CAREFUL, options
 from lp_reference.sparse_lp import SparseLP, power_of_two
@@ -82,7 +83,7 @@ class Program:
         """cvxpy's status, which is "solver_error" also where cvxpy raises instead."""
         lp = self.lp
         self.costs.value = lp.objective(row) * lp.scale / lp.objective_scale(row)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), quiet_highs():
             # The status says so already.
             warnings.filterwarnings("ignore", message="Solution may be inaccurate")
             try:

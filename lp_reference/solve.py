@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bounds import InvalidInputError, Relaxation
+from bounds.arguments import require_flag, require_positive, require_type
 from bounds.sets.norm_balls import L2Ball
 from lp_reference.assemble import assemble
 from lp_reference.milp import IntegerProgram
@@ -62,15 +63,11 @@ def solve(
             that is not positive, `milp` with an ℓ2 ball or too many unstable neurons.
         UnsupportedLayerError: an operation or a node whose rows are not known here.
     """
-    if not isinstance(relaxation, Relaxation):
-        raise InvalidInputError(
-            f"lp_reference.solve got a {type(relaxation).__name__}, expected a Relaxation: "
-            "make one with bounds.relax(net, ball, spec)."
-        )
-    if time_limit is not None and not time_limit > 0:
-        raise InvalidInputError(
-            f"lp_reference.solve(time_limit={time_limit!r}): expected a positive time in seconds."
-        )
+    call = "lp_reference.solve"
+    require_type(call, relaxation, Relaxation, "make one with bounds.relax(net, ball, spec)")
+    require_flag(call, "milp", milp)
+    if time_limit is not None:
+        time_limit = require_positive(call, "time_limit", time_limit, "a positive time in seconds")
     cone = isinstance(relaxation.input_set, L2Ball)
     if milp and cone:
         raise InvalidInputError(

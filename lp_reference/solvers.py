@@ -8,6 +8,7 @@ from typing import Any
 import cvxpy as cp
 
 from bounds import InvalidInputError
+from bounds.arguments import shown
 
 #: Arguments of `cvxpy.Problem.solve`. HiGHS drops coefficients below small_matrix_value, 1e-9 by
 #: default; 1e-10 (tolerances) and 1e-12 are the smallest numbers that it accepts.
@@ -56,10 +57,10 @@ def require_solver(solver: str, *, cone: bool, timed: bool) -> None:
     """Refuse a solver that is not installed or takes no cones where there are any, and a time limit
     for one whose option is not known."""
     installed = cp.installed_solvers()
-    if solver not in installed:
+    if not isinstance(solver, str) or solver not in installed:
         raise InvalidInputError(
-            f"lp_reference.solve(solver={solver!r}): cvxpy has no solver of that name installed, "
-            f"expected one of {', '.join(map(repr, sorted(installed)))}."
+            f"lp_reference.solve(solver={shown(solver)}): cvxpy has no solver of that name "
+            f"installed, expected one of {', '.join(map(repr, sorted(installed)))}."
         )
     if cone and solver not in CONE:
         raise InvalidInputError(

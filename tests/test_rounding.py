@@ -185,11 +185,11 @@ def test_a_proof_has_to_exceed_the_deployment_margin() -> None:
     assert bounds.deployment_margin(relaxation, torch.float64).item() < 1e-8 * margin < 1e-9
     model[2].bias.data[0] += margin / 2 - lower
     verdicts = [
-        bounds.certify(model, x, 0, radius=0.01, deployed=deployed).verdict
+        bounds.certify(model, x[None], 0, radius=0.01, deployed=deployed).verdict
         for deployed in (None, torch.float64, torch.float32)
     ]
     assert verdicts == ["unsat", "unsat", "unknown"]
     model[2].bias.data[0] += margin
-    assert bounds.certify(model, x, 0, radius=0.01, deployed=torch.float32).verdict == "unsat"
+    assert bounds.certify(model, x[None], 0, radius=0.01, deployed=torch.float32).verdict == "unsat"
     with pytest.raises(bounds.InvalidInputError, match="bfloat16"):
         bounds.deployment_margin(relaxation, torch.bfloat16)

@@ -1,36 +1,53 @@
-"""Attacks on the cross-entropy: the points of balls that a network answers worst, as far as found.
+"""Attacks: points of sets where a network does worst, as far as found. They prove nothing.
 
-Their error is a lower bound of the robust error, as the certified error is an upper one. No library
-serves here: adversarial-robustness-toolbox 1.20 computes in float32 alone, leaves the model in eval
-mode and overwrites the gradients of its parameters; foolbox 3.3 (of 2024) adds to these gradients,
-and its box is one pair of numbers. On 1,000 MNIST images they are as strong and no slower.
-`bounds.certification.attack` searches for negative margins instead.
+All are projected gradient descents (Madry et al. 2018, arXiv 1706.06083) on a loss: `fgs` and `pgd`
+on minus the cross-entropy, `attack` on the rows of a specification, for counterexamples. The error
+under attack is a lower bound of the robust error, as the certified error is an upper one.
+
+No library serves here: adversarial-robustness-toolbox 1.20 computes in float32 alone, leaves the
+model in eval mode and overwrites the gradients of its parameters; foolbox 3.3 (of 2024) adds to
+these gradients, and its box is one pair of numbers. On 1,000 MNIST images they are as strong and no
+slower.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bounds.arguments import class_labels, require_floats, require_positive, require_whole, shown
+from bounds.deadline import Deadline
 from bounds.errors import InvalidInputError
 from bounds.network.graph import Network
-from bounds.read.torch.from_torch import from_torch
-from bounds.relaxation.specification import margins
-from bounds.sets.ball import Ball, Number
+from bounds.network.memory import pass_numbers
+from bounds.read.model import network_of, ordinary
+from bounds.sets.ball import Ball
 from bounds.sets.box import InputSet
 from bounds.sets.norm_ball import NormBall
+from bounds.sets.numbers import Number
 
 #: How far PGD can go in all, in radii (Madry et al. 2018, appendix), unless it is told a step.
 LENGTH = 2.5
+#: Of `attack`: steps, the length of the first in radii, and how much shorter each is than the last.
+STEPS, FIRST_STEP, SHRINK = 40, 0.5, 0.9
+#: Points that each search of `attack` starts from at random: so many that a pass holds about as
+#: many numbers, within limits.
+NUMBERS, FEWEST, MOST = 2**19, 16, 256
+
+#: Given points (searches, points, *input_shape): the number to make small, and whether the point is
+#: one of those that are looked for, which come before all others; both (searches, points).
+Loss = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
+@torch.inference_mode(False)
 def fgs(
     model: nn.Module | Network,
     x: Tensor,
-    y: Tensor,
+    y: Tensor | int,
     *,
     radius: Number,
     norm: float = math.inf,
@@ -43,7 +60,8 @@ def fgs(
     Args:
         model: what `robust_loss` takes, in the dtype of x; neither its mode nor the gradients of
             its parameters change.
-        x, y: (batch, *input_shape), floating point, and the right classes, (batch,).
+        x, y: (batch, *input_shape), floating point, and the right classes, (batch,), or one number
+            for all.
         radius, norm, lower, upper: as for `Ball`.
 
     Returns:
@@ -53,17 +71,23 @@ def fgs(
         else with the larger cross-entropy.
 
     Raises:
-        InvalidInputError: what `Ball` and `margins` refuse.
+        InvalidInputError: what `Ball` refuses, labels that are no classes or not one an input, or a
+            model of another dtype.
+        UnsupportedLayerError: what `from_torch` does not model.
+
+    >>> import torch
+    >>> fgs(torch.nn.Identity(), torch.zeros(1, 2), 0, radius=0.5).tolist()
+    [[-0.5, 0.5]]
     """
-    search = _Search(model, x, y, Ball(x, radius=radius, norm=norm, lower=lower, upper=upper))
-    search.visit(search.fgs_point())
-    return search.points
+    ball = _ball("fgs", x, radius=radius, norm=norm, lower=lower, upper=upper)
+    return _from_centres("fgs", model, ball, y)[0].points
 
 
+@torch.inference_mode(False)
 def pgd(
     model: nn.Module | Network,
     x: Tensor,
-    y: Tensor,
+    y: Tensor | int,
     *,
     radius: Number,
     norm: float = math.inf,
@@ -94,98 +118,184 @@ def pgd(
 
     Raises:
         InvalidInputError: what `fgs` refuses, or steps, a step or restarts out of range.
+        UnsupportedLayerError: what `from_torch` does not model.
+
+    >>> import torch
+    >>> pgd(torch.nn.Identity(), torch.zeros(1, 2), 0, radius=0.5, steps=5).tolist()
+    [[-0.5, 0.5]]
     """
-    for name, value in (("steps", steps), ("restarts", restarts)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise InvalidInputError(f"pgd({name}={value!r}): expected an integer of at least 1.")
-    if step is not None and not 0 < step < math.inf:
-        raise InvalidInputError(f"pgd(step={step!r}): expected a positive number.")
-    search = _Search(model, x, y, Ball(x, radius=radius, norm=norm, lower=lower, upper=upper))
+    steps, restarts = (
+        require_whole("pgd", "steps", steps),
+        require_whole("pgd", "restarts", restarts),
+    )
+    if step is not None:
+        step = require_positive("pgd", "step", step, "a positive number")
+    on_cpu = isinstance(generator, torch.Generator) and generator.device.type == "cpu"
+    if generator is not None and not on_cpu:
+        raise InvalidInputError(
+            f"pgd(generator) got {shown(generator)}, expected a torch.Generator on the CPU: make "
+            "one with torch.Generator()."
+        )
+    ball = _ball("pgd", x, radius=radius, norm=norm, lower=lower, upper=upper)
+    search, loss = _from_centres("pgd", model, ball, y)
     length = search.reach * LENGTH / steps if step is None else step
-    search.visit(search.fgs_point())
     for _ in range(restarts):
-        points = search.random_points(generator)
-        for _ in range(steps):
-            gradient = search.visit(points)
-            points = search.place(points + length * search.direction(gradient))
-        search.visit(points)
+        search.descend(loss, search.random_points(1, generator), [length] * steps)
     return search.points
 
 
-class _Search:
-    """The worst point of each ball so far: `points`."""
+def attack(
+    network: Network,
+    input_set: InputSet,
+    C: Tensor,
+    d: Tensor,
+    starts: Tensor,
+    *,
+    generator: torch.Generator,
+    deadline: Deadline,
+) -> tuple[Tensor, Tensor]:
+    """Search each set for the point where the largest of its rows ⟨c, net(x)⟩ + d is smallest.
 
-    def __init__(self, model: nn.Module | Network, x: Tensor, y: Tensor, ball: Ball) -> None:
-        shape = tuple(x.shape[1:])
-        network = model if isinstance(model, Network) else from_torch(model, shape)
-        margins(y, math.prod(network.output_shape))  # refuses what are no classes
-        if y.shape != x.shape[:1]:
-            raise InvalidInputError(
-                f"an attack got {tuple(y.shape)} labels for inputs of shape {tuple(x.shape)}: give "
-                "one class an input."
-            )
-        for parameter in network.parameters[:1]:
-            if parameter.dtype != x.dtype or parameter.device != x.device:
-                raise InvalidInputError(
-                    f"an attack got a network in {parameter.dtype} on {parameter.device} and "
-                    f"inputs in {x.dtype} on {x.device}: convert one with .to(...)."
-                )
-        # Read as a network, so as to refuse what is no function of the input alone, such as dropout
-        # that is active; but a module's own convolutions are faster.
-        self._call, self._y = model, y.long()
-        self._set: InputSet = ball.resolve(network.input_shape)
-        self.points = self.place(ball.x.detach())
-        self._wrong = torch.zeros_like(y, dtype=torch.bool)
-        self._excess = torch.full_like(self.points.flatten(1)[:, 0], -torch.inf)
-        self._gradient = self.visit(self.points)
+    Args:
+        input_set: one set a search. C: (searches, rows, *output_shape). d: (searches, rows).
+        starts: (searches, points, *input_shape), points to start from, beside random ones.
+
+    Returns:
+        The best points, (searches, *input_shape), and the largest row of each, (searches,). At a
+        negative one, all rows are negative.
+    """
+    C, network = C.flatten(2), network.detach()
+
+    def loss(points: Tensor) -> tuple[Tensor, Tensor]:
+        y = network(points.flatten(0, 1)).reshape(*points.shape[:2], -1)
+        largest = (torch.einsum("bpo,bro->bpr", y, C) + d.unsqueeze(1)).amax(2)
+        return largest, largest < 0
+
+    search = Search(input_set, starts[:, 0])
+    random = search.random_points(restarts(network), generator)
+    lengths = (search.reach * FIRST_STEP * SHRINK**k for k in range(STEPS))
+    points = search.place(torch.cat((starts, random), 1))
+    search.descend(loss, points, lengths, deadline)
+    return search.points, search.smallest
+
+
+def restarts(network: Network) -> int:
+    """How many random points each search of `attack` starts from, besides those it is given."""
+    return min(MOST, max(FEWEST, NUMBERS // pass_numbers(network)))
+
+
+class Search:
+    """The point of each set where a loss is smallest so far: `points`, (searches, *input_shape),
+    with `smallest`, (searches,)."""
+
+    def __init__(self, input_set: InputSet, starts: Tensor) -> None:
+        """starts: (searches, *input_shape); near the sets, or in them."""
+        self._set = input_set
+        self.points = self.place(starts.unsqueeze(1)).squeeze(1)
+        self.smallest = torch.full_like(self.points.flatten(1)[:, 0], torch.inf)
+        self._found = torch.zeros_like(self.smallest, dtype=torch.bool)
 
     @property
     def reach(self) -> Tensor:
-        """The radius, or in a box half its width; broadcasts to x."""
+        """The radius, or in a box half its width, to broadcast to points."""
         if isinstance(self._set, NormBall):
-            return self._set.radius.reshape(-1, *[1] * (self.points.dim() - 1))
-        return (self._set.upper - self._set.lower) / 2
+            return self._set.radius.reshape(-1, *[1] * self.points.dim())
+        return ((self._set.upper - self._set.lower) / 2).unsqueeze(1)
 
     def place(self, points: Tensor) -> Tensor:
-        """The nearest points of the set."""
-        return self._set.inside(self._set.project(points.unsqueeze(1)))[0].squeeze(1)
+        """The nearest points of the sets."""
+        return self._set.inside(self._set.project(points))[0]
 
-    def fgs_point(self) -> Tensor:
-        return self.place(self._set.argmin(-self._gradient.unsqueeze(1)).squeeze(1))
-
-    def random_points(self, generator: torch.Generator | None) -> Tensor:
-        """Uniform in a box; for a ball, in a random direction, on its surface."""
-        lower, upper = self._set.lower, self._set.upper
+    def random_points(self, count: int, generator: torch.Generator | None) -> Tensor:
+        """(searches, count, *input_shape). Of a box: uniform, but every second one a corner, which
+        are likelier to be worst; of a ball: in a random direction, on its surface."""
+        lower, upper = self._set.lower.unsqueeze(1), self._set.upper.unsqueeze(1)
+        shape = (len(lower), count, *lower.shape[2:])
         if not isinstance(self._set, NormBall):
-            share = torch.rand(lower.shape, generator=generator, dtype=torch.float64)
+            share = torch.rand(shape, generator=generator, dtype=torch.float64)
+            share[:, 1::2] = share[:, 1::2].round()
             return self.place(lower + share.to(lower) * (upper - lower))
-        away = torch.randn(lower.shape, generator=generator, dtype=torch.float64).to(lower)
-        size = away.flatten(1).norm(self._set.order, dim=1).reshape_as(self.reach)
-        return self.place(self._set.centre + self.reach * away / size)
+        away = torch.randn(shape, generator=generator, dtype=torch.float64).to(lower)
+        size = (
+            away.flatten(2).norm(self._set.order, dim=2).reshape(*shape[:2], *[1] * len(shape[2:]))
+        )
+        return self.place(self._set.centre.unsqueeze(1) + self.reach * away / size)
 
-    def direction(self, gradient: Tensor) -> Tensor:
-        if isinstance(self._set, NormBall):
-            return F.normalize(gradient.flatten(1)).reshape(gradient.shape)
-        return gradient.sign()
+    def linearised(self, gradient: Tensor) -> Tensor:
+        """Where a linear loss is smallest, given its gradient."""
+        return self.place(self._set.argmin(gradient))
+
+    def descend(
+        self,
+        loss: Loss,
+        points: Tensor,
+        lengths: Iterable[Tensor | float],
+        deadline: Deadline | None = None,
+    ) -> None:
+        """Steps of these lengths from points of the sets, (searches, points, *input_shape)."""
+        for length in lengths:
+            gradient = self.visit(loss, points)
+            if deadline is not None and deadline.passed:
+                return
+            direction = gradient.sign()
+            if isinstance(self._set, NormBall):
+                direction = F.normalize(gradient.flatten(2), dim=2).reshape(gradient.shape)
+            points = self.place(points - length * direction)
+        self.visit(loss, points)
 
     @torch.enable_grad()
-    def visit(self, points: Tensor) -> Tensor:
-        """Keep the points that are worse than those before; the gradient there.
-
-        The cross-entropy is log(1 + eᵛ), with v how much the other logits exceed that of y. It
-        rises with v and in the same direction, but where an answer is confident it rounds to 0.
-        """
+    def visit(self, loss: Loss, points: Tensor) -> Tensor:
+        """Keep what is better than before; the gradient at the points."""
         x = points.detach().requires_grad_()
-        logits, label = self._call(x).flatten(1), self._y.unsqueeze(1)
-        others = logits.scatter(1, label, -torch.inf).logsumexp(1)
-        excess = others - logits.gather(1, label).squeeze(1)
-        [gradient] = torch.autograd.grad(excess.sum(), x)
-        excess = excess.detach()
-        finite = torch.isfinite(excess)  # an overflow shows nothing
-        wrong = (logits.argmax(1) != self._y) & finite
-        larger = (wrong == self._wrong) & finite & (excess > self._excess)
-        worse = (wrong & ~self._wrong) | larger
-        self._wrong, self._excess = self._wrong | wrong, torch.where(worse, excess, self._excess)
-        each = worse.reshape(-1, *[1] * (points.dim() - 1))
-        self.points = torch.where(each, points.detach(), self.points)
+        values, found = loss(x)
+        [gradient] = torch.autograd.grad(values.sum(), x)
+        values = values.detach()
+        finite = torch.isfinite(values)  # an overflow shows nothing
+        values, found = torch.where(finite, values, torch.inf), found & finite
+        first = torch.where(
+            found, values, torch.where(found.any(1, keepdim=True), torch.inf, values)
+        )
+        each = torch.arange(len(values), device=values.device), first.argmin(1)
+        value, is_found = values[each], found[each]
+        smaller = (is_found == self._found) & (value < self.smallest)
+        better = (is_found & ~self._found) | smaller
+        self._found = self._found | is_found
+        self.smallest = torch.where(better, value, self.smallest)
+        spread = better.reshape(-1, *[1] * (self.points.dim() - 1))
+        self.points = torch.where(spread, points.detach()[each], self.points)
         return gradient
+
+
+def _ball(call: str, x: Tensor, **options: Number | None) -> Ball:
+    return Ball(ordinary(require_floats(call, "x", x)), **options)  # type: ignore[arg-type]
+
+
+def _from_centres(
+    call: str, model: nn.Module | Network, ball: Ball, y: Tensor | int
+) -> tuple[Search, Loss]:
+    """A search that has been at the centres and at the points of `fgs`, and the loss.
+
+    The cross-entropy is log(1 + eᵛ), with v how much the other logits exceed that of y. It rises
+    with v and in the same direction, but where an answer is confident it rounds to 0.
+    """
+    network = network_of(call, model, ball.x)
+    network.require_batch(call, ball.x)
+    input_set = ball.resolve(network.input_shape)
+    classes = math.prod(network.output_shape)
+    labels = ordinary(class_labels(call, y, len(input_set), classes).to(ball.x.device))
+    # Read as a network, so as to refuse what is no function of the input alone, such as dropout
+    # that is active; but a module's own convolutions are faster.
+    usable = isinstance(model, nn.Module) and not any(p.is_inference() for p in model.parameters())
+    run = model if usable else network
+
+    def loss(points: Tensor) -> tuple[Tensor, Tensor]:
+        logits = run(points.flatten(0, 1)).reshape(*points.shape[:2], -1)
+        label = labels.reshape(-1, 1, 1).expand(*points.shape[:2], 1)
+        others = logits.scatter(2, label, -torch.inf).logsumexp(2)
+        own = logits.gather(2, label).squeeze(2)
+        return own - others, logits.argmax(2) != label.squeeze(2)
+
+    search = Search(input_set, ball.x.detach())
+    gradient = search.visit(loss, search.points.unsqueeze(1))
+    search.visit(loss, search.linearised(gradient))
+    return search, loss

@@ -2,23 +2,28 @@
 
 A candidate that an attack found counts only once one of these two has confirmed it:
 
-- "onnxruntime": the point, in the dtype that the model takes, lies in the box exactly, and what
-  ONNX Runtime computes for it is unsafe. There is no tolerance.
+- "onnxruntime": what ONNX Runtime computes for the point, in the dtype that the model takes, is
+  unsafe.
 - "bounds": bounds over the point prove that the network, as a function of real numbers, is unsafe
-  there. This is for models that ONNX Runtime does not run (or where it is not installed), for
-  balls, and for boxes that hold no number of the model's dtype: of [0.1, 0.1], the counterexample
-  is 0.1 itself, and the proof is over a box of two neighbouring float64 around it.
+  there. This is for models that ONNX Runtime does not run (or where it is not installed), and for
+  sets that hold no such number of the model's dtype: of the box [0.1, 0.1], the counterexample is
+  0.1 itself, and the proof is over a box of two neighbouring float64 around it.
+
+There is no tolerance: the point lies in the box or the ball as the caller wrote its numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from bounds.errors import BoundsError
 from bounds.intermediate.relax import relax
 from bounds.network.graph import Network
 from bounds.read.onnx.runtime import OnnxRuntime
@@ -47,6 +52,66 @@ class Counterexample:
         return "(" + "\n ".join(pairs) + ")"
 
 
+class Judge:
+    """The one place where a point becomes a counterexample.
+
+    It counts only where it lies in the set that the caller wrote, as rational numbers, and its
+    outputs were found unsafe: by ONNX Runtime, which has the last word on the points that it was
+    given, or else by bounds.
+
+    contains: whether a point lies in that set, exactly. violated_by: whether outputs are unsafe,
+    exactly. network: in float64, on the CPU. specification, disjuncts: the unsafe outputs as rows;
+    see `proved_unsafe`. runtime: the same model, where there is one.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        specification: Specification,
+        disjuncts: Sequence[Sequence[int]],
+        *,
+        contains: Callable[[Tensor], bool],
+        violated_by: Callable[[Tensor], bool],
+        runtime: OnnxRuntime | None = None,
+    ) -> None:
+        self.runtime = runtime
+        self._network, self._specification, self._disjuncts = network, specification, disjuncts
+        self._contains, self._violated_by = contains, violated_by
+
+    def admit(
+        self, points: Callable[[torch.dtype], Iterable[Tensor]], *dtypes: torch.dtype
+    ) -> Counterexample | None:
+        """The first counterexample among candidates, of which `points` makes some in a dtype; in
+        the dtype of the runtime, and where the set holds none of those, in these, one by one."""
+        if self.runtime is not None:
+            for point in filter(self._contains, points(self.runtime.dtype)):
+                return self._replayed(point)
+        for dtype in dict.fromkeys(dtypes):
+            for point in filter(self._contains, points(dtype)):
+                found = self.admit_interval(point, point, point)
+                if found is not None:
+                    return found
+        return None
+
+    def _replayed(self, point: Tensor) -> Counterexample | None:
+        assert self.runtime is not None
+        point = point.reshape(self._network.input_shape)
+        y = self.runtime(point)
+        if not self._violated_by(y):
+            return None
+        return Counterexample(point, y.reshape(self._network.output_shape), "onnxruntime")
+
+    def admit_interval(self, lower: Tensor, upper: Tensor, shown: Tensor) -> Counterexample | None:
+        """Where all points from lower to upper are unsafe, one of them, which `shown` stands for
+        and the caller's set contains, is a counterexample."""
+        shape = self._network.input_shape
+        box = Box(lower.double().reshape(shape), upper.double().reshape(shape))
+        if not proved_unsafe(self._network, box, self._specification, self._disjuncts):
+            return None
+        x = shown.reshape(shape)
+        return Counterexample(x, self._network(x.double().unsqueeze(0))[0], "bounds")
+
+
 def replay(
     case: Case, property: Property, network: Network, runtime: OnnxRuntime | None, x: Tensor
 ) -> Counterexample | None:
@@ -55,35 +120,36 @@ def replay(
     network: in float64, on the CPU. runtime: the same model, where there is one.
     """
     x = x.detach().cpu().double().flatten()
-    lower, upper = case.inner(torch.float32 if runtime is None else runtime.dtype)
-    if runtime is not None and bool((lower <= upper).all()):
-        point = x.to(runtime.dtype).clamp(lower, upper)
-        y = runtime(point)
-        if not (case.contains(point) and case.violated_by(y)):
-            return None
-        return Counterexample(
-            point.reshape(network.input_shape), y.reshape(network.output_shape), "onnxruntime"
-        )
-    if not bool((lower <= upper).all()):
-        lower, upper = case.inner(torch.float64)
-    # Where no float lies in an interval, its two neighbours around the interval stand for it.
-    held, (below, above) = lower <= upper, case.outer()
-    point = x.to(lower.dtype).clamp(lower, upper).double()
-    below, above = torch.where(held, point, below), torch.where(held, point, above)
     specification = property.specification(case.disjuncts, grown=False)
-    if not proved_unsafe(network, below, above, specification, case.rows):
-        return None
-    shown = torch.where(
-        held, point, torch.tensor([float(end.lower) for end in case.box], dtype=torch.float64)
+    judge = Judge(
+        network,
+        specification,
+        case.rows,
+        contains=case.contains,
+        violated_by=case.violated_by,
+        runtime=runtime,
     )
-    shown = shown.reshape(network.input_shape)
-    return Counterexample(shown, network(shown.unsqueeze(0))[0], "bounds")
+
+    def clamped(dtype: torch.dtype) -> list[Tensor]:
+        lower, upper = case.inner(dtype)
+        point = x.to(dtype).clamp(lower, upper)
+        return [point if runtime else point.double()] if bool((lower <= upper).all()) else []
+
+    own = torch.float32 if runtime is None else runtime.dtype
+    if clamped(own) or clamped(torch.float64):
+        return judge.admit(clamped, own, torch.float64)
+    # Where no float lies in an interval, its two neighbours around the interval stand for it.
+    lower, upper = case.inner(torch.float64)
+    held, (below, above) = lower <= upper, case.outer()
+    point = x.clamp(lower, upper)
+    below, above = torch.where(held, point, below), torch.where(held, point, above)
+    ends = torch.tensor([float(end.lower) for end in case.box], dtype=torch.float64)
+    return judge.admit_interval(below, above, torch.where(held, point, ends))
 
 
 def proved_unsafe(
     network: Network,
-    lower: Tensor,
-    upper: Tensor,
+    box: Box,
     specification: Specification,
     disjuncts: Sequence[Sequence[int]],
 ) -> bool:
@@ -91,8 +157,22 @@ def proved_unsafe(
 
     network, and what is given with it, are in float64.
     """
-    box = Box(lower.reshape(network.input_shape), upper.reshape(network.input_shape))
     d = None if specification.d is None else -specification.d
     relaxation = relax(network, box, Specification(-specification.C, d))
     [bounds] = trusted(solve(relaxation, method="adaptive_slope")).tolist()
     return any(all(bounds[row] > 0 for row in disjunct) for disjunct in disjuncts)
+
+
+def runtime_of(model: object) -> Callable[[], OnnxRuntime | None]:
+    """ONNX Runtime for a model, started when it is first asked for; None where it cannot be."""
+
+    @cache
+    def start() -> OnnxRuntime | None:
+        if not isinstance(model, (str, os.PathLike)) or not os.fsdecode(model).endswith(".onnx"):
+            return None
+        try:
+            return OnnxRuntime(model)
+        except BoundsError:  # not installed, or it does not run this file
+            return None
+
+    return start

@@ -8,20 +8,21 @@ import os
 import torch
 from torch import Tensor, nn
 
-from bounds.certification.counterexample import Counterexample, proved_unsafe
+from bounds.arguments import class_labels, require_floats
+from bounds.certification.counterexample import Counterexample, Judge, runtime_of
 from bounds.certification.decide import Decision, Replay
 from bounds.certification.run import Certification, Run
-from bounds.errors import InvalidInputError
 from bounds.network.graph import Network
-from bounds.read.load import load
-from bounds.read.torch.from_torch import from_torch
-from bounds.relaxation.specification import Specification, margins
-from bounds.sets.ball import Ball, Number
+from bounds.read.model import network_of, ordinary
+from bounds.relaxation.specification import margins
+from bounds.sets.ball import Ball
+from bounds.sets.numbers import Number
 
 #: Inputs that are relaxed together.
 BATCH = 32
 
 
+@torch.inference_mode(False)
 def certify(
     model: Network | nn.Module | str | os.PathLike[str],
     x: Tensor,
@@ -43,56 +44,93 @@ def certify(
     `margins`.
 
     Args:
-        model: a `Network`, a torch module, or the path of an .onnx or .pt2 file.
-        x: one input or a batch. Where the model is a module, x is a batch if y is one.
-        y: the right class, or one class an input, (batch,).
+        model: a `Network`, a torch module, or the path of an .onnx or .pt2 file. Counterexamples of
+            .onnx files are replayed by ONNX Runtime where it is installed; see
+            `bounds.certification.counterexample`.
+        x: a batch of inputs, (batch, *input_shape), in any floating dtype. One input without a
+            batch axis will do where the model says its shape: for a `Network` or a file. Proofs are
+            about the balls around these very numbers, whatever `dtype` is.
+        y: one class an input, (batch,), or one number for all of them.
         radius, norm, lower, upper: as for `Ball`.
         timeout: in seconds, for all inputs; what is open then is "unknown".
         seed: of the attack.
         dtype: what one-pass bounds and attacks compute in, on the device of x. Proofs are in
             float64 whatever it is, of the network with parameters rounded to it.
-
         deployed: the dtype that the network is evaluated in where it is used, if proofs are to hold
             for that as well; see `bounds.solution.deployment`. Default: they hold over the reals.
 
     Raises:
-        InvalidInputError: what `Ball`, `margins` and `relax` refuse, or a timeout of 0 or less.
+        InvalidInputError: what `Ball`, `margins` and `relax` refuse, labels that are not one an
+            input, a timeout of 0 or less, or an option of another type.
         ModelFileError, UnsupportedLayerError: what the readers of models refuse.
+
+    >>> import torch
+    >>> x = torch.tensor([[2.0, 0.0], [0.5, 0.0]])
+    >>> certify(torch.nn.Identity(), x, 0, radius=0.5).verdicts
+    ('unsat', 'sat')
     """
-    run = Run(timeout, seed, deployed)
-    if not isinstance(x, Tensor):
-        raise InvalidInputError(f"certify got x of type {type(x).__name__}, expected a tensor.")
-    labels = torch.as_tensor(y)
-    if isinstance(model, nn.Module):
-        shape = tuple(x.shape[1:] if labels.dim() else x.shape)
-        network = from_torch(model, shape, dtype=dtype)
-    else:
-        network = model if isinstance(model, Network) else load(model, dtype=dtype)
-    network, x = network.detach().to(x.device, dtype), x.detach().to(dtype)
-    if x.shape == network.input_shape:
+    run = Run("certify", timeout=timeout, seed=seed, dtype=dtype, deployed=deployed)
+    x = ordinary(require_floats("certify", "x", x)).detach()
+    network = network_of("certify", model, x, dtype=dtype, files=True).detach()
+    network = network.to(x.device)
+    if x.shape == network.input_shape and not isinstance(model, nn.Module):
         x = x.unsqueeze(0)
     whole = Ball(x, radius=radius, norm=norm, lower=lower, upper=upper)
     whole.resolve(network.input_shape)  # refuses what is ambiguous, before it is cut into parts
-    if labels.numel() not in (1, len(x)):
-        raise InvalidInputError(
-            f"certify got {labels.numel()} labels for {len(x)} inputs: give one, or one an input."
-        )
-    C = margins(labels.expand(len(x)), math.prod(network.output_shape)).C
-    rows = [[row] for row in range(C.shape[1])]
+    classes = math.prod(network.output_shape)
+    labels = class_labels("certify", y, len(x), classes).to(x.device)
+    rows = [[row] for row in range(classes - 1)]
+    confirm = _confirmation(model, network, whole, labels)
     decisions: list[Decision] = []
     for part in torch.arange(len(x)).split(BATCH):
-        ball, specification = whole.take(part), Specification(C[part])
-        decisions += run.decide(network, ball, specification, rows, _replay(network, C[part], rows))
+        decisions += run.decide(
+            network,
+            whole.take(part).grown(dtype, network.input_shape),
+            margins(labels[part], classes),
+            rows,
+            lambda i, point, part=part: confirm(int(part[i]), point),  # type: ignore[misc]
+        )
     return run.certification(decisions)
 
 
-def _replay(network: Network, C: Tensor, rows: list[list[int]]) -> Replay:
-    network = network.to("cpu", torch.float64)
+def _confirmation(
+    model: Network | nn.Module | str | os.PathLike[str],
+    network: Network,
+    whole: Ball,
+    labels: Tensor,
+) -> Replay:
+    """Given the position of an input and a point: the counterexample close to it, if there is one.
 
-    def replay(i: int, point: Tensor) -> Counterexample | None:
-        point, specification = point.detach().cpu().double(), Specification(C[i].cpu())
-        if not proved_unsafe(network, point, point, specification, rows):
-            return None
-        return Counterexample(point, network(point.unsqueeze(0))[0], "bounds")
+    It is looked for in the dtype of the model, or else in float64.
+    """
+    own, runtime = _dtype_of(model) or whole.x.dtype, runtime_of(model)
+    exact, classes = network.to("cpu", torch.float64), math.prod(network.output_shape)
 
-    return replay
+    def confirm(index: int, point: Tensor) -> Counterexample | None:
+        ball, label = whole.take(torch.tensor([index])), int(labels[index])
+
+        def exceeded(y: Tensor) -> bool:
+            logits = y.flatten()
+            return bool(torch.isfinite(logits).all() and (logits > logits[label]).any())
+
+        judge = Judge(
+            exact,
+            margins(label, classes),
+            [[row] for row in range(classes - 1)],
+            contains=ball.holds,
+            violated_by=exceeded,
+            runtime=runtime(),
+        )
+        point = point.detach().cpu()
+        return judge.admit(lambda dtype: ball.nearby(point, dtype), own, torch.float64)
+
+    return confirm
+
+
+def _dtype_of(model: object) -> torch.dtype | None:
+    """What a model that is in memory computes in."""
+    if isinstance(model, nn.Module):
+        tensors = [t for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()]
+    else:
+        tensors = list(model.parameters) if isinstance(model, Network) else []
+    return tensors[0].dtype if tensors else None

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bounds.certification.attack import attack, restarts
+from bounds.certification.attacks import attack, restarts
 from bounds.certification.counterexample import Counterexample
 from bounds.certification.stopwatch import Stopwatch
 from bounds.deadline import Deadline

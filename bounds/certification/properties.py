@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from bounds.certification.counterexample import Counterexample, OnnxRuntime, replay
+from bounds.certification.counterexample import Counterexample, replay, runtime_of
 from bounds.certification.decide import Decision
 from bounds.certification.run import Certification, Run
-from bounds.errors import BoundsError
+from bounds.errors import InvalidInputError
 from bounds.network.graph import Network
-from bounds.read.load import load
+from bounds.read.model import network_of
 from bounds.read.vnnlib import read_vnnlib
 from bounds.read.vnnlib.property import Case, Property
 
@@ -23,6 +22,7 @@ from bounds.read.vnnlib.property import Case, Property
 BATCH = 32
 
 
+@torch.inference_mode(False)
 def certify_vnnlib(
     model: Network | str | os.PathLike[str],
     property: Property | str | os.PathLike[str],
@@ -48,22 +48,34 @@ def certify_vnnlib(
         seed: of the attack.
         device, dtype: where and in what one-pass bounds and attacks compute. Proofs are in float64
             whatever it is, of the network with parameters rounded to `dtype`.
-
         deployed: the dtype that the network is evaluated in where it is used, if proofs are to hold
             for that as well; see `bounds.solution.deployment`. Default: they hold over the reals.
 
     Raises:
         InvalidInputError: a file that `read_vnnlib` refuses, a property of other numbers of inputs
-            or outputs than the network's, or a timeout of 0 or less.
+            or outputs than the network's, a timeout of 0 or less, or an option of another type.
         ModelFileError, UnsupportedLayerError: what the readers of models refuse.
+
+    >>> import torch, bounds
+    >>> from bounds.read.vnnlib import parse_vnnlib
+    >>> net = bounds.from_torch(torch.nn.Identity(), (1,))
+    >>> unsafe = parse_vnnlib('''(declare-const X_0 Real) (declare-const Y_0 Real)
+    ... (assert (>= X_0 0)) (assert (<= X_0 1)) (assert (>= Y_0 2))''')
+    >>> certify_vnnlib(net, unsafe).verdict
+    'unsat'
     """
-    run = Run(timeout, seed, deployed)
+    run = Run("certify_vnnlib", timeout=timeout, seed=seed, dtype=dtype, deployed=deployed)
     if not isinstance(property, Property):
         property = read_vnnlib(property)
-    network = model if isinstance(model, Network) else load(model, dtype=dtype)
-    network = network.detach().to(device, dtype)
+    if isinstance(model, nn.Module):
+        raise InvalidInputError(
+            f"certify_vnnlib got a {type(model).__name__}, whose input shape is not known here: "
+            "give bounds.from_torch(model, shape)."
+        )
+    network = network_of("certify_vnnlib", model, torch.empty(0), dtype=dtype, files=True)
+    network = network.detach().to(device)
     property.require_fit(network.input_shape, network.output_shape)
-    exact, runtime = network.to("cpu", torch.float64), _runtime(model)
+    exact, runtime = network.to("cpu", torch.float64), runtime_of(model)
     decisions = [Decision([-math.inf] * sum(map(len, c.disjuncts))) for c in property.cases]
     for part in property.alike(BATCH):
         cases = [property.cases[index] for index in part]
@@ -83,18 +95,3 @@ def certify_vnnlib(
         if any(decision.verdict == "sat" for decision in found):
             break
     return run.certification(decisions)
-
-
-def _runtime(model: Network | str | os.PathLike[str]) -> Callable[[], OnnxRuntime | None]:
-    """ONNX Runtime for the model, started when it is first asked for; None where it cannot be."""
-
-    @cache
-    def start() -> OnnxRuntime | None:
-        if isinstance(model, Network) or not os.fsdecode(model).endswith(".onnx"):
-            return None
-        try:
-            return OnnxRuntime(model)
-        except BoundsError:  # not installed, or it does not run this file
-            return None
-
-    return start

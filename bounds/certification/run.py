@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bounds.arguments import require_dtype, require_positive, require_whole
 from bounds.certification.counterexample import Counterexample
 from bounds.certification.decide import Decision, Escalation, Replay
 from bounds.certification.stopwatch import Stopwatch
 from bounds.deadline import Deadline
-from bounds.errors import InvalidInputError
 from bounds.intermediate.relax import relax
 from bounds.network.graph import Network
 from bounds.relaxation.specification import Specification
@@ -35,6 +35,12 @@ class Certification:
     methods: where each verdict comes from, or what was tried last.
     counterexamples: of the verdicts "sat"; else None.
     seconds: by kind of work, and in "total".
+
+    >>> import torch, bounds
+    >>> x = torch.tensor([[2.0, 0.0]])
+    >>> found = bounds.certify(torch.nn.Identity(), x, 0, radius=0.5)
+    >>> found.verdict, round(found.lower.item(), 6), found.verified.tolist()
+    ('unsat', 1.0, [True])
     """
 
     verdicts: tuple[Verdict, ...]
@@ -62,11 +68,21 @@ class Run:
     deployed: the dtype whose rounding proofs have to survive, if any.
     """
 
-    def __init__(self, timeout: float | None, seed: int, deployed: torch.dtype | None) -> None:
-        if not 0 <= seed < 2**63:
-            raise InvalidInputError(f"seed={seed!r}: expected a whole number from 0 to 2**63 − 1.")
-        if timeout is not None and not timeout > 0:
-            raise InvalidInputError(f"timeout={timeout!r}: expected a positive time in seconds.")
+    def __init__(
+        self,
+        call: str,
+        *,
+        timeout: float | None,
+        seed: int,
+        dtype: torch.dtype,
+        deployed: torch.dtype | None,
+    ) -> None:
+        seed = require_whole(call, "seed", seed, least=0, most=2**63 - 1)
+        require_dtype(call, "dtype", dtype)
+        if deployed is not None:
+            require_dtype(call, "deployed", deployed)
+        if timeout is not None:
+            timeout = require_positive(call, "timeout", timeout, "a positive time in seconds")
         self._start = time.perf_counter()
         self._deadline, self._clock = Deadline(timeout), Stopwatch()
         self._generator = torch.Generator().manual_seed(seed)

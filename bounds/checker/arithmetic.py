@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bounds.arguments import shown
 from bounds.errors import BoundsError, InvalidInputError
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def ball_precision(bits: int) -> Iterator[None]:
     """
     if isinstance(bits, bool) or not isinstance(bits, int) or bits not in PRECISIONS:
         raise InvalidInputError(
-            f"check(precision={bits!r}): expected a number of bits from {PRECISIONS.start} to "
+            f"check(precision={shown(bits)}): expected a number of bits from {PRECISIONS.start} to "
             f"{PRECISIONS.stop - 1}."
         )
     try:

@@ -58,6 +58,14 @@ def optimum(rows: Rows, c: Array, basis: list[int]) -> tuple[Any, Array]:
     return value, v
 
 
+class _QuietHighs(highspy.Highs):
+    """Without the lines that version 1.16 prints while it is constructed, before any option."""
+
+    def enableCallbacks(self) -> None:  # its constructor calls this, which prints
+        self.setOptionValue("output_flag", False)
+        super().enableCallbacks()
+
+
 def likely_basis(rows: Rows, c: Array) -> list[int] | None:
     """The basis at which HiGHS ends in floating point; None where it finds none."""
     A, b = midpoints(rows.A), midpoints(rows.b)
@@ -73,8 +81,8 @@ def likely_basis(rows: Rows, c: Array) -> list[int] | None:
     program.a_matrix_.start_ = np.concatenate(([0], np.cumsum(nonzero.sum(1))))
     program.a_matrix_.index_ = np.nonzero(nonzero)[1]
     program.a_matrix_.value_ = A[nonzero]
-    highs = highspy.Highs()
-    for option, value in (("output_flag", False), ("presolve", "off"), ("solver", "simplex")):
+    highs = _QuietHighs()
+    for option, value in (("presolve", "off"), ("solver", "simplex")):
         highs.setOptionValue(option, value)
     highs.passModel(program)
     highs.run()

@@ -6,39 +6,28 @@ used (one line on standard error, nothing written), 130 on Ctrl-C.
 
 from __future__ import annotations
 
-import argparse
-
-from rich.console import Console
-
-from bounds.cli.certify import add_certify
-from bounds.cli.check import add_check
-from bounds.cli.compare import add_compare
-from bounds.errors import BoundsError
+import sys
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit status."""
-    options = _parser().parse_args(arguments)
-    errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    name = "bounds"
     try:
-        return int(options.run(options))
-    except BoundsError as error:
-        errors.print(f"bounds {options.command}: {error}")
-        return 2
-    except OSError as error:
-        errors.print(f"bounds {options.command}: {error}: choose another file.")
+        # Nothing is imported before Ctrl-C is looked after.
+        from importlib import import_module
+
+        from bounds.cli.options import parser
+        from bounds.errors import BoundsError
+
+        options = parser().parse_args(arguments)
+        name = f"bounds {options.command}"
+        try:
+            return int(import_module(options.module).run(options))
+        except BoundsError as error:
+            print(f"{name}: {error}", file=sys.stderr)
+        except OSError as error:
+            print(f"{name}: {error}: choose another file.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        errors.print(f"bounds {options.command}: interrupted, nothing was written.")
+        print(f"{name}: interrupted, nothing was written.", file=sys.stderr)
         return 130
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="bounds", description="LP-exact bounds for ReLU networks.", allow_abbrev=False
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    add_compare(commands)
-    add_certify(commands)
-    add_check(commands)
-    return parser

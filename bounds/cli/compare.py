@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
-from pathlib import Path
 
-from rich.console import Console
-
+from bounds.cli.output import console_for, write_json
 from bounds.cli.problem import (
-    add_problem,
     device_and_dtype,
     load_ball,
     load_model,
@@ -26,25 +22,11 @@ from bounds.sets.ball import Ball
 from bounds.sets.box import Box
 
 
-def add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    command = commands.add_parser(
-        "compare",
-        help="fixed slope, exact and cvxpy side by side",
-        description="Bound every margin of a network over a ball, or every row of a VNN-LIB file, "
-        "by the fixed slope, by the exact dual and by cvxpy, and check that the exact dual equals "
-        "the LP optimum.",
-        allow_abbrev=False,
-    )
-    command.set_defaults(run=_run)
-    add_problem(command)
-    command.add_argument("--plot", metavar="FILE", help="draw them into this file (png, svg, pdf)")
-
-
-def _run(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
     require_writable(options.json, options.plot)
     if options.plot is not None:
         require_plot(options.plot)
-    console = Console()
+    console = console_for()
     network = load_model(options)
     ball, specification = _problem(options, network)
     with console.status("relaxing, then solving every LP three ways"):
@@ -57,7 +39,8 @@ def _run(options: argparse.Namespace) -> int:
 def _problem(options: argparse.Namespace, network: Network) -> tuple[Ball | Box, Specification]:
     if options.vnnlib is None:
         ball, labels = load_ball(options, network)
-        return ball, margins(labels, math.prod(network.output_shape))
+        grown = ball.grown(device_and_dtype(options)[1], network.input_shape)
+        return grown, margins(labels, math.prod(network.output_shape))
     property = read_property(options)
     property.require_fit(network.input_shape, network.output_shape)
     if len(property.alike(len(property.cases))) > 1:
@@ -76,6 +59,6 @@ def _problem(options: argparse.Namespace, network: Network) -> tuple[Ball | Box,
 
 def _write(options: argparse.Namespace, comparison: Comparison) -> None:
     if options.json is not None:
-        Path(options.json).write_text(json.dumps(comparison.to_json(), indent=1) + "\n")
+        write_json(options.json, comparison.to_json())
     if options.plot is not None:
         save_plot(comparison, options.plot)

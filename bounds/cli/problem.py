@@ -1,4 +1,4 @@
-"""What the commands share: the options that state a problem, and reading what they name."""
+"""What the commands share: reading what the options name."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bounds.cli.options import SHIPPED
 from bounds.errors import InvalidInputError
 from bounds.models import load_digits_images, load_digits_model
 from bounds.network.graph import Network
@@ -20,50 +21,6 @@ from bounds.read.torch.from_torch import from_torch
 from bounds.read.vnnlib import read_vnnlib
 from bounds.read.vnnlib.property import Property
 from bounds.sets.ball import Ball
-
-SHIPPED = ("digits_robust", "digits_standard")
-
-
-def add_problem(command: argparse.ArgumentParser) -> None:
-    """The options that say which network, which inputs and which rows."""
-    command.add_argument(
-        "model",
-        nargs="?",
-        default=SHIPPED[0],
-        metavar="MODEL",
-        help="a torch.export archive (.pt2), an ONNX file (.onnx), or one of "
-        f"{', '.join(SHIPPED)}; default %(default)s",
-    )
-    command.add_argument("--input", metavar="X.npy", help="one input, or a batch of them")
-    command.add_argument(
-        "--label",
-        type=_label,
-        nargs="+",
-        metavar="Y",
-        help="the class of each input; default: the network's own answer",
-    )
-    command.add_argument(
-        "--radius", type=float, metavar="R", help="of the ball; default 0.1 for shipped models"
-    )
-    command.add_argument(
-        "--norm", type=float, default=math.inf, metavar="P", help="of the ball; inf"
-    )
-    command.add_argument(
-        "--clip", type=float, nargs=2, metavar=("LOW", "HIGH"), help="the box that inputs lie in"
-    )
-    command.add_argument(
-        "--vnnlib", metavar="SPEC", help="take the inputs and the rows from this VNN-LIB file"
-    )
-    command.add_argument("--device", default="cpu", help="such as cpu or cuda; default %(default)s")
-    command.add_argument("--dtype", choices=("float32", "float64"), default="float64")
-    command.add_argument("--json", metavar="FILE", help="write all numbers to this file")
-
-
-def _label(text: str) -> int:
-    label = int(text)
-    if abs(label) >= 2**31:
-        raise argparse.ArgumentTypeError(f"{text} is no number of a class")
-    return label
 
 
 def require_writable(*paths: str | None) -> None:
@@ -81,7 +38,7 @@ def device_and_dtype(options: argparse.Namespace) -> tuple[torch.device, torch.d
     name = options.device
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device)
+        torch.zeros(1, device=device).item()  # the meta device has no numbers
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise InvalidInputError(
@@ -100,7 +57,7 @@ def load_model(options: argparse.Namespace) -> Network:
 
 
 def load_ball(options: argparse.Namespace, network: Network) -> tuple[Ball, Tensor]:
-    """The ball around the inputs, batched, and their labels."""
+    """The ball around the inputs as they are given, batched, and their labels, (inputs,)."""
     radius, clip, known = options.radius, options.clip, None
     if options.model in SHIPPED:
         images, known = load_digits_images()
@@ -113,14 +70,19 @@ def load_ball(options: argparse.Namespace, network: Network) -> tuple[Ball, Tens
         raise InvalidInputError("--input is missing: give it with a model of your own.")
     else:
         inputs, known = images[:3], known[:3]
-    inputs = inputs.to(*device_and_dtype(options))
-    labels = known if options.label is None else torch.tensor(options.label)
-    if labels is None:
-        labels = network(inputs).flatten(1).argmax(1)
-    elif len(labels) not in (1, len(inputs)):
-        raise InvalidInputError(
-            f"--label got {len(labels)} labels for {len(inputs)} inputs: give one, or one an input."
-        )
+    device, dtype = device_and_dtype(options)
+    inputs = inputs.to(device)
+    if options.label is not None:
+        if len(options.label) not in (1, len(inputs)):
+            raise InvalidInputError(
+                f"--label got {len(options.label)} labels for {len(inputs)} inputs: give one, or "
+                "one an input."
+            )
+        labels = torch.tensor(options.label).expand(len(inputs))
+    elif known is not None:
+        labels = known
+    else:
+        labels = network(inputs.to(dtype)).flatten(1).argmax(1)
     low, high = clip or (None, None)
     return Ball(inputs, radius=radius, norm=options.norm, lower=low, upper=high), labels
 
@@ -148,7 +110,7 @@ def _load_input(path: str, network: Network) -> torch.Tensor:
             f"--input {path!r} is not a readable .npy file ({first_line(error)}): save it with "
             "numpy.save."
         ) from error
-    if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
+    if not isinstance(array, np.ndarray) or array.dtype.kind != "f" or array.itemsize > 8:
         kind = getattr(array, "dtype", type(array).__name__)
         raise InvalidInputError(
             f"--input {path!r} holds {kind}, expected floating-point numbers scaled as the "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import get_args
 
+from bounds.arguments import require_option, require_type, shown
 from bounds.deadline import Deadline
 from bounds.errors import InvalidInputError
 from bounds.intermediate.intermediate import Intermediate, Slope, relu_bounds
@@ -42,17 +43,25 @@ def relax(
 
     Returns:
         A frozen `Relaxation`, whose l and u hold for the network over the reals, rounding included;
-        differentiable with respect to the parameters, the centre and the
-        radius; "optimised" and "lp" at the multipliers that they found, as constants.
+        differentiable with respect to the parameters, the centre and the radius; "optimised" and
+        "lp" at the multipliers that they found, as constants.
+
+    Raises:
+        InvalidInputError: an argument of another type or option, a set or rows that do not fit the
+            network, or numbers that overflow.
+
+    >>> import torch, bounds
+    >>> net = bounds.from_torch(torch.nn.Sequential(torch.nn.ReLU()), (2,), dtype=torch.float64)
+    >>> ball = bounds.Ball(torch.zeros(1, 2, dtype=torch.float64), radius=1.0)
+    >>> relax(net, ball, bounds.margins(0, classes=2)).unstable
+    (2,)
     """
-    for name, value, allowed in (
-        ("intermediate", intermediate, get_args(Intermediate)),
-        ("slope", slope, get_args(Slope)),
-    ):
-        if value not in allowed:
-            raise InvalidInputError(
-                f"relax({name}={value!r}): expected one of {', '.join(map(repr, allowed))}."
-            )
+    require_type("relax", network, Network, "read the model with bounds.from_torch(model, shape)")
+    require_type(
+        "relax", specification, Specification, "make one with bounds.margins(label, classes)"
+    )
+    require_option("relax", "intermediate", intermediate, get_args(Intermediate))
+    require_option("relax", "slope", slope, get_args(Slope))
     require_bytes("relax", max_memory)
     if time_limit is not None and not time_limit > 0:
         raise InvalidInputError(
@@ -79,13 +88,11 @@ def relax(
 
 def matching_set(call: str, network: Network, ball: Ball | Box) -> InputSet:
     """The set that `ball` is, for a network of the same dtype on the same device."""
+    if not isinstance(ball, (Ball, Box)):
+        raise InvalidInputError(
+            f"{call} got {shown(ball)}, expected a set of inputs: make one with bounds.Ball(x, "
+            "radius=…) or bounds.Box(lower, upper)."
+        )
     input_set = ball.resolve(network.input_shape)
-    like = input_set.lower
-    for parameter in network.parameters[:1]:
-        if parameter.dtype != like.dtype or parameter.device != like.device:
-            raise InvalidInputError(
-                f"{call} got a network in {parameter.dtype} on {parameter.device} and inputs in "
-                f"{like.dtype} on {like.device}: convert one with .to(...) or "
-                "from_torch(..., dtype=...)."
-            )
+    network.require_batch(call, input_set.lower)
     return input_set

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from bounds.arguments import require_tensor
 from bounds.errors import InvalidInputError
 from bounds.network.affine import Affine, Convert, Shape, per_row
 
@@ -68,6 +69,11 @@ class Network:
     """Nodes in topological order: the first is the input, the last the output.
 
     Calling the network evaluates it on a batch of shape (batch, *input_shape).
+
+    >>> import torch, bounds
+    >>> network = bounds.from_torch(torch.nn.ReLU(), (2,), dtype=torch.float32)
+    >>> network(torch.tensor([[-1.0, 2.0]])).tolist()
+    [[0.0, 2.0]]
     """
 
     nodes: tuple[Node, ...]
@@ -139,13 +145,33 @@ class Network:
         return Network(tuple(nodes)), kept
 
     def __call__(self, x: Tensor) -> Tensor:
-        """The outputs, of shape (batch, *output_shape)."""
-        if x.shape[1:] != self.input_shape:
+        """The outputs, of shape (batch, *output_shape), for a batch in the dtype of the network.
+
+        Raises InvalidInputError for what is no tensor, or one of another shape, dtype or device.
+        """
+        self.require_batch("Network", x)
+        return self.evaluate(x, lambda _, z: z.clamp(min=0))
+
+    def require_batch(self, call: str, x: object) -> None:
+        """Refuse all but inputs (batch, *input_shape) in the dtype and on the device of the
+        network."""
+        x = require_tensor(call, "x", x)
+        if x.dim() == 0 or x.shape[1:] != self.input_shape:
             raise InvalidInputError(
-                f"Network(x) got x of shape {tuple(x.shape)} but expects (batch, "
+                f"{call} got x of shape {tuple(x.shape)} but expects (batch, "
                 f"{', '.join(map(str, self.input_shape))}): add or remove axes with x.reshape(...)."
             )
-        return self.evaluate(x, lambda _, z: z.clamp(min=0))
+        for parameter in self.parameters[:1]:
+            if parameter.dtype != x.dtype or parameter.device != x.device:
+                raise InvalidInputError(
+                    f"{call} got a network in {parameter.dtype} on {parameter.device} and inputs "
+                    f"in {x.dtype} on {x.device}: convert one with .to(...) or "
+                    "from_torch(..., dtype=...)."
+                )
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Network:
+        """A copy with tensors of its own, through which gradients flow as through these."""
+        return self.convert(Tensor.clone)
 
     def evaluate(self, x: Tensor, relu: Callable[[int, Tensor], Tensor]) -> Tensor:
         """One forward pass in which `relu(k, ẑ)` stands for the k-th ReLU."""

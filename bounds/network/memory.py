@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from bounds.errors import InvalidInputError
+from bounds.arguments import require_positive
 from bounds.network.graph import Network
 
 #: The share of the memory that is free now which a call takes for itself, unless it is told.
@@ -25,10 +25,8 @@ UNKNOWN = 2**31
 
 def require_bytes(call: str, max_memory: int | None) -> None:
     """Refuse a `max_memory` that is no positive number."""
-    if max_memory is not None and not max_memory > 0:
-        raise InvalidInputError(
-            f"{call}(max_memory={max_memory!r}): expected a positive number of bytes."
-        )
+    if max_memory is not None:
+        require_positive(call, "max_memory", max_memory, "a positive number of bytes")
 
 
 def free_memory(device: torch.device) -> int:

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bounds.arguments import integers, require_classes, require_floats, require_whole
 from bounds.errors import InvalidInputError
 from bounds.network.affine import Shape
+from bounds.sets.numbers import below
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,8 +20,17 @@ class Specification:
 
     Args:
         C: shape (rows, outputs), or (batch, rows, outputs) for rows of each input's own; outputs
-            counts the network's flattened outputs.
-        d: shape (rows,) or (batch, rows); default 0.
+            counts the network's flattened outputs. Floating point, in any dtype whose numbers that
+            of the relaxation holds: nothing is rounded.
+        d: shape (rows,) or (batch, rows); default 0. Rounded down to the dtype of the relaxation:
+            `lower` holds for the row as it is given, `upper` for the rounded one.
+
+    Raises:
+        InvalidInputError: what is no finite floating-point tensor, or of another shape.
+
+    >>> import torch
+    >>> Specification(torch.tensor([[1.0, -1.0]]), torch.tensor([0.5])).C.shape
+    torch.Size([1, 2])
     """
 
     C: Tensor
@@ -27,15 +38,9 @@ class Specification:
 
     def __post_init__(self) -> None:
         for name, tensor in (("C", self.C), ("d", self.d)):
-            if tensor is None:
+            if tensor is None and name == "d":
                 continue
-            if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
-                kind = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
-                raise InvalidInputError(
-                    f"Specification({name}) got {kind}, expected a floating-point tensor."
-                )
-            if not bool(torch.isfinite(tensor).all()):
-                raise InvalidInputError(f"Specification({name}) has NaN or infinite entries.")
+            require_floats("Specification", name, tensor)
         if self.C.dim() not in (2, 3) or 0 in self.C.shape:
             raise InvalidInputError(
                 f"Specification(C) has shape {tuple(self.C.shape)}, expected (rows, outputs) or "
@@ -67,8 +72,14 @@ class Specification:
                 f"{batch}."
             )
         rows = self.C.shape[-2]
-        C = self.C.to(like).expand(batch, rows, outputs).reshape(batch, rows, *output_shape)
-        d = like.new_zeros(()) if self.d is None else self.d.to(like)
+        C = self.C.to(like)
+        if not torch.equal(C.to(self.C), self.C):
+            raise InvalidInputError(
+                f"Specification(C) has numbers in {self.C.dtype} that {like.dtype} does not hold, "
+                "and rounded rows are others: compute in float64, or give C.to(torch.float32)."
+            )
+        C = C.expand(batch, rows, outputs).reshape(batch, rows, *output_shape)
+        d = like.new_zeros(()) if self.d is None else below(self.d, like.dtype, like.device)
         return C, d.expand(batch, rows)
 
 
@@ -78,28 +89,25 @@ def margins(label: Tensor | int, classes: int) -> Specification:
 
     Args:
         label: the class, or one class an input as an integer tensor of shape (batch,).
-        classes: the number of outputs.
+        classes: the number of outputs, at least 2.
 
     Returns:
-        A Specification with classes − 1 rows.
+        A Specification with classes − 1 rows, in float64.
+
+    Raises:
+        InvalidInputError: what is no class, or a shape of more than one axis.
+
+    >>> margins(1, classes=3).C.tolist()
+    [[-1.0, 1.0, 0.0], [0.0, 1.0, -1.0]]
     """
-    labels = torch.as_tensor(label)
-    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-        raise InvalidInputError(f"margins(label) has dtype {labels.dtype}, expected integers.")
-    if labels.dim() > 1 or labels.numel() == 0:
+    labels = integers("margins", "label", label)
+    if labels.dim() > 1:
         raise InvalidInputError(
             f"margins(label) has shape {tuple(labels.shape)}, expected a number or (batch,)."
         )
-    if classes < 2:
-        raise InvalidInputError(f"margins(classes={classes}): a margin needs at least 2 classes.")
-    outside = (labels < 0) | (labels >= classes)
-    if bool(outside.any()):
-        raise InvalidInputError(
-            f"margins(label) has {int(labels[outside].flatten()[0])}, expected 0 … {classes - 1} "
-            f"for {classes} classes."
-        )
+    classes = require_whole("margins", "classes", classes, least=2, most=2**31 - 1)
+    require_classes("margins", "label", labels, classes)
     identity = torch.eye(classes, dtype=torch.float64, device=labels.device)
-    differences = identity.unsqueeze(1) - identity  # [y, j] = e_y − e_j
-    others = ~torch.eye(classes, dtype=torch.bool, device=labels.device)
-    rows = differences[others].reshape(classes, classes - 1, classes)
-    return Specification(rows[labels.long()])  # uint8 would be a mask
+    differences = identity[labels].unsqueeze(-2) - identity  # e_y − e_j, for every j
+    others = torch.arange(classes, device=labels.device) != labels.unsqueeze(-1)
+    return Specification(differences[others].reshape(*labels.shape, classes - 1, classes))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bounds.arguments import require_floats
 from bounds.errors import InvalidInputError
 from bounds.network.affine import Convert, Shape, row_sums
 from bounds.rounding import down, floor, gamma, smallest
@@ -69,7 +70,16 @@ class InputSet(ABC):
 
 @dataclass(frozen=True, eq=False)
 class Box(InputSet):
-    """{x : lower ≤ x ≤ upper}, one box an input; both tensors have shape (batch, *input_shape)."""
+    """{x : lower ≤ x ≤ upper}, one box an input; both tensors have shape (batch, *input_shape), or
+    (*input_shape) for one.
+
+    What is no pair of finite floating-point tensors, or is empty, is refused where the box is used,
+    with an InvalidInputError.
+
+    >>> import torch
+    >>> len(Box(torch.zeros(3, 2), torch.ones(2)).resolve((2,)))
+    3
+    """
 
     def minimum(self, coefficients: Tensor) -> Tensor:
         lower, upper = self.lower.unsqueeze(1), self.upper.unsqueeze(1)
@@ -115,23 +125,24 @@ class Box(InputSet):
         """This box, batched and checked, for a network of this input shape."""
         ends = {"lower": self.lower, "upper": self.upper}
         for name, end in ends.items():
-            if not isinstance(end, Tensor) or not end.is_floating_point():
-                kind = end.dtype if isinstance(end, Tensor) else type(end).__name__
-                raise InvalidInputError(
-                    f"Box({name}) got {kind}, expected a floating-point tensor."
-                )
+            require_floats("Box", name, end)
             if (end.shape != input_shape and end.shape[1:] != input_shape) or 0 in end.shape:
                 raise InvalidInputError(
                     f"Box({name}) has shape {tuple(end.shape)}, expected {input_shape} or (batch, "
                     f"{', '.join(map(str, input_shape))}): reshape it to the network's input."
                 )
-            if not bool(torch.isfinite(end).all()):
-                raise InvalidInputError(
-                    f"Box({name}) has NaN or infinite entries: bound every coordinate."
-                )
-        lower, upper = torch.broadcast_tensors(
-            *(end.reshape(-1, *input_shape) for end in ends.values())
-        )
+        lower, upper = (end.reshape(-1, *input_shape) for end in ends.values())
+        if lower.dtype != upper.dtype or lower.device != upper.device:
+            raise InvalidInputError(
+                f"Box got lower in {lower.dtype} on {lower.device} and upper in {upper.dtype} on "
+                f"{upper.device}: convert one with .to(...)."
+            )
+        if len(lower) != len(upper) and 1 not in (len(lower), len(upper)):
+            raise InvalidInputError(
+                f"Box got lower ends for {len(lower)} inputs and upper ends for {len(upper)}: give "
+                "as many of both, or one for all."
+            )
+        lower, upper = torch.broadcast_tensors(lower, upper)
         crossed = (lower > upper).flatten(1).any(1)
         if bool(crossed.any()):
             raise InvalidInputError(

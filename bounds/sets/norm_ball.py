@@ -94,7 +94,8 @@ class NormBall(InputSet):
         steps = points.flatten(2) - self.nearest.flatten(1).unsqueeze(1)
         # What η uses of the budget is convex in η, and 0 at 0.
         used, budget = self._use(steps)
-        budget = (budget - 4 * spare * (self.radius.reshape(-1, 1, 1) > 0)).clamp(min=0)
+        room = (self.radius.reshape(-1, 1, 1) > 0).to(budget)  # in its dtype, not the default one
+        budget = (budget - 4 * spare * room).clamp(min=0)
         moved = self._place(steps * torch.where(used > budget, budget / used, 1.0))
         known = self._surely_contains(points, spare)
         shaped = known.reshape(*known.shape, *[1] * (points.dim() - 2))

@@ -35,6 +35,14 @@ class Certificate:
     multipliers: ν at each ReLU, (batch, rows, *shape), 0 at stable neurons.
     x: (batch, rows, *input_shape). z: at each ReLU, (batch, rows, *shape); clamped to feasibility
     when evaluated. claim: what they are claimed to prove, where a solve has claimed something.
+
+    >>> import torch, bounds
+    >>> net = bounds.from_torch(torch.nn.ReLU(), (2,), dtype=torch.float64)
+    >>> ball = bounds.Ball(torch.tensor([[2.0, 0.0]], dtype=torch.float64), radius=0.5)
+    >>> relaxation = bounds.relax(net, ball, bounds.margins(0, classes=2))
+    >>> solution = bounds.solve(relaxation)
+    >>> torch.equal(solution.certificate.lower(relaxation), solution.lower)
+    True
     """
 
     multipliers: tuple[Tensor, ...]
@@ -94,7 +102,11 @@ class Certificate:
     def save(self, path: str | PathLike[str]) -> None:
         """Write the evidence and its claim to a file that `bounds check` proves or refuses.
 
-        `bounds.solution.certificate_file` documents the format.
+        `bounds.solution.certificate_file` documents the format. A regular file is replaced once all
+        is written.
+
+        Raises:
+            InvalidInputError: no claim to write, or a path that cannot be written.
         """
         if self.claim is None:
             raise InvalidInputError(

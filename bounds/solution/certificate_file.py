@@ -45,10 +45,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 from torch import Tensor
 
 from bounds import __version__
+from bounds.files import write_file
 from bounds.network.affine import Affine
 from bounds.network.graph import AffineNode, Network
 
@@ -71,7 +72,7 @@ def write_certificate(
     }
     whole = {**statement, "format": FORMAT, "versions": versions}
     whole["digest"] = content_digest(whole, arrays)
-    save_file(arrays, path, metadata={KEY: json.dumps(whole)})
+    write_file(path, save(arrays, metadata={KEY: json.dumps(whole)}))
 
 
 def content_digest(statement: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:

@@ -17,8 +17,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from bounds.arguments import require_dtype, require_type
 from bounds.dual.primal import evaluation_errors
-from bounds.errors import InvalidInputError
 from bounds.relaxation.relaxation import Relaxation
 from bounds.rounding import gamma, plain_arithmetic, up, weighted
 
@@ -28,14 +28,19 @@ def deployment_margin(relaxation: Relaxation, dtype: torch.dtype) -> Tensor:
     """How far each row can fall, from its real value, where the network is evaluated in `dtype` and
     the row itself exactly, as by comparing outputs; (batch, rows), in float64.
 
-    Infinite where sums are so long that the dtype bounds little. Raises InvalidInputError for a
-    dtype that is neither float32 nor float64.
+    Infinite where sums are so long that the dtype bounds little. Raises InvalidInputError for what
+    is no Relaxation, and for a dtype that is neither float32 nor float64.
+
+    >>> import bounds
+    >>> net = bounds.from_torch(torch.nn.Linear(2, 2), (2,))
+    >>> ball = bounds.Ball(torch.zeros(1, 2), radius=1.0)
+    >>> margin = deployment_margin(bounds.relax(net, ball, bounds.margins(0, 2)), torch.float32)
+    >>> 0 < margin.item() < 1e-5
+    True
     """
-    if dtype not in (torch.float32, torch.float64):
-        raise InvalidInputError(
-            f"deployment_margin got dtype {dtype}, expected torch.float32 or torch.float64: other "
-            "arithmetic is not modelled."
-        )
+    remedy = "make one with bounds.relax(net, ball, spec)"
+    require_type("deployment_margin", relaxation, Relaxation, remedy)
+    require_dtype("deployment_margin", "dtype", dtype)
     exact = relaxation.double()
     with plain_arithmetic():
         ranges = exact.ranges()

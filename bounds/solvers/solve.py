@@ -9,6 +9,15 @@ from typing import Literal, get_args
 
 import torch
 
+from bounds.arguments import (
+    real,
+    require_flag,
+    require_option,
+    require_positive,
+    require_type,
+    require_whole,
+    shown,
+)
 from bounds.deadline import Deadline
 from bounds.dual.dual import backward_pass
 from bounds.dual.fixed_slope import RULES
@@ -76,19 +85,21 @@ def solve(
         A `Solution` whose tensors have shape (batch, rows).
 
     Raises:
-        InvalidInputError: an unknown method, an option that the method does not have, one out of
-            range, or a method that cannot solve these LPs: the interior point on ℓ2 balls, or where
-            one LP's matrices exceed `max_memory`.
+        InvalidInputError: no Relaxation, an unknown method, an option that the method does not
+            have, one out of range or of another type, or a method that cannot solve these LPs: the
+            interior point on ℓ2 balls, or where one LP's matrices exceed `max_memory`.
+
+    >>> import torch, bounds
+    >>> net = bounds.from_torch(torch.nn.Sequential(torch.nn.ReLU()), (2,), dtype=torch.float64)
+    >>> ball = bounds.Ball(torch.tensor([[2.0, 0.0]], dtype=torch.float64), radius=0.5)
+    >>> solve(bounds.relax(net, ball, bounds.margins(0, classes=2))).verified.tolist()
+    [True]
     """
-    if not isinstance(relaxation, Relaxation):
-        raise InvalidInputError(
-            f"solve got a {type(relaxation).__name__}, expected a Relaxation: make one with "
-            "bounds.relax(net, ball, spec)."
-        )
-    if method not in get_args(Method):
-        raise InvalidInputError(
-            f"solve(method={method!r}): expected one of {', '.join(map(repr, get_args(Method)))}."
-        )
+    remedy = "make one with bounds.relax(net, ball, spec)"
+    require_type("solve", relaxation, Relaxation, remedy)
+    require_option("solve", "method", method, get_args(Method))
+    require_flag("solve", "sign_only", sign_only)
+    require_flag("solve", "sound", sound)
     require_bytes("solve", max_memory)
     if method in ("fixed_slope", "adaptive_slope"):
         options = {
@@ -100,24 +111,26 @@ def solve(
         for name, value in options.items():
             if value is not None:
                 raise InvalidInputError(
-                    f"solve(method={method!r}, {name}={value!r}): a one-pass method has no {name}; "
-                    "leave it out."
+                    f"solve(method={method!r}, {name}={shown(value)}): a one-pass method has no "
+                    f"{name}; leave it out."
                 )
         solution = _in_parts(relaxation, method, max_memory, sound)
         return _claiming(solution, relaxation) if sound else solution
-    if tolerance is not None and not 0 < tolerance < 1:
-        raise InvalidInputError(f"solve(tolerance={tolerance!r}): expected a number in (0, 1).")
-    if iteration_limit is not None and iteration_limit < 1:
-        raise InvalidInputError(f"solve(iteration_limit={iteration_limit!r}): expected at least 1.")
-    if time_limit is not None and not time_limit > 0:
+    if tolerance is not None and not 0 < real(tolerance) < 1:
         raise InvalidInputError(
-            f"solve(time_limit={time_limit!r}): expected a positive time in seconds."
+            f"solve(tolerance={shown(tolerance)}): expected a number in (0, 1)."
+        )
+    if iteration_limit is not None:
+        iteration_limit = require_whole("solve", "iteration_limit", iteration_limit)
+    if time_limit is not None:
+        time_limit = require_positive(
+            "solve", "time_limit", time_limit, "a positive time in seconds"
         )
     chosen = cheaper_exact_method(relaxation, max_memory) if method == "exact" else method
     iterative, usual_tolerance, usual_limit = ITERATIVE[chosen]
     solution = iterative(
         relaxation,
-        goal=Goal(usual_tolerance if tolerance is None else tolerance, sign_only),
+        goal=Goal(usual_tolerance if tolerance is None else float(tolerance), sign_only),
         iteration_limit=usual_limit if iteration_limit is None else iteration_limit,
         deadline=Deadline(time_limit),
         max_memory=max_memory,

@@ -12,16 +12,24 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from bounds.arguments import integers, require_floats
 from bounds.errors import InvalidInputError
 from bounds.network.graph import Network
-from bounds.read.torch.from_torch import from_torch
-from bounds.sets.ball import Ball, Number
+from bounds.read.model import network_of
+from bounds.sets.ball import Ball
+from bounds.sets.numbers import Number
 from bounds.training.robust_loss import robust_loss
 
 
 class CascadeAnswer(NamedTuple):
     """stage: the first network that proves its own prediction, and −1 where none does.
-    prediction: its class, or the last network's where none does. Both int64, (batch,)."""
+    prediction: its class, or the last network's where none does. Both int64, (batch,).
+
+    >>> import torch
+    >>> answer = CascadeAnswer(stage=torch.tensor([0, -1]), prediction=torch.tensor([3, 3]))
+    >>> answer.wrong(torch.tensor([3, 3])).tolist()
+    [False, True]
+    """
 
     stage: Tensor
     prediction: Tensor
@@ -29,12 +37,13 @@ class CascadeAnswer(NamedTuple):
     def wrong(self, y: Tensor) -> Tensor:
         """Which inputs count as certified errors for the classes y: the answer is another one, or
         not proved. Both tensors have shape (batch,)."""
-        if y.shape != self.stage.shape:
+        labels = integers("CascadeAnswer.wrong", "y", y)
+        if labels.shape not in ((), self.stage.shape):
             raise InvalidInputError(
-                f"CascadeAnswer.wrong got y of shape {tuple(y.shape)}, expected "
+                f"CascadeAnswer.wrong got y of shape {tuple(labels.shape)}, expected "
                 f"{tuple(self.stage.shape)}: give one class an input."
             )
-        return (self.stage < 0) | (self.prediction != y)
+        return (self.stage < 0) | (self.prediction != labels.to(self.stage.device))
 
 
 def cascade(
@@ -69,13 +78,20 @@ def cascade(
 
     Raises:
         InvalidInputError: no models, a single one, or what `Ball` and `relax` refuse.
+        UnsupportedLayerError: what `from_torch` does not model.
+
+    >>> import torch
+    >>> x = torch.tensor([[1.0, 0.0], [0.2, 0.0]])
+    >>> cascade([torch.nn.Identity()], x, radius=0.25).stage.tolist()
+    [0, -1]
     """
-    single = isinstance(models, (nn.Module, Network)) and not isinstance(models, nn.ModuleList)
+    single = not isinstance(models, (Sequence, nn.ModuleList)) or isinstance(models, str)
     if single or not len(models):
         got = f"a single {type(models).__name__}" if single else "no models"
         raise InvalidInputError(
             f"cascade got {got}, expected a sequence of networks: put at least one into a list."
         )
+    require_floats("cascade", "x", x)
     whole = Ball(x, radius=radius, norm=norm, lower=lower, upper=upper)
     whole.resolve(x.shape[1:])  # refuses what is ambiguous, before it is cut into parts
     stage = torch.full((len(x),), -1, device=x.device)
@@ -86,7 +102,7 @@ def cascade(
             if not len(left):
                 break
             ball = whole.take(left)
-            network = model if isinstance(model, Network) else from_torch(model, x.shape[1:])
+            network = network_of("cascade", model, x)
             own = network(ball.x).flatten(1).argmax(1)
             unproved = robust_loss(
                 network,

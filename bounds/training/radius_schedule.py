@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 
+from bounds.arguments import real, shown
 from bounds.errors import InvalidInputError
 
 
@@ -25,6 +26,10 @@ class RadiusSchedule:
 
     Raises:
         InvalidInputError: what is no finite number, or is negative and should not be.
+
+    >>> schedule = RadiusSchedule(start=0.0, end=0.1, length=10)
+    >>> schedule(5), schedule(20)
+    (0.05, 0.1)
     """
 
     start: float
@@ -35,10 +40,10 @@ class RadiusSchedule:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            _require_number(f"RadiusSchedule({field.name}={value!r})", value)
+            _require_number(f"RadiusSchedule({field.name}={shown(value)})", value)
             if field.name != "begin" and value < 0:
                 raise InvalidInputError(
-                    f"RadiusSchedule({field.name}={value!r}): expected a number of at least 0."
+                    f"RadiusSchedule({field.name}={shown(value)}): expected a number of at least 0."
                 )
 
     def __call__(self, time: float) -> float:
@@ -46,7 +51,7 @@ class RadiusSchedule:
 
         Raises InvalidInputError for a time that is no finite number.
         """
-        _require_number(f"RadiusSchedule was called with {time!r}", time)
+        _require_number(f"RadiusSchedule was called with {shown(time)}", time)
         if time >= self.begin + self.length:
             return float(self.end)
         if time <= self.begin:
@@ -59,6 +64,5 @@ class RadiusSchedule:
 
 
 def _require_number(what: str, value: object) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not math.isfinite(value):  # type: ignore[arg-type]
+    if not math.isfinite(real(value)):
         raise InvalidInputError(f"{what}: expected a finite number, such as 0.1.")

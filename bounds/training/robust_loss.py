@@ -13,16 +13,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bounds.arguments import (
+    class_labels,
+    require_floats,
+    require_option,
+    require_type,
+    require_whole,
+)
 from bounds.errors import InvalidInputError
 from bounds.intermediate.intermediate import relu_bounds
 from bounds.intermediate.neuron_bounds import row_bounds
 from bounds.intermediate.relax import matching_set
 from bounds.network.graph import Network
-from bounds.read.torch.from_torch import from_torch
+from bounds.read.model import network_of
 from bounds.relaxation.relaxation import Relaxation
 from bounds.relaxation.specification import margins
 from bounds.rounding import plain_arithmetic
-from bounds.sets.ball import Ball, Number
+from bounds.sets.ball import Ball
+from bounds.sets.numbers import Number
 
 Reduction = Literal["mean", "sum", "none"]
 #: The intermediate bounds that cost little enough to train on.
@@ -31,7 +39,13 @@ TrainingIntermediate = Literal["interval", "backward"]
 
 class LossAndError(NamedTuple):
     """loss: at least the cross-entropy of every point of the balls. error: how many inputs are not
-    proved to keep the answer y. Both are means, sums, or of each input, (batch,)."""
+    proved to keep the answer y. Both are means, sums, or of each input, (batch,).
+
+    >>> import torch
+    >>> loss, error = LossAndError(torch.tensor(0.5), torch.tensor(0.25))
+    >>> error.item()
+    0.25
+    """
 
     loss: Tensor
     error: Tensor
@@ -40,7 +54,7 @@ class LossAndError(NamedTuple):
 def robust_loss(
     model: nn.Module | Network,
     x: Tensor,
-    y: Tensor,
+    y: Tensor | int,
     *,
     radius: Number,
     norm: float = math.inf,
@@ -61,7 +75,7 @@ def robust_loss(
             its parameters. Wrap `RobustLoss(model)` rather than the model in
             `DistributedDataParallel`.
         x: a batch of inputs, (batch, *input_shape), in the dtype of the model.
-        y: the right classes, (batch,), integers.
+        y: the right classes, integers, (batch,), or one number for all.
         radius, norm, lower, upper: of the balls and the box around them, as for `Ball`.
         intermediate: the pre-activation bounds: "backward" (Wong–Kolter), or "interval" (boxes, as
             in Zhang et al. 2020, arXiv 1906.06316), which are looser and cost a fraction.
@@ -75,46 +89,38 @@ def robust_loss(
         input. A margin that is no finite number counts as an error.
 
     Raises:
-        InvalidInputError: what `Ball`, `margins` and `from_torch` refuse, overflow, another
-            option, or a projection of ℓ1 balls or of no vectors.
+        InvalidInputError: what `Ball`, `margins` and `from_torch` refuse, labels that are not one
+            an input, overflow, another option, or a projection of ℓ1 balls or of no vectors.
         UnsupportedLayerError: what `from_torch` does not model.
+
+    >>> import torch
+    >>> x, y = torch.tensor([[1.0, 0.0], [0.2, 0.0]]), torch.tensor([0, 0])
+    >>> robust_loss(torch.nn.Identity(), x, y, radius=0.25, reduction="none").error.tolist()
+    [False, True]
     """
-    for name, value, allowed in (
-        ("reduction", reduction, get_args(Reduction)),
-        ("intermediate", intermediate, get_args(TrainingIntermediate)),
-    ):
-        if value not in allowed:
+    require_option("robust_loss", "reduction", reduction, get_args(Reduction))
+    require_option("robust_loss", "intermediate", intermediate, get_args(TrainingIntermediate))
+    if projection is not None:
+        projection = require_whole("robust_loss", "projection", projection)
+        if intermediate != "backward":
             raise InvalidInputError(
-                f"robust_loss({name}={value!r}): expected one of {', '.join(map(repr, allowed))}."
+                f"robust_loss(projection={projection}, intermediate={intermediate!r}): expected "
+                'intermediate="backward", whose bounds random vectors estimate, or no projection.'
             )
-    if projection is not None and (projection < 1 or intermediate != "backward"):
-        raise InvalidInputError(
-            f"robust_loss(projection={projection!r}, intermediate={intermediate!r}): expected a "
-            'positive number of vectors that estimate "backward" bounds, or None.'
-        )
     if isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
         raise InvalidInputError(
             f"robust_loss got a {type(model).__name__}, whose gradients are only exchanged when it "
             "is called itself: call DistributedDataParallel(RobustLoss(model))(x, y, radius=…)."
         )
-    if not isinstance(x, Tensor):
-        raise InvalidInputError(
-            f"robust_loss got x of type {type(x).__name__}, expected a batch as a tensor: convert "
-            "it with torch.as_tensor."
-        )
-    if not isinstance(y, Tensor) or y.shape != x.shape[:1]:
-        got = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
-        raise InvalidInputError(
-            f"robust_loss got y of {got} for x of shape {tuple(x.shape)}: expected a batch of "
-            "inputs and one class for each."
-        )
+    require_floats("robust_loss", "x", x)
     with plain_arithmetic():
-        network = model if isinstance(model, Network) else from_torch(model, x.shape[1:])
+        network = network_of("robust_loss", model, x)
+        network.require_batch("robust_loss", x)
         ball = Ball(x, radius=radius, norm=norm, lower=lower, upper=upper)
         input_set = matching_set("robust_loss", network, ball)
-        C, d = margins(y, math.prod(network.output_shape)).resolve(
-            len(x), network.output_shape, input_set.lower
-        )
+        classes = math.prod(network.output_shape)
+        labels = class_labels("robust_loss", y, len(x), classes)
+        C, d = margins(labels, classes).resolve(len(x), network.output_shape, input_set.lower)
         layers = relu_bounds(
             network, input_set, method=intermediate, slope="fixed", projection=projection
         ).layers
@@ -122,7 +128,9 @@ def robust_loss(
         margin = row_bounds(Relaxation(network, input_set, C, d, layers, origin))
         # The logit of y is 0, and every other one exceeds it by minus its margin.
         worst = F.pad(-margin, (1, 0))
-        loss = F.cross_entropy(worst, torch.zeros_like(y), reduction=reduction)
+        loss = F.cross_entropy(
+            worst, torch.zeros(len(x), dtype=torch.long, device=x.device), reduction=reduction
+        )
     # What is no number proves nothing.
     unproved = ~((margin > 0) & torch.isfinite(margin)).detach().all(1)
     if reduction == "none":
@@ -132,16 +140,25 @@ def robust_loss(
 
 
 class RobustLoss(nn.Module):
-    """`robust_loss` of a model as a module, which `DistributedDataParallel` can wrap."""
+    """`robust_loss` of a model as a module, which `DistributedDataParallel` can wrap.
+
+    Raises InvalidInputError for what is no module; a call raises what `robust_loss` does.
+
+    >>> import torch
+    >>> loss = RobustLoss(torch.nn.Linear(2, 3))
+    >>> loss(torch.zeros(4, 2), torch.zeros(4, dtype=torch.long), radius=0.1).loss.shape
+    torch.Size([])
+    """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
+        require_type("RobustLoss", model, nn.Module, "pass the model itself")
         self.model = model
 
     def forward(
         self,
         x: Tensor,
-        y: Tensor,
+        y: Tensor | int,
         *,
         radius: Number,
         norm: float = math.inf,

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from bounds import Box, Network, from_torch
-from bounds.certification.attack import FEWEST, MOST, attack, restarts
+from bounds.certification.attacks import FEWEST, MOST, attack, restarts
 from bounds.deadline import Deadline
 from bounds.sets.box import InputSet
 from tests.support.networks import Dice, seeds

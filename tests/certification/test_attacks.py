@@ -193,15 +193,15 @@ def test_the_generator_decides() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"steps": 0}, r"pgd\(steps=0\): expected an integer of at least 1"),
+        ({"steps": 0}, r"pgd\(steps=0\): expected a whole number of at least 1"),
         ({"steps": 2.0}, r"pgd\(steps=2.0\)"),
         ({"restarts": True}, r"pgd\(restarts=True\)"),
         ({"step": 0.0}, r"pgd\(step=0.0\): expected a positive number"),
         ({"step": math.nan}, r"pgd\(step=nan\)"),
         ({"radius": -0.1}, r"Ball\(radius\)"),
         ({"lower": 2.0}, "no point in common"),
-        ({"y": torch.full((16,), 10)}, r"margins\(label\) has 10"),
-        ({"y": torch.zeros(3, dtype=torch.int64)}, r"got \(3,\) labels for inputs of shape"),
+        ({"y": torch.full((16,), 10)}, r"pgd\(y\) has 10"),
+        ({"y": torch.zeros(3, dtype=torch.int64)}, r"got y of shape \(3,\), labels for 16 inputs"),
         ({"x": torch.zeros(16, 1, 8, 8, dtype=torch.float64)}, "network in torch.float32 on cpu"),
     ],
 )

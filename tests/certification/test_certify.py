@@ -17,7 +17,7 @@ import bounds
 import lp_reference
 from bounds import InvalidInputError, Network, Solution, Status, certify
 from bounds.certification import decide
-from bounds.certification.attack import attack
+from bounds.certification.attacks import attack
 from bounds.rounding import down_to
 from bounds.solution.verdict import proved, trusted
 from tests.support.networks import Architecture, Dice, architectures, seeds
@@ -176,7 +176,7 @@ def twins() -> tuple[nn.Module, Tensor, int]:
         model[0].bias.zero_()
         model[2].weight.copy_(torch.tensor([[1.0, -1.0], [0.0, 0.0]]))
         model[2].bias.copy_(torch.tensor([0.01, 0.0]))
-    return model, torch.zeros(1).double(), 0
+    return model, torch.zeros(1, 1).double(), 0
 
 
 def test_all_three_verdicts_occur() -> None:
@@ -188,7 +188,7 @@ def test_all_three_verdicts_occur() -> None:
     torch.testing.assert_close(found.lower[1, 0].item(), 0.01 - 0.05, rtol=1e-6, atol=1e-9)
     assert found.verified.tolist() == [True, False, False]
     assert found.verdict == SAT
-    assert certify(model, x.expand(2, 1), labels[:1], radius=0.1).verdict == UNKNOWN
+    assert certify(model, x.expand(2, 1), 0, radius=0.1).verdict == UNKNOWN
     assert certify(model, x, 0, radius=0.01).verdict == UNSAT
 
 
@@ -277,7 +277,7 @@ def test_arguments_that_do_not_fit() -> None:
         "no tensor": (lambda: certify(network, [0.0], 0, radius=0.1), ["list", "tensor"]),  # type: ignore[arg-type]
         "labels": (
             lambda: certify(network, x, torch.tensor([0, 1]), radius=0.1),
-            ["2 labels for 1 inputs"],
+            ["(2,), labels for 1 inputs"],
         ),
         "class": (lambda: certify(network, x, 3, radius=0.1), ["3", "0 … 2"]),
         "shape": (lambda: certify(network, torch.zeros(2, 3), 0, radius=0.1), ["(2, 3)", "(2,)"]),

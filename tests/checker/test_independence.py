@@ -17,6 +17,7 @@ from tests.support.certificates import reasons, save
 
 #: The format of the file, the readers of models with the classes that hold what they read, errors.
 SHARED = {
+    "bounds.arguments",
     "bounds.network.affine",
     "bounds.solution.certificate_file",
     "bounds.network.convolution",

@@ -48,6 +48,25 @@ def checkpoint(folder: Path) -> dict[str, Any]:
     return content
 
 
+def test_a_finished_run_says_so(train: Main, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("run") == 0
+    capsys.readouterr()
+    assert train("run") == 0
+    out = capsys.readouterr().out.replace("\n", " ")
+    assert "All 2 epochs are done; the last: epoch 1: radius" in out
+    assert "nan" not in out
+
+
+@pytest.mark.parametrize("device", ["meta", "tpu", "cuda:99"])
+def test_devices_that_cannot_compute(
+    device: str, train: Main, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        train("run", "--device", device)
+    assert stop.value.code == 2
+    assert f"'{device}' is no device that computes here" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGINT", "killed"])
 def test_a_run_that_is_stopped_anywhere_goes_on_as_if_it_had_not_been(
     how: str, train: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -16,6 +16,7 @@ import torch
 import bounds
 import lp_reference
 from lp_reference import solvers
+from lp_reference.quiet import quiet_highs
 from tests.support.referee import (
     HAND_MADE,
     hand_made_relaxation,
@@ -248,3 +249,13 @@ def test_residuals_refuse_points_of_another_lp(hand_made: bounds.Relaxation) -> 
         other = replace(point, **{field: np.zeros(2)})
         with pytest.raises(bounds.InvalidInputError, match=rf"{field}\) of shape \(2,\)"):
             lp_reference.residuals(lp, 0, other)
+
+
+def test_highs_is_quiet_before_it_can_be_told_to_be() -> None:
+    """From its constructor on, which prints in some versions; and only for us."""
+    original = highspy.Highs
+    with quiet_highs():
+        quiet = highspy.Highs()
+        assert quiet.getOptionValue("output_flag")[1] is False
+    assert highspy.Highs is original
+    assert original().getOptionValue("output_flag")[1] is True

@@ -20,8 +20,11 @@ ONES = torch.ones(2, 3)
 #: What is allowed for numbers that float32 has few digits of, or none.
 SUBNORMAL = 1e-30
 REFUSED: dict[str, tuple[Callable[[], Box], list[str]]] = {
-    "integers": (lambda: Box(ONES.long(), ONES), ["Box(lower) got torch.int64", "floating-point"]),
-    "a list": (lambda: Box(ONES, [1.0]), ["Box(upper) got list"]),  # type: ignore[arg-type]
+    "integers": (
+        lambda: Box(ONES.long(), ONES),
+        ["Box(lower) got lower of type torch.int64", "lower.float()"],
+    ),
+    "a list": (lambda: Box(ONES, [1.0]), ["Box(upper) got upper of type list"]),  # type: ignore[arg-type]
     "shape": (
         lambda: Box(ONES, ONES[:, :2]),
         ["Box(upper) has shape (2, 2)", "(3,) or (batch, 3)"],

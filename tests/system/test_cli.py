@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -218,14 +219,15 @@ def test_bad_input_is_one_line_exit_status_2_and_nothing_written(
 def test_a_file_that_cannot_be_written_is_one_line(
     run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def full(self: Path, text: str) -> int:
+    def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(os, "replace", full)
     status, _, err = run("compare", "--json", tmp_path / "out.json")
     assert status == 2
     assert "No space left on device" in err
     assert err.count("\n") == 1
+    assert not any(tmp_path.iterdir())
 
 
 def test_ctrl_c_leaves_nothing_behind(

@@ -36,7 +36,7 @@ def bad(name: str) -> Tensor:
 
 
 BALLS: dict[str, tuple[Callable[[], Ball], list[str]]] = {
-    "list": (lambda: Ball([0.0], radius=1.0), ["type list", "x.float()"]),  # type: ignore[arg-type]
+    "list": (lambda: Ball([0.0], radius=1.0), ["type list", "torch.as_tensor(x)"]),  # type: ignore[arg-type]
     "integers": (lambda: Ball(X.long(), radius=1.0), ["type torch.int64", "x.float()"]),
     "NaN x": (lambda: Ball(bad("nan"), radius=1.0), ["Ball(x)", "NaN or infinite", "remove"]),
     "infinite x": (lambda: Ball(bad("inf"), radius=1.0), ["Ball(x)", "NaN or infinite"]),
@@ -157,9 +157,12 @@ SPECIFICATIONS: dict[str, tuple[Thunk, list[str]]] = {
         ["(2, 2)", "a number or (batch,)"],
     ),
     "no label": (lambda: margins(label=torch.zeros(0).long(), classes=3), ["(0,)", "(batch,)"]),
-    "one class": (lambda: margins(label=0, classes=1), ["classes=1", "at least 2"]),
-    "integers": (lambda: Specification(C.long()), ["got torch.int64", "floating-point"]),
-    "list": (lambda: Specification([[1.0]]), ["got list", "floating-point"]),  # type: ignore[arg-type]
+    "one class": (lambda: margins(label=0, classes=1), ["classes=1", "whole number from 2"]),
+    "integers": (
+        lambda: Specification(C.long()),
+        ["type torch.int64", "floating-point", "C.double()"],
+    ),
+    "list": (lambda: Specification([[1.0]]), ["type list", "torch.as_tensor(C)"]),  # type: ignore[arg-type]
     "NaN rows": (lambda: Specification(C * math.nan), ["Specification(C)", "NaN or infinite"]),
     "infinite d": (
         lambda: Specification(C, torch.full((2,), math.inf)),

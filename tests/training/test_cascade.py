@@ -141,7 +141,10 @@ def test_wrong_is_unproved_or_another_class() -> None:
     answer = CascadeAnswer(torch.tensor([0, 0, -1, -1, 2]), torch.tensor([3, 4, 3, 4, 3]))
     assert answer.wrong(torch.full((5,), 3)).tolist() == [False, True, True, True, False]
     refused(
-        lambda: answer.wrong(torch.zeros(5, 1)), InvalidInputError, "CascadeAnswer.wrong", "(5, 1)"
+        lambda: answer.wrong(torch.zeros(5, 1).long()),
+        InvalidInputError,
+        "CascadeAnswer.wrong",
+        "(5, 1)",
     )
 
 

@@ -1,0 +1,146 @@
+"""The options of the commands: all that `bounds --help` needs, and nothing that is slow to import.
+
+Each command names the module whose `run(options)` does its work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+
+SHIPPED = ("digits_robust", "digits_standard")
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="bounds", description="LP-exact bounds for ReLU networks.", allow_abbrev=False
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    commands = parser.add_subparsers(dest="command", required=True)
+    _add_compare(commands)
+    _add_certify(commands)
+    _add_check(commands)
+    return parser
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from bounds import __version__
+
+        print(f"bounds {__version__}")
+        parser.exit()
+
+
+def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser(
+        "compare",
+        help="fixed slope, exact and cvxpy side by side",
+        description="Bound every margin of a network over a ball, or every row of a VNN-LIB file, "
+        "by the fixed slope, by the exact dual and by cvxpy, and check that the exact dual equals "
+        "the LP optimum.",
+        allow_abbrev=False,
+    )
+    command.set_defaults(module="bounds.cli.compare")
+    _add_problem(command)
+    command.add_argument("--plot", metavar="FILE", help="draw them into this file (png, svg, pdf)")
+
+
+def _add_certify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser(
+        "certify",
+        help="prove a property, or find a counterexample",
+        description="Prove that no input within the ball is answered wrongly, or that no input of "
+        "a VNN-LIB file is a counterexample (unsat); or find a counterexample and replay it (sat). "
+        "Exit status: 0 where all is proved, 1 where something is not.",
+        allow_abbrev=False,
+    )
+    command.set_defaults(module="bounds.cli.certify")
+    _add_problem(command)
+    command.add_argument(
+        "--counterexample",
+        metavar="FILE",
+        help="write the verdict on --vnnlib to this file, and under it the counterexample, as the "
+        "competition VNN-COMP has them",
+    )
+    command.add_argument("--timeout", type=float, metavar="S", help="in seconds; default none")
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="of the attack; 0")
+    command.add_argument(
+        "--deployed",
+        choices=("float32", "float64"),
+        help="prove it for the network as evaluated in this dtype, too; default: over the reals",
+    )
+
+
+def _add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser(
+        "check",
+        help="prove a saved certificate, sharing no code with the solver",
+        description="Prove the claims of a certificate in ball arithmetic, from the file and the "
+        "model alone. Exit status: 0 where every claim is proved, 1 where one is rejected.",
+        allow_abbrev=False,
+    )
+    command.set_defaults(module="bounds.cli.check", device="cpu", dtype="float64")
+    command.add_argument(
+        "certificate", metavar="FILE", help="what solution.certificate.save(FILE) wrote"
+    )
+    command.add_argument(
+        "model",
+        metavar="MODEL",
+        help=f"a torch.export archive (.pt2), an ONNX file (.onnx), or one of {', '.join(SHIPPED)}",
+    )
+    command.add_argument(
+        "--precision", type=int, default=128, metavar="BITS", help="of the balls; 128"
+    )
+    command.add_argument(
+        "--exact",
+        action="store_true",
+        help="also find the optimum of every LP in rational numbers; for small ones",
+    )
+    command.add_argument(
+        "--trust-bounds",
+        action="store_true",
+        help="take l and u of the ReLUs for granted, and prove claims about their LP only",
+    )
+    command.add_argument("--json", metavar="FILE", help="write all numbers to this file")
+
+
+def _add_problem(command: argparse.ArgumentParser) -> None:
+    """The options that say which network, which inputs and which rows."""
+    command.add_argument(
+        "model",
+        nargs="?",
+        default=SHIPPED[0],
+        metavar="MODEL",
+        help="a torch.export archive (.pt2), an ONNX file (.onnx), or one of "
+        f"{', '.join(SHIPPED)}; default %(default)s",
+    )
+    command.add_argument("--input", metavar="X.npy", help="one input, or a batch of them")
+    command.add_argument(
+        "--label",
+        type=_label,
+        nargs="+",
+        metavar="Y",
+        help="the class of each input; default: the network's own answer",
+    )
+    command.add_argument(
+        "--radius", type=float, metavar="R", help="of the ball; default 0.1 for shipped models"
+    )
+    command.add_argument(
+        "--norm", type=float, default=math.inf, metavar="P", help="of the ball; inf"
+    )
+    command.add_argument(
+        "--clip", type=float, nargs=2, metavar=("LOW", "HIGH"), help="the box that inputs lie in"
+    )
+    command.add_argument(
+        "--vnnlib", metavar="SPEC", help="take the inputs and the rows from this VNN-LIB file"
+    )
+    command.add_argument("--device", default="cpu", help="such as cpu or cuda; default %(default)s")
+    command.add_argument("--dtype", choices=("float32", "float64"), default="float64")
+    command.add_argument("--json", metavar="FILE", help="write all numbers to this file")
+
+
+def _label(text: str) -> int:
+    label = int(text)
+    if abs(label) >= 2**31:
+        raise argparse.ArgumentTypeError(f"{text} is no number of a class")
+    return label

@@ -28,8 +28,8 @@ TIGHT: dict[str, dict[str, Any]] = {
     "SCS": {"eps_abs": 1e-9, "eps_rel": 1e-9, "max_iters": 100_000},
     "OSQP": {"eps_abs": 1e-9, "eps_rel": 1e-9},
 }
-#: Added for one more run each where the runs before end inaccurate or in an error: CLARABEL stalls on
-#: some programs, by steps that go too near to the boundary.
+#: Added for one more run each where the runs before end inaccurate or in an error: CLARABEL stalls
+#: on some programs, by steps that go too near to the boundary.
 CAREFUL: dict[str, tuple[dict[str, Any], ...]] = {
     "CLARABEL": tuple(
         {

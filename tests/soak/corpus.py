@@ -25,7 +25,7 @@ import torch
 from hypothesis import example
 from hypothesis.strategies import SearchStrategy
 
-from tests.support import layers, networks, onnx_graphs, problems
+from tests.support import exact_layers, layers, networks, onnx_graphs, problems
 
 TESTS = Path(__file__).resolve().parent.parent
 FOLDER = Path(__file__).resolve().parent / "corpus"
@@ -68,7 +68,7 @@ def arguments(call: str, module: ModuleType) -> dict[str, Any]:
     Raises ValueError for anything but calls of these, literals and dtypes: nothing else is run.
     """
     known: dict[str, Any] = {"inf": math.inf, "nan": math.nan, "Draws": Draws}
-    for source in (layers, networks, problems, onnx_graphs, module):
+    for source in (layers, exact_layers, networks, problems, onnx_graphs, module):
         known |= {n: v for n, v in vars(source).items() if dataclasses.is_dataclass(v)}
 
     def value(node: ast.expr) -> Any:

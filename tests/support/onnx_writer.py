@@ -34,7 +34,8 @@ def write_chain(model: nn.Sequential, shape: tuple[int, ...], path: Path) -> Pat
                 add("MatMul", layer.weight.mT)
                 add("Add", layer.bias)
             case nn.Conv1d() | nn.Conv2d():
-                add("Conv", layer.weight, layer.bias, dilations=layer.dilation, **window(layer))
+                rest = {"dilations": layer.dilation, "group": layer.groups}
+                add("Conv", layer.weight, layer.bias, **rest, **window(layer))
             case nn.AvgPool2d():
                 add("AveragePool", count_include_pad=1, **window(layer))
             case nn.MaxPool1d() | nn.MaxPool2d():

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from hypothesis import given, settings
@@ -33,6 +34,7 @@ from tests.support.layers import (
     stack,
 )
 from tests.support.networks import Architecture, convolutions, max_pools, pools, seeds
+from tests.support.onnx_graphs import run
 from tests.support.onnx_writer import write_chain
 from tests.support.problems import NORMS, points
 
@@ -137,6 +139,9 @@ def test_bounds_hold_over_the_rationals(
 ) -> None:
     dtype = torch.float32 if single else torch.float64
     model, dice = architecture.build().to(dtype), Dice(seed)
+    for layer in model:
+        if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
+            layer.eps = torch.tensor(layer.eps).item()  # as ONNX has it, whatever the dtype
     network = read(model, architecture.input_shape, reader, folder)
     ball = Ball(dice.normal(1, *architecture.input_shape).to(dtype), radius=radius, norm=norm)
     # Rows that cancel what both outputs have in common, and their sum.
@@ -157,8 +162,8 @@ def test_bounds_hold_over_the_rationals(
         assert excess <= 0, (method, excess)
 
 
-def test_the_exact_layers_are_torchs() -> None:
-    """To rounding, so that what is compared with is the model."""
+def test_the_exact_layers_are_those_of_torch_and_of_onnx_runtime(folder: Path) -> None:
+    """To rounding, so that what is compared with is the model, and what is read is it too."""
 
     @settings(settings.get_profile("default"), max_examples=60)
     @given(chains(), seeds)
@@ -167,5 +172,8 @@ def test_the_exact_layers_are_torchs() -> None:
         x = Dice(seed).normal(2, *architecture.input_shape)
         found = values(model, exact(x), torch.float64).astype(float)
         np.testing.assert_allclose(found, model(x).numpy(), rtol=1e-9, atol=1e-9)
+        written = onnx.load(write_chain(model.float(), x.shape[1:], folder / "x.onnx"))
+        [again] = run(written, x[:1].float().numpy())
+        np.testing.assert_allclose(again, found[:1], rtol=1e-4, atol=1e-4)
 
     compare()

@@ -10,13 +10,23 @@ BIN    := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable
 DECLARED := setup.cfg pyproject.toml constraints.txt
 
-.PHONY: compare test lint format mutation clean
+.PHONY: compare test soak coverage lint format mutation clean
 
 compare: $(VENV)/.installed
 	$(BIN)/bounds compare
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
+
+# Drawn tests with other draws: `make soak SEEDS=5 EXAMPLES=200`; CONTRIBUTING.md says what it costs.
+SEEDS    ?= 1
+FIRST    ?= 0
+EXAMPLES ?= 1000
+soak: $(VENV)/.installed-test
+	$(BIN)/python -m tests.soak --seeds $(SEEDS) --first $(FIRST) --examples $(EXAMPLES)
+
+coverage: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -n auto --cov
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -33,7 +43,7 @@ mutation: $(VENV)/.installed-mutation
 	$(BIN)/python -m tests.mutation
 
 clean:
-	rm -rf $(VENV) .mutation build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .mutation build dist *.egg-info .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

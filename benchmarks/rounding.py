@@ -11,8 +11,6 @@ smallest margins get, and how much higher the feasible points' values.
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import sys
 import time
@@ -28,7 +26,8 @@ from rich.table import Table
 
 import bounds
 from benchmarks.published import instances
-from benchmarks.support import environment
+from benchmarks.support import command, environment
+from benchmarks.support.journal import save
 from bounds.dual.dual import backward_pass
 from bounds.dual.fixed_slope import fixed
 from bounds.rounding import plain_arithmetic
@@ -96,25 +95,23 @@ def measure(relaxation: bounds.Relaxation) -> dict[str, Any]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="What sound bounds cost.")
-    parser.add_argument("--json", metavar="FILE")
-    options = parser.parse_args()
+    console = Console()
+    options = command.options_of(command.parser(__doc__), console)
     record = {"benchmark": "rounding", **environment.describe(torch.device("cpu")), "networks": {}}
     table = Table("network", "dtype", "plain s", "sound s", "ratio", "hidden ratio", "lower loss")
     for name, stated in NETWORKS.items():
         if stated is None:
-            double = instances.resnet_relaxation(instances.data_folder(), name)
+            double = instances.resnet_relaxation(options.data, name)
         else:
-            _, double = instances.relaxation(instances.data_folder(), *stated, slice(0, 10))
+            _, double = instances.relaxation(options.data, *stated, slice(0, 10))
         for dtype in (torch.float64, torch.float32):
             found = measure(double.convert(lambda tensor: tensor.detach().to(dtype)))  # noqa: B023
             record["networks"].setdefault(name, {})[str(dtype)] = found
             times = (format(found["seconds"][kind], ".4f") for kind in ("plain", "sound"))
             ratios = (format(found[kind], ".2f") for kind in ("ratio", "hidden_ratio"))
             table.add_row(name, str(dtype)[6:], *times, *ratios, f"{found['lower_loss']:.1e}")
-    Console().print(table)
-    if options.json:
-        Path(options.json).write_text(json.dumps(record, indent=1) + "\n")
+    console.print(table)
+    save(options.json, record)
     return 0
 
 

@@ -17,6 +17,10 @@ from lp_reference.ball import norm_ball
 from lp_reference.matrices import affine_matrix, float64
 from lp_reference.sparse_lp import SparseLP, Triangles, power_of_two, require_index
 
+#: The smallest unit of ẑ in those of the terms that it is the sum of. Where these cancel to nothing
+#: but rounding, their coefficients in units of |ẑ| would be beyond every solver: 1e17.
+CANCELLED = 2.0**-27
+
 
 def assemble(relaxation: Relaxation, index: int = 0) -> SparseLP:
     """The LPs of input `index` of the batch.
@@ -108,7 +112,8 @@ class _Rows:
         unstable = neurons.unstable[index].cpu().numpy().ravel()
         lower, upper = (float64(bound[index]).ravel() for bound in (neurons.lower, neurons.upper))
         pre = start + np.arange(len(own))
-        self.magnitude[pre] = np.maximum(np.abs(lower), np.abs(upper))
+        largest = np.maximum(np.abs(lower), np.abs(upper))
+        self.magnitude[pre] = np.maximum(largest, CANCELLED * self.magnitude[pre])
         for kind, chosen, slope in (
             ("z = ẑ of", active, 1.0),
             ("z = 0 of", ~active & ~unstable, 0.0),

@@ -16,7 +16,7 @@ import cvxpy as cp
 from bounds import InvalidInputError
 from lp_reference.program import Outcome, Program
 from lp_reference.residuals import primal_value
-from lp_reference.solvers import INTEGER, options
+from lp_reference.solvers import INTEGER
 from lp_reference.sparse_lp import SparseLP
 
 #: The most unstable neurons of an input: the search tree doubles with each of them.
@@ -54,7 +54,7 @@ class IntegerProgram(Program):
         return [*rows, on, off]
 
     def minimise(self, row: int, *, solver: str, seconds: float) -> Outcome:
-        status = self.run(row, solver, options(solver, seconds) | INTEGER)
+        status = self.attempt(row, solver, seconds, INTEGER)
         if status != cp.OPTIMAL:
             return Outcome(status)
         primal = self.variables.value * self.lp.scale

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -73,11 +74,21 @@ class Program:
         return [cp.norm(away - ball.centre / unit, ball.order) <= ball.radius / float(unit[0])]
 
     def minimise(self, row: int, *, solver: str, seconds: float) -> Outcome:
-        """Solve for objective `row`; each run of the solver takes that many seconds at most."""
-        status = self.run(row, solver, options(solver, seconds))
-        if status == cp.OPTIMAL_INACCURATE and solver in CAREFUL:
-            status = self.run(row, solver, options(solver, seconds) | CAREFUL[solver])
+        """Solve for objective `row` in that many seconds at most."""
+        status = self.attempt(row, solver, seconds, {})
         return self.outcome(row) if status == cp.OPTIMAL else Outcome(status)
+
+    def attempt(self, row: int, solver: str, seconds: float, settings: dict[str, Any]) -> str:
+        """The status of the last run: a careful one follows while there is time for it and the
+        solver fails."""
+        deadline = time.monotonic() + seconds
+        status = self.run(row, solver, options(solver, seconds) | settings)
+        for careful in CAREFUL.get(solver, ()):
+            left = deadline - time.monotonic()
+            if status not in (cp.OPTIMAL_INACCURATE, cp.SOLVER_ERROR) or left <= 0:
+                break
+            status = self.run(row, solver, options(solver, left) | settings | careful)
+        return status
 
     def run(self, row: int, solver: str, settings: dict[str, Any]) -> str:
         """cvxpy's status, which is "solver_error" also where cvxpy raises instead."""

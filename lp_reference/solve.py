@@ -25,8 +25,9 @@ class ReferenceSolution:
     dual_value: the dual objective, computed here from the solver's multipliers; of an integer
         program the bound that its search proved. NaN as `value`. It is a bound only up to
         `residuals`, and value − dual_value shows how exact both are.
-    status: cvxpy's word. "solver_error" is also a solver that raised, "user_limit" an LP that ran
-        out of time or was not reached in time.
+    status: cvxpy's word, after further runs with more careful options where the solver failed.
+        "solver_error" is also a solver that raised, "user_limit" an LP that ran out of time or was
+        not reached in time.
     x: (batch, rows, *input_shape), the minimiser's input; NaN as `value`.
     residuals: `Residuals`; None as `value`, and for integer programs.
     points: `KKTPoint`, the solver's primal and dual pair; None as `residuals`.

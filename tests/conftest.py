@@ -1,4 +1,4 @@
-"""Hypothesis profiles, and where the real models and data are."""
+"""Threads, Hypothesis profiles and the corpus of drawn examples, and where the real models are."""
 
 from __future__ import annotations
 
@@ -6,37 +6,66 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-# Before torch is imported: threads that spin while they wait slow a busy machine down tenfold.
+# Before torch is imported, and for the processes that tests start: threads that spin while they
+# wait slow a busy machine down tenfold, and the workers of pytest-xdist share the cores.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    threads = str(max(1, cores // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])))
+    for library in ("OMP", "MKL", "OPENBLAS"):
+        os.environ.setdefault(f"{library}_NUM_THREADS", threads)
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, is_hypothesis_test, settings
+from hypothesis.internal.conjecture import providers
 
 from bounds import cli
+from tests.soak import corpus
 
 Run = Callable[..., tuple[int, str, str]]
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 ON_CI = bool(os.environ.get("CI"))
 
+# Hypothesis mixes in numbers from the source of whichever modules are loaded by then, so that draws
+# would change with the order of the tests and with every edit.
+providers._get_local_constants = providers.Constants
+
+# The same examples in every run; `make soak` draws others.
 settings.register_profile(
-    "dev",
+    "default",
     deadline=None,
+    derandomize=True,
     print_blob=True,
     max_examples=30,
     suppress_health_check=[HealthCheck.too_slow],
 )
-settings.register_profile("ci", settings.get_profile("dev"), derandomize=True)
 # Every mutant of the code runs them: no time for shrinking what fails.
 settings.register_profile(
     "mutation",
-    settings.get_profile("ci"),
+    settings.get_profile("default"),
     max_examples=5,
     phases=(Phase.explicit, Phase.generate),
-    database=None,
 )
-settings.register_profile("thorough", settings.get_profile("dev"), max_examples=1000)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if ON_CI else "dev"))
+# A corpus that still fails would end a test before anything is drawn.
+settings.register_profile(
+    "soak",
+    settings.get_profile("default"),
+    derandomize=False,
+    database=None,
+    max_examples=int(os.environ.get("SOAK_EXAMPLES", "1000")),
+    phases=(Phase.generate, Phase.target, Phase.shrink),
+    suppress_health_check=list(HealthCheck),
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    drawn = [item for item in items if is_hypothesis_test(getattr(item, "function", None))]
+    for test, module in {item.function: item.module for item in drawn}.items():  # type: ignore[attr-defined]
+        corpus.attach(test, module)
 
 
 @pytest.fixture(scope="session")

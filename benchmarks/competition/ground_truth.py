@@ -13,7 +13,6 @@ ended, unless the commit or the timeout is another. Exit status 1 where somethin
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections.abc import Callable
@@ -27,8 +26,7 @@ from rich.table import Table
 
 from benchmarks.competition import instances as competition
 from benchmarks.published import tables as published
-from benchmarks.published.instances import data_folder
-from benchmarks.support import environment, journal
+from benchmarks.support import command, environment, journal
 from benchmarks.support.journal import Record, save
 from bounds.errors import BoundsError
 
@@ -170,20 +168,13 @@ def published_table(data: Path, suite: str, entries: Record) -> Table:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
+    parser = command.parser(__doc__)
     parser.add_argument(
         "--timeout", type=float, default=10.0, help="seconds an instance; %(default)s"
     )
     parser.add_argument("--suite", nargs="+", metavar="NAME", help="default: all")
-    parser.add_argument(
-        "--data", type=Path, default=data_folder(), help="the folder of published data"
-    )
-    parser.add_argument("--json", type=Path, metavar="FILE")
-    options = parser.parse_args()
     console = Console()
-    if not options.data.is_dir():
-        console.print(f"no published networks: {options.data} is missing, set BOUNDS_DATA.")
-        return 0
+    options = command.options_of(parser, console)
     known = [*competition.suites(options.data), *TABLES]
     unknown = [suite for suite in options.suite or [] if suite not in known]
     if unknown:

@@ -12,8 +12,6 @@ from the LPs it solved, which the table marks with "~".
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import sys
 import time
@@ -34,7 +32,8 @@ import lp_reference
 from benchmarks.exact import direct_solvers
 from benchmarks.exact.direct_solvers import DIRECT, Gurobi, Highs, Program
 from benchmarks.published import instances
-from benchmarks.support import environment
+from benchmarks.support import command, environment
+from benchmarks.support.journal import save
 from bounds.solvers.interior_point.condense import condense
 from bounds.solvers.interior_point.sparsity import panels_of
 
@@ -186,18 +185,13 @@ def operations(relaxation: bounds.Relaxation, solution: bounds.Solution) -> floa
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
+    parser = command.parser(__doc__)
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--budget", type=float, default=120.0, help="seconds; default %(default)s")
     parser.add_argument("--repeats", type=int, default=7, help="of ours; default %(default)s")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--json", type=Path, metavar="FILE")
-    options = parser.parse_args()
     console = Console()
-    data = instances.data_folder()
-    if not data.is_dir():
-        console.print(f"no published networks: {data} is missing, set BOUNDS_DATA.")
-        return
+    options = command.options_of(parser, console)
     device = torch.device(options.device)
     rate = environment.matrix_rate(device)
     record: dict[str, Any] = {
@@ -208,7 +202,7 @@ def main() -> None:
         "networks": {},
     }
     relaxations = {
-        name: instances.relaxation(data, file, radius, slice(0, 3))[1]
+        name: instances.relaxation(options.data, file, radius, slice(0, 3))[1]
         for name, (file, radius) in NETWORKS.items()
         if name in options.networks
     }
@@ -241,8 +235,7 @@ def main() -> None:
         }
         console.print(f"{name}: n = {relaxation.unstable}, {details}")
     console.print(table(record))
-    if options.json is not None:
-        options.json.write_text(json.dumps(record, indent=1) + "\n")
+    save(options.json, record)
 
 
 def table(record: dict[str, Any]) -> Table:

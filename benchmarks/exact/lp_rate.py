@@ -8,8 +8,6 @@ in one call, without the rest of LP-ALL: warm, synchronised, the median of five.
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import sys
 from pathlib import Path
@@ -24,8 +22,9 @@ from rich.table import Table
 import bounds
 from benchmarks.exact.exact_lp import operations
 from benchmarks.published import tables as published
-from benchmarks.published.instances import FOLDER, data_folder, load_model
-from benchmarks.support import environment
+from benchmarks.published.instances import FOLDER, load_model
+from benchmarks.support import command, environment
+from benchmarks.support.journal import save
 from bounds.intermediate.layer_lp import TOLERANCE
 
 #: Weights, radius: of small, middling and large LPs.
@@ -79,16 +78,11 @@ def measure(lps: bounds.Relaxation, device: torch.device, rate: float) -> dict[s
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
-    parser.add_argument("--data", type=Path, default=data_folder())
+    parser = command.parser(__doc__)
     parser.add_argument("--images", type=int, default=16, help="of each network; %(default)s")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--json", type=Path, metavar="FILE")
-    options = parser.parse_args()
     console = Console()
-    if not options.data.is_dir():
-        console.print(f"no published networks: {options.data} is missing, set BOUNDS_DATA.")
-        return
+    options = command.options_of(parser, console)
     device = torch.device(options.device)
     rate = environment.matrix_rate(device)
     record: dict[str, Any] = {
@@ -114,8 +108,7 @@ def main() -> None:
             f"{found['share_of_matrix_rate']:.0%}",
         )
     console.print(shown)
-    if options.json is not None:
-        options.json.write_text(json.dumps(record, indent=1) + "\n")
+    save(options.json, record)
 
 
 if __name__ == "__main__":

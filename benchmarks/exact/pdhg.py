@@ -8,8 +8,6 @@ the gap that it reports is proved. HiGHS gets the LP as the network states it, w
 
 from __future__ import annotations
 
-import argparse
-import json
 import multiprocessing
 import resource
 import sys
@@ -27,7 +25,8 @@ from rich.table import Table
 import bounds
 from benchmarks.exact.exact_lp import PEERS, measure_peer
 from benchmarks.published import instances
-from benchmarks.support import environment
+from benchmarks.support import command, environment
+from benchmarks.support.journal import save
 
 HIGHS = ("HiGHS simplex, warm", "HiGHS ipm + crossover")
 
@@ -93,7 +92,7 @@ def measure_apart(*arguments: Any) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
+    parser = command.parser(__doc__)
     parser.add_argument("--instances", nargs="+", choices=INSTANCES, default=list(INSTANCES))
     parser.add_argument("--tolerances", nargs="+", type=float, default=list(TOLERANCES))
     parser.add_argument(
@@ -102,13 +101,8 @@ def main() -> None:
     parser.add_argument(
         "--peer-budget", type=float, default=120.0, help="seconds of a peer; default %(default)s"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE")
-    options = parser.parse_args()
     console = Console()
-    data = instances.data_folder()
-    if not data.is_dir():
-        console.print(f"no published networks: {data} is missing, set BOUNDS_DATA.")
-        return
+    options = command.options_of(parser, console)
     device = torch.device("cpu")
     record: dict[str, Any] = {
         "benchmark": "pdhg",
@@ -119,14 +113,16 @@ def main() -> None:
     }
     for name in options.instances:
         instance = INSTANCES[name]
-        relaxation = load(data, instance)
+        relaxation = load(options.data, instance)
         runs = [("pdhg", tolerance) for tolerance in options.tolerances]
         if instance.solvers:
             runs.append(("interior_point", 1e-9))
         cells = []
         for method, tolerance in runs:
             with console.status(f"{name}: {method} to {tolerance:g}"):
-                cells.append(measure_apart(data, instance, method, tolerance, options.budget))
+                cells.append(
+                    measure_apart(options.data, instance, method, tolerance, options.budget)
+                )
         record["instances"][name] = {
             "rows": relaxation.C.shape[0] * relaxation.C.shape[1],
             "unstable": list(relaxation.unstable),
@@ -134,8 +130,7 @@ def main() -> None:
             "highs": _highs(relaxation, options.peer_budget, console) if instance.solvers else {},
         }
         console.print(table(name, record["instances"][name]))
-        if options.json is not None:
-            options.json.write_text(json.dumps(record, indent=1) + "\n")
+        save(options.json, record)
 
 
 def _highs(relaxation: bounds.Relaxation, budget: float, console: Console) -> dict[str, Any]:

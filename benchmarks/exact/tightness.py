@@ -15,8 +15,6 @@ median of the repeats of short runs. A curve ends where it arrives at 1e-9, wher
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import sys
 import time
@@ -36,7 +34,8 @@ from torch import Tensor
 import bounds
 from benchmarks.exact.exact_lp import NETWORKS
 from benchmarks.published import instances
-from benchmarks.support import environment
+from benchmarks.support import command, environment
+from benchmarks.support.journal import save
 
 #: Each method's numbers of iterations; those of one pass have none.
 LIMITS: dict[str, tuple[int | None, ...]] = {
@@ -171,18 +170,13 @@ def draw_network(panel: Axes, name: str, network: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
+    parser = command.parser(__doc__)
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--budget", type=float, default=6.0, help="seconds a run; %(default)s")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--plot", type=Path, metavar="FILE")
-    options = parser.parse_args()
     console = Console()
-    data = instances.data_folder()
-    if not data.is_dir():
-        console.print(f"no published networks: {data} is missing, set BOUNDS_DATA.")
-        return
+    options = command.options_of(parser, console)
     device = torch.device(options.device)
     record: dict[str, Any] = {
         "benchmark": "tightness",
@@ -192,7 +186,7 @@ def main() -> None:
     }
     for name in options.networks:
         file, radius = NETWORKS[name]
-        _, relaxation = instances.relaxation(data, file, radius, slice(0, 3))
+        _, relaxation = instances.relaxation(options.data, file, radius, slice(0, 3))
         relaxation = relaxation.convert(lambda tensor: tensor.detach().to(device))
         exact = bounds.solve(relaxation, method="interior_point", tolerance=TOLERANCE)
         assert bool((exact.status == bounds.Status.OPTIMAL).all()), exact.status
@@ -208,8 +202,7 @@ def main() -> None:
             "methods": methods,
         }
     console.print(table(record))
-    if options.json is not None:
-        options.json.write_text(json.dumps(record, indent=1) + "\n")
+    save(options.json, record)
     if options.plot is not None:
         draw(record, options.plot)
 

@@ -13,8 +13,6 @@ Every image is written to a journal beside the JSON file; the same command goes 
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import sys
 import time
@@ -34,8 +32,9 @@ from rich.table import Table
 import bounds
 from benchmarks.published import tables as published
 from benchmarks.published.escalate import solve_rows
-from benchmarks.published.instances import FOLDER, data_folder, load_model, ten_images
-from benchmarks.support import environment
+from benchmarks.published.instances import FOLDER, load_model, ten_images
+from benchmarks.support import command, environment
+from benchmarks.support.journal import save
 from benchmarks.support.line_journal import append, entries, open_journal
 from benchmarks.support.workers import run_all
 
@@ -146,16 +145,11 @@ def table(rows: list[Record]) -> Table:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
-    parser.add_argument("--data", type=Path, default=data_folder())
+    parser = command.parser(__doc__)
     parser.add_argument("--networks", nargs="+", metavar="NAME", help='such as "cnn_small LPD"')
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="%(default)s")
-    parser.add_argument("--json", type=Path, metavar="FILE")
-    options = parser.parse_args()
     console = Console()
-    if not options.data.is_dir():
-        console.print(f"no published networks: {options.data} is missing, set BOUNDS_DATA.")
-        return 0
+    options = command.options_of(parser, console)
     rows = published.rows(options.data, "table2")
     names = [published.name(row) for row in rows]
     unknown = [name for name in options.networks or [] if name not in names]
@@ -192,8 +186,7 @@ def main() -> int:
             console.print("stopped; the same command goes on from here" if options.json else "")
             return 130
         record["rows"] = summary(options.data, entries(journal))
-    if options.json is not None:
-        options.json.write_text(json.dumps(record, indent=1) + "\n")
+    save(options.json, record)
     console.print(table(record["rows"]))
     return 0
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import json
 import os
 import sys
 import time
@@ -39,6 +38,7 @@ from benchmarks.published import tables as published
 from benchmarks.published.escalate import escalate
 from benchmarks.published.instances import FOLDER, data_folder, load_model
 from benchmarks.support import environment
+from benchmarks.support.journal import save
 from benchmarks.support.line_journal import append, entries, open_journal
 from benchmarks.support.workers import run_all
 from bounds.read.load import load
@@ -246,8 +246,7 @@ def main() -> int:
         try:
             for row in rows:
                 record["rows"].append(run(row, options, folder, progress))
-                if options.json is not None:
-                    options.json.write_text(json.dumps(record, indent=1) + "\n")
+                save(options.json, record)
         except KeyboardInterrupt:
             console.print("stopped; the same command goes on from here" if options.json else "")
             return 130

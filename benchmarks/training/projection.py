@@ -12,8 +12,6 @@ robust loss with projections over the loss without, where `robust_loss` takes th
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 import sys
 from pathlib import Path
@@ -29,8 +27,8 @@ from torch import Tensor, nn
 
 import bounds
 from benchmarks.published import tables as published
-from benchmarks.published.instances import data_folder
-from benchmarks.support import environment
+from benchmarks.support import command, environment
+from benchmarks.support.journal import save
 from benchmarks.training.training import WEIGHTS, load
 from bounds.intermediate.neuron_bounds import neuron_bounds
 from bounds.intermediate.projection import Projection, Vectors
@@ -130,17 +128,12 @@ def shown(record: dict[str, Any]) -> Table:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
-    parser.add_argument("--data", type=Path, default=data_folder())
+    parser = command.parser(__doc__)
     parser.add_argument("--images", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--plot", type=Path, metavar="FILE")
-    options = parser.parse_args()
     console = Console()
-    if not options.data.is_dir():
-        console.print(f"no published networks: {options.data} is missing, set BOUNDS_DATA.")
-        return
+    options = command.options_of(parser, console)
     record: dict[str, Any] = {
         "benchmark": "projection",
         **environment.describe(torch.device("cpu")),
@@ -158,8 +151,7 @@ def main() -> None:
                 record["ratios"][weights][ball] = measure(model, x, y, ball)
                 progress.advance(bar)
     console.print(shown(record))
-    if options.json is not None:
-        options.json.write_text(json.dumps(record, indent=1) + "\n")
+    save(options.json, record)
     if options.plot is not None:
         draw(record, options.plot)
 

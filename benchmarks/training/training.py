@@ -13,7 +13,6 @@ first step does not count. Seconds are the median. Memory is what the process he
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import resource
 import statistics
@@ -34,8 +33,9 @@ from torch import Tensor, nn
 import bounds
 from benchmarks.measure import peers
 from benchmarks.published import tables as published
-from benchmarks.published.instances import data_folder, load_model
-from benchmarks.support import environment
+from benchmarks.published.instances import load_model
+from benchmarks.support import command, environment
+from benchmarks.support.journal import save
 
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
@@ -168,20 +168,15 @@ def shown(record: dict[str, Any]) -> Table:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
-    parser.add_argument("--data", type=Path, default=data_folder())
+    parser = command.parser(__doc__)
     parser.add_argument("--batch", type=int, default=50)
     parser.add_argument("--vectors", type=int, default=50, help="k of the projections")
     parser.add_argument("--steps", type=int, default=2, help="of a turn, that count")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--json", type=Path, metavar="FILE")
-    options = parser.parse_args()
     console = Console()
-    if not options.data.is_dir():
-        console.print(f"no published networks: {options.data} is missing, set BOUNDS_DATA.")
-        return
+    options = command.options_of(parser, console)
     if absent := peers.absent("convex_adversarial"):
         console.print(absent)
     record: dict[str, Any] = {
@@ -202,8 +197,7 @@ def main() -> None:
     for weights, found in record["weights"].items():
         for name, ratio in found["ratios"].items():
             console.print(f"{weights}, {name}: convex_adversarial takes {ratio:.1f} times as much")
-    if options.json is not None:
-        options.json.write_text(json.dumps(record, indent=1) + "\n")
+    save(options.json, record)
 
 
 if __name__ == "__main__":

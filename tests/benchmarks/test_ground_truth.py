@@ -32,11 +32,11 @@ def instance(tmp_path: Path) -> competition.Instance:
 
 
 def found(instance: competition.Instance) -> list[str]:
-    return competition.check(instance, timeout=5)["contradictions"]
+    return competition.check(instance, timeout=1e6)["contradictions"]
 
 
 def test_nothing_contradicts_what_is_right(instance: competition.Instance) -> None:
-    record = competition.check(instance, timeout=5)
+    record = competition.check(instance, timeout=1e6)
     assert record["contradictions"] == []
     assert (record["verdict"], record["compared"]) == ("sat", 1)
 

@@ -20,7 +20,7 @@ from benchmarks.measure.cells import Cell, Entry
 from benchmarks.measure.methods import METHODS
 from benchmarks.measure.workloads import FAMILIES, GROWING_BATCH, NETWORKS, QUICK
 from benchmarks.support import environment, journal
-from tests.support.timing import SMALLEST, cell, problem
+from tests.support.timing import SMALLEST, cell, problem, without_a_limit
 
 #: A few methods of every kind.
 FEW = (
@@ -76,6 +76,7 @@ def _rate_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """Run the benchmark with few methods and one batch each; its record."""
+    without_a_limit(monkeypatch)
     methods = {name: METHODS[name] for name in FEW}
     for module in (speed, speed_report):
         monkeypatch.setattr(module, "METHODS", methods)

@@ -192,7 +192,7 @@ def test_all_three_verdicts_occur() -> None:
     assert certify(model, x, 0, radius=0.01).verdict == UNSAT
 
 
-@settings(max_examples=5)
+@settings(max_examples=max(1, settings().max_examples // 6))
 @given(architectures(depth=2), seeds)
 def test_options_of_a_batch_are_those_of_its_inputs(architecture: Architecture, seed: int) -> None:
     """More inputs than are relaxed together, with radii and boxes of their own."""

@@ -38,8 +38,7 @@ def test_many_vectors_come_close_to_the_backward_bounds(
     network, layers = relaxation.network, relaxation.relu_bounds
     torch.manual_seed(seed)
     projection = Projection(network, relaxation.input_set, Vectors(VECTORS))
-    last = len(network.relus) - 1
-    for k in range(len(network.relus)) if forward else [last]:
+    for k in range(len(network.relus))[0 if forward else -1 :]:
         (start,) = network.nodes[network.relus[k]].parents
         found = projection.bounds(start, layers[:k])
         everyone = torch.ones_like(layers[k].lower, dtype=torch.bool)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
+from benchmarks.measure import cells
 from benchmarks.measure.cells import Cell
 from benchmarks.measure.workloads import NETWORKS, Problem
 
@@ -20,3 +22,9 @@ def problem(dtype: torch.dtype, batch: int = 2) -> Problem:
 def cell(**changes: Any) -> Cell:
     fields = {"network": SMALLEST, "method": "solve: exact", "batch": 1, "device": "cpu"}
     return Cell(**{**fields, "budget": 0.05, "data": Path(), "stored": Path(), **changes})
+
+
+def without_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No cell is ended for its time, however busy the machine is."""
+    for patience in ("READY", "LIMIT", "COUNTING"):
+        monkeypatch.setattr(cells, patience, 1e6)

@@ -48,7 +48,7 @@ def one_by_one(models: list[nn.Module], x: Tensor, **ball: Any) -> tuple[int, in
     return -1, prediction
 
 
-@settings(max_examples=10)
+@settings(max_examples=max(1, settings().max_examples // 3))
 @given(
     st.integers(1, 3),
     st.sampled_from([math.inf, 1, 2]),
@@ -75,7 +75,7 @@ def test_the_first_network_that_proves_its_own_answer(
     assert torch.equal(same.prediction, answer.prediction[order])
 
 
-@settings(max_examples=10)
+@settings(max_examples=max(1, settings().max_examples // 3))
 @given(seeds)
 def test_another_network_changes_no_proved_answer(seed: int) -> None:
     dice = Dice(seed)
@@ -115,7 +115,7 @@ def test_a_stage_is_a_promise_of_its_network_alone() -> None:
     assert nearby.prediction.tolist() == [1, 1]
 
 
-@settings(max_examples=10)
+@settings(max_examples=max(1, settings().max_examples // 3))
 @given(st.integers(1, 3), st.sampled_from([math.inf, 1, 2]), seeds)
 def test_what_holds_for_the_cascade_as_a_whole(count: int, norm: float, seed: int) -> None:
     """A class that a network proves anywhere in the ball is what it predicts at the centre; and

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 import bounds
 from bounds import BoundsError, CascadeAnswer
-from bounds.deadline import Stopwatch
+from bounds.certification.stopwatch import Stopwatch
 from bounds.solution.verdict import trusted
 from examples.image_data import CLASSES, Split
 

@@ -64,12 +64,12 @@ def train(
     checkpoint = output / checkpoints.NAME
     if checkpoint.is_file():
         run.restore(checkpoints.load(checkpoint, run.state()))
-        console.print(f"Going on from epoch {run.epoch}, batch {run.position}.")
+        if run.epoch < options.epochs:
+            console.print(f"Going on from epoch {run.epoch}, batch {run.position}.")
+        else:
+            console.print(f"All {run.epoch} epochs are done; the last: {_line(run.records[-1])}")
     elif after:
         run.reaching = _reaching(after, run, console)
-    if run.epoch == options.epochs:
-        console.print(f"All {options.epochs} epochs are done; the last: {_line(run.records[-1])}")
-        return True
     output.mkdir(parents=True, exist_ok=True)
     saved = time.monotonic()
     with _signals() as caught, _progress(console, run) as (progress, task):

@@ -156,14 +156,13 @@ def test_refusals(hand_made: bounds.Relaxation) -> None:
 
 def spy_on_highs(monkeypatch: pytest.MonkeyPatch, *names: str) -> list[dict[str, Any]]:
     """What HiGHS itself says of its options whenever it starts."""
-    seen = []
+    seen, start = [], highspy.Highs.run
 
-    class Spy(highspy.Highs):
-        def run(self) -> Any:
-            seen.append({name: self.getOptionValue(name)[1] for name in names})
-            return super().run()
+    def spy(highs: highspy.Highs) -> Any:
+        seen.append({name: highs.getOptionValue(name)[1] for name in names})
+        return start(highs)
 
-    monkeypatch.setattr(highspy, "Highs", Spy)
+    monkeypatch.setattr(highspy.Highs, "run", spy)
     return seen
 
 

@@ -19,8 +19,6 @@ import lp_reference
 from bounds import BoundsError
 from tests.support.refusals import refused
 
-torch_meta = torch.zeros(2, 3, device="meta")
-
 #: Thrown at every argument of every call.
 WRONG: dict[str, Any] = {
     "None": None,
@@ -55,9 +53,7 @@ WRONG: dict[str, Any] = {
     "truths": torch.zeros(2, 3, dtype=torch.bool),
     "complexes": torch.zeros(2, 3, dtype=torch.complex64),
     "sparse": torch.eye(2, 3).to_sparse(),
-    "csr": torch.eye(2, 3).to_sparse_csr(),
-    "quantised": torch.quantize_per_tensor(torch.zeros(2, 3), 1.0, 0, torch.quint8),
-    "meta": torch_meta,
+    "meta": torch.zeros(2, 3, device="meta"),
     "float8": torch.zeros(2, 3).to(torch.float8_e4m3fn),
     "module": nn.Linear(3, 2),
     "other module": nn.Linear(5, 2),
@@ -69,6 +65,9 @@ WRONG: dict[str, Any] = {
     "other specification": bounds.margins(0, 5),
     "generator": torch.Generator(),
 }
+with warnings.catch_warnings(action="ignore"):  # of torch, about these kinds
+    WRONG["csr"] = torch.eye(2, 3).to_sparse_csr()
+    WRONG["quantised"] = torch.quantize_per_tensor(torch.zeros(2, 3), 1.0, 0, torch.quint8)
 
 
 def good() -> dict[str, tuple[Callable[..., object], dict[str, Any]]]:

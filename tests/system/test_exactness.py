@@ -78,7 +78,8 @@ def test_dual_equals_lp_in_float32(problem: Problem) -> None:
     """A relaxation in float32 is data like any other: its LP is solved in float64."""
     network = problem.network.to(torch.float32)
     ball = dataclasses.replace(problem.ball, x=problem.ball.x.float())
-    assert_dual_equals_lp(bounds.relax(network, ball, problem.specification))
+    rows = bounds.Specification(problem.specification.C.float(), problem.specification.d)
+    assert_dual_equals_lp(bounds.relax(network, ball, rows))
 
 
 @given(problem=problems(norms=(2, 2, 2)))

@@ -81,7 +81,9 @@ def test_sound_in_float32(method: str, problem: Problem) -> None:
     model = problem.architecture.build().float()
     ball = Ball(problem.centre.float(), radius=problem.radius, norm=problem.norm)
     network = bounds.from_torch(model, problem.architecture.input_shape)
-    relaxation = bounds.relax(network, ball, problem.specification, **METHODS[method])
+    given = problem.specification
+    rows = bounds.Specification(given.C.float(), given.d)
+    relaxation = bounds.relax(network, ball, rows, **METHODS[method])
     assert {neurons.lower.dtype for neurons in relaxation.relu_bounds} <= {torch.float32}
     assert leaves(relaxation, model.double(), points(relaxation.input_set, 64)) <= 0
 

@@ -161,7 +161,7 @@ class Weights(Elementwise):
             )
         if x.shape[0] != mean.shape[0]:
             raise self.misfit(x, f"{mean.shape[0]} channels")
-        # Folded in float64, so that the numbers are off by no more than their own rounding.
+        # In float64, so that the numbers are off by no more than their own rounding.
         scale = torch.rsqrt(variance.double() + eps)
         if weight is not None:
             scale = scale * weight.double()
@@ -169,9 +169,12 @@ class Weights(Elementwise):
         if bias is not None:
             shift = shift + bias.double()
         per_channel = (-1, *[1] * (len(x.shape) - 1))
+        scale, shift = scale.reshape(per_channel), shift.reshape(per_channel)
         # Finite statistics can still give NaN or infinity: a negative variance, or one near 0.
-        scale, shift = (self.tensor(t.reshape(per_channel)) for t in (scale, shift))
-        return self._affine(x, Scale(x.shape, x.shape, scale, shift))
+        if self.dtype == torch.float64:
+            scale, shift = self.tensor(scale), self.tensor(shift)
+            return self._affine(x, Scale(x.shape, x.shape, scale, shift))
+        return self.moved(self.multiple(x, scale), shift)
 
     def _spatial_axes(self, weight: Tensor) -> int:
         axes = weight.dim() - 2

@@ -63,6 +63,13 @@ def solve(
         InvalidInputError: not a Relaxation, a solver that is not installed or not able, a limit
             that is not positive, `milp` with an ℓ2 ball or too many unstable neurons.
         UnsupportedLayerError: an operation or a node whose rows are not known here.
+
+    >>> import torch, bounds
+    >>> network = bounds.from_torch(torch.nn.ReLU(), (2,), dtype=torch.float64)
+    >>> ball = bounds.Ball(torch.tensor([[2.0, 0.0]], dtype=torch.float64), radius=0.5)
+    >>> lp = solve(bounds.relax(network, ball, bounds.margins(0, classes=2)))
+    >>> lp.value.round(6).tolist(), lp.status.tolist()
+    ([[1.0]], [['optimal']])
     """
     call = "lp_reference.solve"
     require_type(call, relaxation, Relaxation, "make one with bounds.relax(net, ball, spec)")

@@ -64,6 +64,11 @@ class Check:
     trusted: whether l and u were taken for granted. Then the bounds hold for the LP that these
         make, and say nothing about the network.
     statement: the statement of the file, see `bounds.solution.certificate_file`.
+
+    >>> claims, nothing = np.zeros((1, 2)), np.full((1, 2), np.inf)
+    >>> proved = Check(claims, claims + 1, claims, claims + 1, None, (), False, {})
+    >>> proved.accepted, proved.gap.round(9).tolist()
+    (True, [[1.0, 1.0]])
     """
 
     lower: np.ndarray
@@ -113,6 +118,15 @@ def check(
         InvalidInputError: a file that is not a certificate, or options that cannot be used.
         UnsupportedLayerError: a network with an operation that is not known to the checker.
         BoundsError: python-flint is missing.
+
+    >>> import torch, bounds
+    >>> model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.ReLU()).double()
+    >>> network = bounds.from_torch(model, (2,)).detach()
+    >>> ball = bounds.Ball(torch.zeros(1, 2, dtype=torch.float64), radius=1.0)
+    >>> solution = bounds.solve(bounds.relax(network, ball, bounds.margins(0, classes=2)))
+    >>> solution.certificate.save("proof.safetensors")
+    >>> bounds.check("proof.safetensors", network).accepted
+    True
     """
     with ball_precision(precision):
         file = read_certificate(certificate)

@@ -16,7 +16,12 @@ def load(
 ) -> Network:
     """Read an ONNX file, whose name ends in .onnx or .onnx.gz, or else a `torch.export` archive.
 
-    Raises what `from_onnx` and `from_export` raise.
+    dtype, drop_softmax: as for `from_torch`. Raises what `from_onnx` and `from_export` raise.
+
+    >>> model = torch.nn.Sequential(torch.nn.Linear(4, 2), torch.nn.ReLU()).eval()
+    >>> torch.export.save(torch.export.export(model, (torch.zeros(1, 4),)), "model.pt2")
+    >>> load("model.pt2", dtype=torch.float64).input_shape
+    (4,)
     """
     endings = (".onnx", ".onnx.gz")
     onnx = isinstance(path, (str, os.PathLike)) and os.fsdecode(path).endswith(endings)

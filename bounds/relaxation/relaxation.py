@@ -34,6 +34,13 @@ class Relaxation:
     timed_out: whether some l and u are looser than `intermediate` says, as the time was up.
 
     Raises InvalidInputError where shapes do not fit, l > u, or a number is NaN or infinite.
+
+    >>> import bounds
+    >>> network = bounds.from_torch(torch.nn.ReLU(), (2,), dtype=torch.float64)
+    >>> ball = bounds.Ball(torch.tensor([[0.0, 3.0]], dtype=torch.float64), radius=1.0)
+    >>> relaxation = bounds.relax(network, ball, bounds.margins(0, classes=2))
+    >>> relaxation.unstable, relaxation.relu_bounds[0].unstable.tolist()
+    ((1,), [[True, False]])
     """
 
     network: Network

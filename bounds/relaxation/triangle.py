@@ -24,7 +24,12 @@ from bounds.network.affine import Convert
 
 @dataclass(frozen=True, eq=False)
 class ReluBounds:
-    """Pre-activation bounds l ≤ ẑ ≤ u of one ReLU layer, each of shape (batch, *shape)."""
+    """Pre-activation bounds l ≤ ẑ ≤ u of one ReLU layer, each of shape (batch, *shape).
+
+    >>> neurons = ReluBounds(torch.tensor([[-1.0, 0.5, -2.0]]), torch.tensor([[3.0, 1.0, -1.0]]))
+    >>> neurons.unstable.tolist(), neurons.active.tolist(), neurons.slope.tolist()
+    ([[True, False, False]], [[False, True, False]], [[0.75, 0.0, 0.0]])
+    """
 
     lower: Tensor
     upper: Tensor

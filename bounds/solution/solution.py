@@ -24,6 +24,13 @@ class Solution:
     iterations: (batch, rows), of the method's main loop. method: its name.
     sound: whether the bounds hold over the reals, for the network with the weights as they are
         stored: what rounding may have added is bounded and taken off. If not, they hold up to it.
+
+    >>> import bounds
+    >>> network = bounds.from_torch(torch.nn.ReLU(), (2,), dtype=torch.float64)
+    >>> ball = bounds.Ball(torch.tensor([[2.0, 0.0]], dtype=torch.float64), radius=0.5)
+    >>> solution = bounds.solve(bounds.relax(network, ball, bounds.margins(0, classes=2)))
+    >>> round(solution.lower.item(), 6), solution.verified.tolist(), solution.method
+    (1.0, [True], 'interior_point')
     """
 
     lower: Tensor

@@ -6,7 +6,11 @@ from enum import IntEnum
 
 
 class Status(IntEnum):
-    """How the solve of one LP ended. Whatever the status, `lower` is a valid bound or NaN."""
+    """How the solve of one LP ended. Whatever the status, `lower` is a valid bound or NaN.
+
+    >>> Status(3).name, Status.OPTIMAL == 0
+    ('TIME_LIMIT', True)
+    """
 
     OPTIMAL = 0
     """The gap is within the tolerance, or within what rounding makes of it: lower is the LP

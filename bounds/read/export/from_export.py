@@ -33,6 +33,11 @@ def from_export(
             network and the model differ.
         InvalidInputError: `path` is no path; shapes that do not fit, NaN or infinite parameters, a
             dtype that is neither float32 nor float64.
+
+    >>> model = torch.nn.Sequential(torch.nn.Linear(4, 2), torch.nn.ReLU()).eval()
+    >>> torch.export.save(torch.export.export(model, (torch.zeros(1, 4),)), "model.pt2")
+    >>> from_export("model.pt2").output_shape
+    (2,)
     """
     if not isinstance(path, (str, os.PathLike)):
         raise InvalidInputError(

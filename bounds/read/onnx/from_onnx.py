@@ -42,6 +42,14 @@ def from_onnx(
             the network and the model differ.
         InvalidInputError: `path` is no path; shapes that do not fit, NaN or infinite parameters, a
             dtype that is neither float32 nor float64.
+
+    >>> from onnx import TensorProto, helper, save
+    >>> x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4]) for name in "xy")
+    >>> graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "", [x], [y])
+    >>> opset = helper.make_opsetid("", 17)
+    >>> save(helper.make_model(graph, opset_imports=[opset], ir_version=8), "relu.onnx")
+    >>> from_onnx("relu.onnx").input_shape
+    (4,)
     """
     if not isinstance(path, (str, os.PathLike)):
         raise InvalidInputError(

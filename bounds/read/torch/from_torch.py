@@ -51,6 +51,11 @@ def from_torch(
             remedy; or the network and the model differ.
         InvalidInputError: shapes that do not fit, NaN or infinite parameters, a dtype that is not
             floating.
+
+    >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+    >>> network = from_torch(model, (4,))
+    >>> network.input_shape, network.output_shape, len(network.relus)
+    ((4,), (3,), 1)
     """
     if not isinstance(model, nn.Module):
         raise InvalidInputError(

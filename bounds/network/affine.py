@@ -43,6 +43,11 @@ class Affine(ABC):
     def fan_out(self) -> int:
         """The same for `adjoint`."""
 
+    @property
+    def inexact(self) -> float:
+        """By what part of themselves the stored numbers may be off those of the model."""
+        return 0.0
+
     @abstractmethod
     def linear(self, x: Tensor) -> Tensor:
         """W x, for x of shape (batch, *input_shape)."""
@@ -113,6 +118,7 @@ class Scale(Affine):
 
     scale: Tensor
     shift: Tensor | None = None
+    inexact: float = 0.0
 
     elementwise = True
     fan_in = fan_out = 1

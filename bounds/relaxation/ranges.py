@@ -82,11 +82,12 @@ def affine_range(network: Network, node: AffineNode, before: Range) -> Range:
     dtype, offset = before.lower.dtype, operation.offset
     products = _products(operation, before)
     shift = products.new_zeros(()) if offset is None else offset.detach().abs()
-    rounding = gamma(operation.fan_in, dtype) * (products + shift)
+    rounding = (gamma(operation.fan_in, dtype) + operation.inexact) * (products + shift)
     # The biases of all nodes are summed up, coefficient by coefficient.
     sums = products[0].numel() + len(network.nodes)
     biases = shift if offset is None else shift + floor(dtype)
-    price = gamma(operation.fan_out, dtype) * products + gamma(sums, dtype) * biases
+    price = (gamma(operation.fan_out, dtype) + operation.inexact) * products
+    price = price + (gamma(sums, dtype) + operation.inexact) * biases
     pairs = (products + shift + 3).flatten(1).sum(1)
     pairs = pairs + 3 * operation.fan_out * before.magnitude.flatten(1).sum(1)
     middle = operation.forward((before.lower + before.upper) / 2)
@@ -107,7 +108,7 @@ def rounding_in(dtype: torch.dtype, operation: Affine, before: Range) -> Tensor:
     products = _products(operation, before, dtype)
     if operation.offset is not None:
         products = products + operation.offset.detach().abs()
-    return gamma(operation.fan_in, dtype) * products
+    return (gamma(operation.fan_in, dtype) + operation.inexact) * products
 
 
 def _products(operation: Affine, before: Range, dtype: torch.dtype | None = None) -> Tensor:

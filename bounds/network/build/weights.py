@@ -161,7 +161,8 @@ class Weights(Elementwise):
             )
         if x.shape[0] != mean.shape[0]:
             raise self.misfit(x, f"{mean.shape[0]} channels")
-        # In float64, so that the numbers are off by no more than their own rounding.
+        # In float64, so that the numbers are off by no more than their own rounding: there is room
+        # for that in float64, and it is charged in a network of less precision.
         scale = torch.rsqrt(variance.double() + eps)
         if weight is not None:
             scale = scale * weight.double()
@@ -171,10 +172,9 @@ class Weights(Elementwise):
         per_channel = (-1, *[1] * (len(x.shape) - 1))
         scale, shift = scale.reshape(per_channel), shift.reshape(per_channel)
         # Finite statistics can still give NaN or infinity: a negative variance, or one near 0.
-        if self.dtype == torch.float64:
-            scale, shift = self.tensor(scale), self.tensor(shift)
-            return self._affine(x, Scale(x.shape, x.shape, scale, shift))
-        return self.moved(self.multiple(x, scale), shift)
+        scale, shift = self.tensor(scale), self.tensor(shift)
+        inexact = 0.0 if self.dtype == torch.float64 else torch.finfo(self.dtype).eps
+        return self._affine(x, Scale(x.shape, x.shape, scale, shift, inexact))
 
     def _spatial_axes(self, weight: Tensor) -> int:
         axes = weight.dim() - 2

@@ -7,7 +7,8 @@ stable neuron gets no bounds of its own.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -109,7 +110,46 @@ class Relaxation:
     @property
     def implied(self) -> bool:
         """Whether l ≤ ẑ ≤ u is a consequence of the LP's rows, and holds for the network."""
-        return self.intermediate != "given"
+        return self.intermediate != "given" and not self.is_split
+
+    @property
+    def is_split(self) -> bool:
+        """Whether some neurons are kept on one side of 0: bounds are then about the inputs for
+        which they are there, and not about all."""
+        return any(neurons.split is not None for neurons in self.relu_bounds)
+
+    def split(self, phases: Sequence[Tensor]) -> Relaxation:
+        """The LPs with some unstable neurons kept on one side of 0: a node of branch and bound.
+
+        phases: for each ReLU a tensor (batch, *shape), positive where ẑ ≥ 0 is to hold, negative
+        where ẑ ≤ 0 is, and 0 elsewhere. What holds on both sides of a split holds for the network.
+
+        Raises InvalidInputError where shapes do not fit, or for a neuron that is not unstable.
+
+        >>> import bounds
+        >>> network = bounds.from_torch(torch.nn.ReLU(), (1,), dtype=torch.float64)
+        >>> ball = bounds.Ball(torch.zeros(1, 1, dtype=torch.float64), radius=1.0)
+        >>> rows = bounds.Specification(torch.tensor([[1.0]], dtype=torch.float64))
+        >>> side = bounds.relax(network, ball, rows).split([torch.tensor([[1.0]])])
+        >>> side.relu_bounds[0].lower.tolist(), side.is_split
+        ([[0.0]], True)
+        """
+        if len(phases) != len(self.relu_bounds):
+            raise InvalidInputError(
+                f"Relaxation.split got phases for {len(phases)} ReLUs but the network has "
+                f"{len(self.relu_bounds)}: give a tensor for each."
+            )
+        layers = []
+        for k, (neurons, phase) in enumerate(zip(self.relu_bounds, phases, strict=True)):
+            whole = (neurons.lower < 0) & (neurons.upper > 0)
+            if phase.shape != whole.shape or bool(((phase != 0) & ~whole).any()):
+                raise InvalidInputError(
+                    f"Relaxation.split(phases[{k}]) has shape {tuple(phase.shape)}, expected "
+                    f"{tuple(whole.shape)} and 0 wherever a neuron is not unstable: see "
+                    "relu_bounds[k].unstable."
+                )
+            layers.append(neurons.kept(phase) if bool((phase != 0).any()) else neurons)
+        return replace(self, relu_bounds=tuple(layers))
 
     def convert(self, convert: Convert) -> Relaxation:
         """The same relaxation with `convert` applied to every tensor.

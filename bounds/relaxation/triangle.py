@@ -1,11 +1,16 @@
-"""The relaxation of one ReLU layer: the three kinds of neuron, and the triangle of the unstable
-ones.
+"""The relaxation of one ReLU layer: the kinds of neuron, and the triangle of the unstable ones.
 
-| kind     | when      | constraint on (ẑ, z)                                       |
-|----------|-----------|------------------------------------------------------------|
-| active   | l ≥ 0     | z = ẑ                                                      |
-| dead     | u ≤ 0     | z = 0                                                      |
-| unstable | l < 0 < u | z ≥ 0, z ≥ ẑ, (u − l) z ≤ u (ẑ − l): vertices (l,0) (0,0) (u,u) |
+| kind     | when              | constraint on (ẑ, z)                                            |
+|----------|-------------------|-----------------------------------------------------------------|
+| active   | l ≥ 0             | z = ẑ                                                           |
+| dead     | u ≤ 0             | z = 0                                                           |
+| unstable | l < 0 < u         | z ≥ 0, z ≥ ẑ, (u − l) z ≤ u (ẑ − l): vertices (l,0) (0,0) (u,u) |
+| split    | kept at ẑ ≥ 0 = l | z = ẑ ≥ 0: vertices (0,0) (u,u)                                 |
+| split    | kept at ẑ ≤ 0 = u | z = 0 ≥ ẑ: vertices (l,0) (0,0)                                 |
+
+The rows of an unstable neuron say that of a split one, too, once its l or u is 0: a triangle with
+a vertex less. So it counts as unstable everywhere: it has a multiplier, that of its row on ẑ, which
+branch and bound splits by. A stable neuron has no such row.
 
 This table is the one place where the kinds are told apart; the dual, the interior point, the primal
 points and `lp_reference` all read it.
@@ -26,6 +31,8 @@ from bounds.network.affine import Convert
 class ReluBounds:
     """Pre-activation bounds l ≤ ẑ ≤ u of one ReLU layer, each of shape (batch, *shape).
 
+    split: of the same shape, not 0 where a neuron is split; None where none is.
+
     >>> neurons = ReluBounds(torch.tensor([[-1.0, 0.5, -2.0]]), torch.tensor([[3.0, 1.0, -1.0]]))
     >>> neurons.unstable.tolist(), neurons.active.tolist(), neurons.slope.tolist()
     ([[True, False, False]], [[False, True, False]], [[0.75, 0.0, 0.0]])
@@ -33,14 +40,26 @@ class ReluBounds:
 
     lower: Tensor
     upper: Tensor
+    split: Tensor | None = None
 
     @cached_property
     def active(self) -> Tensor:
-        return self.lower >= 0
+        active = self.lower >= 0
+        return active if self.split is None else active & (self.split == 0)
 
     @cached_property
     def unstable(self) -> Tensor:
-        return (self.lower < 0) & (self.upper > 0)
+        unstable = (self.lower < 0) & (self.upper > 0)
+        return unstable if self.split is None else unstable | (self.split != 0)
+
+    def kept(self, phases: Tensor) -> ReluBounds:
+        """The same with unstable neurons kept where ẑ ≥ 0 (phases > 0) or ẑ ≤ 0 (phases < 0)."""
+        split = phases != 0
+        return ReluBounds(
+            torch.where(phases > 0, 0.0, self.lower),
+            torch.where(phases < 0, 0.0, self.upper),
+            (split if self.split is None else split | (self.split != 0)).to(self.lower),
+        )
 
     @cached_property
     def slope(self) -> Tensor:
@@ -115,4 +134,5 @@ class ReluBounds:
         )
 
     def convert(self, convert: Convert) -> ReluBounds:
-        return ReluBounds(convert(self.lower), convert(self.upper))
+        split = None if self.split is None else convert(self.split)
+        return ReluBounds(convert(self.lower), convert(self.upper), split)

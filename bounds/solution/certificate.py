@@ -114,6 +114,11 @@ class Certificate:
                 "bounds.solve with sound=True."
             )
         relaxation, claim = self.claim.relaxation, self.claim
+        if relaxation.is_split:
+            raise InvalidInputError(
+                "Certificate.save() got the certificate of a relaxation that is split, which is "
+                "about a part of the inputs: save that of one that is not."
+            )
         input_set = relaxation.input_set
         tensors = {"C": relaxation.C, "d": relaxation.d, "x": self.x}
         tensors |= {

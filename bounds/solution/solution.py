@@ -24,6 +24,7 @@ class Solution:
     iterations: (batch, rows), of the method's main loop. method: its name.
     sound: whether the bounds hold over the reals, for the network with the weights as they are
         stored: what rounding may have added is bounded and taken off. If not, they hold up to it.
+    partial: whether they hold for a part of the inputs only, that of a relaxation that is split.
 
     >>> import bounds
     >>> network = bounds.from_torch(torch.nn.ReLU(), (2,), dtype=torch.float64)
@@ -40,6 +41,7 @@ class Solution:
     certificate: Certificate
     method: str
     sound: bool = False
+    partial: bool = False
 
     @property
     def gap(self) -> Tensor:
@@ -56,7 +58,7 @@ class Solution:
         """For each input, whether every row is proved positive; shape (batch,). See
         `bounds.solution.verdict`.
 
-        Raises InvalidInputError for bounds that are not sound.
+        Raises InvalidInputError for bounds that are not sound, or partial.
         """
         each_row = [[row] for row in range(self.lower.shape[1])]
         return torch.tensor([proved(lower, each_row) for lower in trusted(self).tolist()])
@@ -112,4 +114,5 @@ def merge(parts: Sequence[tuple[tuple[Tensor, Tensor], Solution]]) -> Solution:
         certificate,
         parts[0][1].method,
         parts[0][1].sound,
+        parts[0][1].partial,
     )

@@ -47,6 +47,7 @@ def soundly(solution: Solution, relaxation: Relaxation, max_memory: int | None =
             Certificate(certificate.multipliers, point.x, point.z),
             solution.method,
             sound=True,
+            partial=relaxation.is_split,
         )
         parts.append(((images, rows), bounds))
     return merge(parts)

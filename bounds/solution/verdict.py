@@ -41,6 +41,8 @@ class Bounds(Protocol):
     def method(self) -> str: ...
     @property
     def sound(self) -> bool: ...
+    @property
+    def partial(self) -> bool: ...
 
 
 def trusted(solution: Bounds) -> Tensor:
@@ -50,8 +52,13 @@ def trusted(solution: Bounds) -> Tensor:
     feasible point was found, or where the one found contradicts the bound: the l, u of the
     relaxation may then exclude all of its inputs, and would prove anything.
 
-    Raises InvalidInputError for bounds that hold up to rounding only.
+    Raises InvalidInputError for bounds that hold up to rounding only, or for a part of the inputs.
     """
+    if solution.partial:
+        raise InvalidInputError(
+            f"the bounds of this {solution.method!r} solution hold on one side of its splits, and "
+            "prove nothing for the other: solve the relaxation that is not split."
+        )
     if not solution.sound:
         raise InvalidInputError(
             f"the bounds of this {solution.method!r} solution hold up to rounding only and prove "

@@ -115,7 +115,8 @@ def solve(
                     f"{name}; leave it out."
                 )
         solution = _in_parts(relaxation, method, max_memory, sound)
-        return _claiming(solution, relaxation) if sound else solution
+        solution = _claiming(solution, relaxation) if sound else solution
+        return replace(solution, partial=relaxation.is_split)
     if tolerance is not None and not 0 < real(tolerance) < 1:
         raise InvalidInputError(
             f"solve(tolerance={shown(tolerance)}): expected a number in (0, 1)."
@@ -135,7 +136,9 @@ def solve(
         deadline=Deadline(time_limit),
         max_memory=max_memory,
     )
-    return _claiming(soundly(solution, relaxation, max_memory), relaxation) if sound else solution
+    if sound:
+        solution = _claiming(soundly(solution, relaxation, max_memory), relaxation)
+    return replace(solution, partial=relaxation.is_split)
 
 
 def _claiming(solution: Solution, relaxation: Relaxation) -> Solution:

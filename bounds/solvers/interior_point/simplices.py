@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bounds.dual.primal import FEASIBILITY
 from bounds.solvers.interior_point.triangle_lp import TriangleLP
 
 
@@ -146,8 +147,9 @@ class Simplices:
         return value, lp.c_0.abs() + terms.abs().sum(-1) - of_b.sum(-1) - of_z.sum(-1)
 
     def push_forward(self, b: Tensor, post: Tensor) -> tuple[Tensor, Tensor]:
-        """Each z clamped into its triangle, layer by layer above b; and the objective (B, S)."""
-        lp = self.lp
+        """Each z clamped into its triangle, layer by layer above b; and the objective (B, S),
+        infinite where the point leaves the side that a neuron is kept on."""
+        lp, outside = self.lp, torch.zeros_like(self.lp.c_0, dtype=torch.bool)
         base = self.e + b @ lp.A.mT
         z = torch.zeros_like(post)
         for start, end in zip(lp.layers, lp.layers[1:], strict=False):
@@ -157,4 +159,8 @@ class Simplices:
             z[..., start:end] = torch.maximum(
                 torch.minimum(post[..., start:end], face), pre.clamp(min=0)
             )
-        return z, lp.c_0 + (lp.c_b * b).sum(-1) + (lp.c_z * z).sum(-1)
+            kept = (lower == 0) | (upper == 0)
+            slack = FEASIBILITY * torch.finfo(z.dtype).eps * (upper - lower)
+            outside = outside | (kept & ((pre < lower - slack) | (pre > upper + slack))).any(-1)
+        value = lp.c_0 + (lp.c_b * b).sum(-1) + (lp.c_z * z).sum(-1)
+        return z, torch.where(outside, torch.inf, value)

@@ -50,8 +50,10 @@ class MatrixFreeLP:
 
         unstable = pick([k.unstable for k in layers]).bool()
         lower, upper = pick([k.lower for k in layers]), pick([k.upper for k in layers])
+        none = [torch.zeros_like(k.lower) if k.split is None else k.split for k in layers]
+        split = pick(none) if relaxation.is_split else None
         triangles = ReluBounds(
-            torch.where(unstable, lower, -1.0), torch.where(unstable, upper, 1.0)
+            torch.where(unstable, lower, -1.0), torch.where(unstable, upper, 1.0), split
         )
         return MatrixFreeLP(relaxation, chosen, unstable.unsqueeze(1), triangles)
 

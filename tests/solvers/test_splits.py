@@ -22,7 +22,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "adaptive_slope": {},
     "optimised_slope": {"iteration_limit": 100},
     "interior_point": {},
-    "pdhg": {"iteration_limit": 20_000},
+    "pdhg": {"iteration_limit": 2000},
 }
 
 
@@ -65,11 +65,12 @@ def test_dual_equals_lp_on_split_relaxations(problem: Problem, seed: int) -> Non
         solution = bounds.solve(side, method=method, **options)  # type: ignore[arg-type]
         assert (solution.lower <= lp + doubt).all(), (method, solution.lower - lp)
         found = solution.status == Status.OPTIMAL
-        if method in ("interior_point", "pdhg"):
+        if method != "optimised_slope":  # whose gap is 1e-3
             assert ((lp - solution.lower).abs() <= 2e-6 * unit + doubt)[found].all(), method
+        if method == "interior_point":
             # A point that keeps to its side exactly is not always found, and then no proof of it.
-            assert (lp - solution.lower <= 1e-3 * unit + doubt).all(), (method, solution.status)
-    whole = bounds.solve(relaxation, method="exact", iteration_limit=20_000)
+            assert (lp - solution.lower <= 1e-3 * unit + doubt).all(), solution.status
+    whole = bounds.solve(relaxation, method="exact", iteration_limit=2000)
     assert (whole.lower <= lp + 1e-6 * unit + doubt).all()
 
 

@@ -6,6 +6,7 @@ that fit, of which gradients keep little (`bounds.dual.recomputed`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,7 +24,10 @@ from bounds.network.memory import numbers_at_once, pass_numbers
 from bounds.relaxation.ranges import Range
 from bounds.relaxation.relaxation import Relaxation
 from bounds.relaxation.triangle import ReluBounds
-from bounds.sets.box import InputSet
+from bounds.sets.box import Box, InputSet
+
+#: Numbers that the bounds of a row over a norm ball hold at a time, for each coordinate.
+NORM_COPIES = 16
 
 
 def neuron_bounds(
@@ -46,7 +50,9 @@ def neuron_bounds(
     """
     scene = _Scene(network, input_set, tuple(Faces.of(neurons, slope) for neurons in below))
     numbers = max(1, numbers_of_neuron(network, start))
-    rows = numbers_at_once(input_set.lower, max_memory) // numbers
+    # A norm takes whole rows, of which it makes many copies.
+    copies = 0 if isinstance(input_set, Box) else NORM_COPIES * math.prod(network.input_shape)
+    rows = numbers_at_once(input_set.lower, max_memory) // (numbers + copies)
 
     def passes(tensors: Sequence[Tensor], wanted: Tensor) -> Iterator[Part]:
         flat = wanted.flatten(1)

@@ -54,10 +54,8 @@ def neuron_bounds(
     copies = 0 if isinstance(input_set, Box) else NORM_COPIES * math.prod(network.input_shape)
     rows = numbers_at_once(input_set.lower, max_memory) // (numbers + copies)
 
-    def passes(tensors: Sequence[Tensor], wanted: Tensor) -> Iterator[Part]:
+    def passes(tensors: Sequence[Tensor], wanted: Tensor, first: bool) -> Iterator[Part]:
         flat = wanted.flatten(1)
-        # What gradients are asked for has been reached before.
-        needed = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
         found = flat.nonzero()[:, 1]
         counts = flat.sum(1)
         begins = counts.cumsum(0) - counts
@@ -68,7 +66,7 @@ def neuron_bounds(
         sorted_ranges = [each.convert(sort) for each in ranges[: start + 1]]
         one = OnePass(*ordered.parts, sorted_ranges, start, odd=slope == "fixed")
         for some, part in _parts(counts.tolist(), rows):
-            if deadline.passed and not needed:
+            if first and deadline.passed:
                 return
             row = torch.arange(part.start, part.stop, device=flat.device)
             own = row < counts[some].unsqueeze(1)
@@ -94,7 +92,7 @@ def row_bounds(relaxation: Relaxation) -> Tensor:
     together = max(1, numbers_at_once(C, None) // (numbers * C.shape[1]))
     places = torch.arange(d.numel(), device=d.device).reshape(d.shape)
 
-    def passes(tensors: Sequence[Tensor], wanted: Tensor) -> Iterator[Part]:
+    def passes(tensors: Sequence[Tensor], wanted: Tensor, _: bool) -> Iterator[Part]:
         one = OnePass(*scene.of(tensors).parts, ranges, last, odd=True)
         for first in range(0, len(C), together):
             some = slice(first, first + together)

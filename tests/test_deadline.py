@@ -103,6 +103,9 @@ def test_relax_looks_at_the_clock_where_gradients_are_kept(looks: Looks) -> None
     looks()
     relaxation = bounds.relax(network, ball, rows, time_limit=0.5)
     assert relaxation.timed_out
+    assert (
+        relaxation.unstable == bounds.relax(network, ball, rows, intermediate="interval").unstable
+    )
 
 
 @pytest.mark.parametrize("limit", ["5", True, 0, float("nan"), torch.ones(2)])

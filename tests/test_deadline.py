@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ import torch
 import bounds
 from bounds import Relaxation, Status, deadline
 from bounds.models import load_digits_images, load_digits_model
+from bounds.solvers.slopes.ascent import SlopeAscent
 
 Looks = Callable[[], None]
 
@@ -82,6 +84,37 @@ def test_relax_keeps_what_it_has(intermediate: Any, looks: Looks) -> None:
             assert (one.upper <= box.upper + slack).all()
     assert seen[0]
     assert sum(boxes.unstable) >= sizes[0] >= sizes[-1] >= sum(whole.unstable)
+
+
+def test_relax_looks_at_the_clock_while_it_optimises_slopes(looks: Looks) -> None:
+    problem_ = problem()
+    with mock.patch.object(
+        SlopeAscent, "advance", autospec=True, side_effect=SlopeAscent.advance
+    ) as advance:
+        looks()
+        bounds.relax(*problem_, intermediate="optimised", time_limit=12)
+    assert 0 < advance.call_count < 12
+
+
+def test_relax_looks_at_the_clock_where_gradients_are_kept(looks: Looks) -> None:
+    _, ball, rows = problem()
+    model = load_digits_model("digits_standard").double().requires_grad_(True)
+    network = bounds.from_torch(model, (1, 8, 8))
+    looks()
+    relaxation = bounds.relax(network, ball, rows, time_limit=0.5)
+    assert relaxation.timed_out
+    assert (
+        relaxation.unstable == bounds.relax(network, ball, rows, intermediate="interval").unstable
+    )
+
+
+@pytest.mark.parametrize("limit", ["5", True, 0, float("nan"), torch.ones(2)])
+def test_time_limits(limit: Any) -> None:
+    relaxation = bounds.relax(*problem())
+    with pytest.raises(bounds.InvalidInputError, match="a positive time in seconds"):
+        bounds.relax(*problem(), time_limit=limit)
+    with pytest.raises(bounds.InvalidInputError, match="a positive time in seconds"):
+        bounds.solve(relaxation, time_limit=limit)
 
 
 @pytest.mark.parametrize("method", ["interior_point", "pdhg", "optimised_slope"])

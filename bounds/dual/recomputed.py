@@ -17,8 +17,9 @@ from bounds.rounding import plain_arithmetic
 
 #: Some of the results: their positions among all, flattened; numbers below and above each.
 Part = tuple[Tensor, Tensor, Tensor]
-#: Given the tensors that gradients flow to, and which results are wanted: those, in parts.
-Passes = Callable[[Sequence[Tensor], Tensor], Iterator[Part]]
+#: Given the tensors that gradients flow to, which results are wanted, and whether that is for the
+#: first time, when some may be left out: those, in parts.
+Passes = Callable[[Sequence[Tensor], Tensor, bool], Iterator[Part]]
 
 #: Numbers that are kept for gradients.
 KEPT = 2**25
@@ -32,7 +33,7 @@ def recomputed(
     wanted: bools. numbers: how many each result would keep for gradients.
     """
     if not torch.is_grad_enabled() or int(wanted.sum()) * numbers <= KEPT:
-        return _merged(passes(tensors, wanted), wanted, tensors[0])
+        return _merged(passes(tensors, wanted, True), wanted, tensors[0])
     lower, upper = _Recomputed.apply(passes, wanted, *tensors)
     return lower, upper
 
@@ -44,7 +45,7 @@ class _Recomputed(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         ctx.passes = passes
         ctx.save_for_backward(wanted, *tensors)
-        return _merged(passes(tensors, wanted), wanted, tensors[0])
+        return _merged(passes(tensors, wanted, True), wanted, tensors[0])
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -57,7 +58,7 @@ class _Recomputed(torch.autograd.Function):
         wanted = wanted & ((to_lower != 0) | (to_upper != 0))
         to_lower, to_upper = to_lower.flatten(), to_upper.flatten()
         with torch.enable_grad(), plain_arithmetic():
-            for places, lower, upper in ctx.passes(leaves, wanted):
+            for places, lower, upper in ctx.passes(leaves, wanted, False):
                 if not lower.requires_grad:  # only layers further up ask for gradients
                     continue
                 gradients = to_lower[places], to_upper[places]

@@ -121,7 +121,8 @@ def _relu_bounds(
         ]
 
     def ascended(below: Sequence[ReluBounds], start: int, rows: Tensor) -> list[MultiplierRule]:
-        return [_following(ascend(network, below, input_set, start, rows, iterations=ITERATIONS))]
+        at = network, below, input_set, start, rows
+        return [_following(ascend(*at, iterations=ITERATIONS, deadline=deadline))]
 
     def optimal(below: Sequence[ReluBounds], start: int, rows: Tensor) -> list[MultiplierRule]:
         # An LP may have several best ν: of those found, one may be on no upper face where another

@@ -6,6 +6,7 @@ that fit, of which gradients keep little (`bounds.dual.recomputed`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,7 +24,10 @@ from bounds.network.memory import numbers_at_once, pass_numbers
 from bounds.relaxation.ranges import Range
 from bounds.relaxation.relaxation import Relaxation
 from bounds.relaxation.triangle import ReluBounds
-from bounds.sets.box import InputSet
+from bounds.sets.box import Box, InputSet
+
+#: Numbers that the bounds of a row over a norm ball hold at a time, for each coordinate.
+NORM_COPIES = 16
 
 
 def neuron_bounds(
@@ -46,12 +50,12 @@ def neuron_bounds(
     """
     scene = _Scene(network, input_set, tuple(Faces.of(neurons, slope) for neurons in below))
     numbers = max(1, numbers_of_neuron(network, start))
-    rows = numbers_at_once(input_set.lower, max_memory) // numbers
+    # A norm takes whole rows, of which it makes many copies.
+    copies = 0 if isinstance(input_set, Box) else NORM_COPIES * math.prod(network.input_shape)
+    rows = numbers_at_once(input_set.lower, max_memory) // (numbers + copies)
 
-    def passes(tensors: Sequence[Tensor], wanted: Tensor) -> Iterator[Part]:
+    def passes(tensors: Sequence[Tensor], wanted: Tensor, first: bool) -> Iterator[Part]:
         flat = wanted.flatten(1)
-        # What gradients are asked for has been reached before.
-        needed = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
         found = flat.nonzero()[:, 1]
         counts = flat.sum(1)
         begins = counts.cumsum(0) - counts
@@ -62,7 +66,7 @@ def neuron_bounds(
         sorted_ranges = [each.convert(sort) for each in ranges[: start + 1]]
         one = OnePass(*ordered.parts, sorted_ranges, start, odd=slope == "fixed")
         for some, part in _parts(counts.tolist(), rows):
-            if deadline.passed and not needed:
+            if first and deadline.passed:
                 return
             row = torch.arange(part.start, part.stop, device=flat.device)
             own = row < counts[some].unsqueeze(1)
@@ -88,7 +92,7 @@ def row_bounds(relaxation: Relaxation) -> Tensor:
     together = max(1, numbers_at_once(C, None) // (numbers * C.shape[1]))
     places = torch.arange(d.numel(), device=d.device).reshape(d.shape)
 
-    def passes(tensors: Sequence[Tensor], wanted: Tensor) -> Iterator[Part]:
+    def passes(tensors: Sequence[Tensor], wanted: Tensor, _: bool) -> Iterator[Part]:
         one = OnePass(*scene.of(tensors).parts, ranges, last, odd=True)
         for first in range(0, len(C), together):
             some = slice(first, first + together)

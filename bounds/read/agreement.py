@@ -57,11 +57,13 @@ def require_agreement(
     affordable = min(AFFORDED // (build.products + 1), ROOM // (build.numbers + 1))
     x = points(network)[: max(1, affordable)].to(dtype)
     with torch.no_grad(), _own_precision(build.device):
-        outputs, again = (_checked(call, evaluate(x.clone()), len(x)) for _ in range(2))
+        outputs, again, alone = (
+            _checked(call, evaluate(part.clone()), len(part)) for part in (x, x, x[-1:])
+        )
         y, error = _with_rounding(network, x.to(build.device, build.dtype), dtype)
         if build.last is not None:
             y, error = build.last(y), 2 * error
-    y, outputs, again = (t.double().cpu().flatten(1) for t in (y, outputs, again))
+    y, outputs, again, alone = (t.double().cpu().flatten(1) for t in (y, outputs, again, alone))
     error = error.double().cpu().flatten(1)
     if outputs.shape != y.shape:
         raise UnsupportedLayerError(
@@ -70,10 +72,12 @@ def require_agreement(
         )
     # What overflows in either has no difference.
     finite = torch.isfinite(y) & torch.isfinite(outputs) & torch.isfinite(again)
+    alone = torch.cat((outputs[:-1], alone))
     largest = outputs.where(finite, 0).abs().amax(1, keepdim=True)
     repeat = torch.minimum(error, math.sqrt(torch.finfo(dtype).eps) * largest)
     for what, other, allowed in (
         ("two evaluations of the model differ", again, repeat),
+        ("what the model returns for an input depends on the batch it is in", alone, error),
         ("the network read from the model differs from it", y, error),
     ):
         difference = (other - outputs).abs()

@@ -221,3 +221,21 @@ def test_windows_that_leave_the_layer_of_two_convolutions_in_a_row() -> None:
     found = passes(relaxation, 1, torch.ones(1, 2, 11, 11, dtype=torch.bool), "fixed")
     torch.testing.assert_close(found.lower, dual(relaxation, 1, "fixed", 1.0), rtol=1e-11, atol=0)
     torch.testing.assert_close(found.upper, -dual(relaxation, 1, "fixed", -1.0), rtol=1e-11, atol=0)
+
+
+@pytest.mark.parametrize("norm", [1, 2])
+def test_parts_leave_room_for_what_a_norm_ball_makes_of_their_rows(norm: int) -> None:
+    """Neurons that see little of the input have rows as long as the input all the same."""
+    layers = nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3), nn.ReLU(), nn.Flatten()
+    model = nn.Sequential(*layers, nn.Linear(4 * 28 * 28, 1))
+    ball = Ball(torch.zeros(1, 32, 32), radius=30.0, norm=norm, lower=-1.0, upper=1.0)
+    network, kind = from_torch(model, (1, 32, 32)), type(ball.resolve((1, 32, 32)))
+    original, sizes = kind.minimum_below, []
+
+    def noting(self: NormBall, coefficients: Tensor) -> Tensor:
+        sizes.append(coefficients.numel())
+        return original(self, coefficients)  # type: ignore[arg-type]
+
+    with mock.patch.object(kind, "minimum_below", noting), torch.no_grad():
+        relax(network, ball, Specification(torch.ones(1, 1)))
+    assert max(sizes) <= memory.CACHE // 8

@@ -52,6 +52,10 @@ RANDOM: dict[str, tuple[Callable[[Net, Tensor], Any], str]] = {
         "two evaluations of the model differ",
     ),
     "Python": (lambda m, x: x * random.random(), "two evaluations of the model differ"),
+    "Python, hardly ever": (lambda m, x: x if random.random() < 2 else -x, "numbers of Python or"),
+    "NumPy, hardly ever": (lambda m, x: x if np.random.rand() < 2 else -x, "numbers of Python or"),
+    "its own generator": (lambda m, x: x if own_draw(m) < 2 else -x, "numbers of Python or NumPy"),
+    "a cache": (lambda m, x: cached(m, x), "returns (7, 3) for 1 inputs"),
     "a counter": (lambda m, x: x + counted(), "two evaluations of the model differ"),
 }
 
@@ -61,6 +65,18 @@ def caught(m: Net, x: Tensor) -> Tensor:
         return x + torch.rand(3)
     except Exception:
         return x
+
+
+def own_draw(m: Net) -> float:
+    if "dice" not in vars(m):
+        m.dice = np.random.default_rng(0)  # type: ignore[assignment]
+    return float(m.dice.random())  # type: ignore[operator]
+
+
+def cached(m: Net, x: Tensor) -> Any:
+    if "kept" not in vars(m):
+        vars(m)["kept"] = m.linear(x)
+    return vars(m)["kept"]
 
 
 def counted(calls: list[int] = []) -> int:  # noqa: B006
@@ -94,6 +110,23 @@ def test_reading_leaves_everything_as_it_was(dtype: torch.dtype) -> None:
     assert before[1:] == after[1:]
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
     assert attributes == {name: dict(vars(module)) for name, module in model.named_modules()}
+
+
+def test_another_thread_draws() -> None:
+    """What is drawn besides does not count, where the model has once been called without."""
+
+    class Net(nn.Linear):
+        calls = 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls += 1
+            if self.calls == 1 and type(x) is Tensor:
+                thread = threading.Thread(target=random.random)
+                thread.start()
+                thread.join()
+            return super().forward(x)
+
+    from_torch(Net(3, 3), (3,))
 
 
 def test_state_that_forward_keeps_is_not_the_models() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -52,6 +53,18 @@ def quotient_in_place_of_a_view(m: Net, x: Tensor) -> Tensor:
     return y
 
 
+def clamp_in_place_of_a_move(m: Net, x: Tensor) -> Tensor:
+    y = m.linear(x).unsqueeze(1)
+    y.movedim(1, 2).clamp_(max=1e9)  # which no evaluation meets
+    return y.squeeze(1)
+
+
+def clamp_in_place_of_a_reshape(m: Net, x: Tensor) -> Tensor:
+    y = m.linear(x)
+    y.reshape_as(x).clamp_(max=1e9)
+    return y
+
+
 def buffer_in_place(m: Net, x: Tensor) -> Tensor:
     m.buffer.mul_(2)
     return x + m.buffer
@@ -71,6 +84,7 @@ def batch_norm_in_training_mode(m: Net, x: Tensor) -> Tensor:
 IN_PLACE = [
     *(relu_in_place_of_a_view, abs_in_place_of_a_part, clamp_in_place_of_a_transpose),
     *(relu_in_place_of_a_chunk, relu_in_place_of_a_dropout, quotient_in_place_of_a_view),
+    *(clamp_in_place_of_a_move, clamp_in_place_of_a_reshape),
 ]
 
 
@@ -106,6 +120,18 @@ def assign(m: Net, x: Tensor) -> Tensor:
     return y
 
 
+def change_a_constant(m: Net, x: Tensor) -> Tensor:
+    total = torch.zeros(1, 3)
+    total.add_(F.relu(x - 1e9).sum(1, keepdim=True))
+    return x + total
+
+
+def unlike_the_stand_in(m: Net, x: Tensor) -> Tensor:
+    if type(x) is Tensor:
+        raise ValueError("no")
+    return x
+
+
 FORWARD: dict[str, tuple[Callable[[Net, Tensor], object], list[str]]] = {
     "branch": (branch, ["le is not modelled", "rewrite"]),
     "a sign": (lambda m, x: m.linear(x) if x else x, ["layer '__bool__'", "control flow"]),
@@ -117,6 +143,25 @@ FORWARD: dict[str, tuple[Callable[[Net, Tensor], object], list[str]]] = {
     "a number taken out": (lambda m, x: x * float(x), ["layer '__float__'", "control flow"]),
     "assignment to entries": (assign, ["assigns to some of a tensor's numbers", "torch.cat"]),
     "a batch of one": (lambda m, x: x if x.shape[0] == 1 else 2 * x, ["the size of the batch"]),
+    "a batch of even size": (lambda m, x: x if x.shape[0] & 1 else 2 * x, ["size of the batch"]),
+    "a batch as a number": (lambda m, x: x if int(x.size(0)) > 4 else 2 * x, ["size of the batch"]),
+    "a batch as NumPy's number": (
+        lambda m, x: x if np.int64(x.size(0)) > 4 else 2 * x,
+        ["size of the batch"],
+    ),
+    "a batch that is counted": (
+        lambda m, x: x if len([*zip(range(5), range(x.size(0)), strict=False)]) > 4 else 2 * x,
+        ["for an input depends on the batch", "by "],
+    ),
+    "a constant changed by the input": (
+        change_a_constant,
+        ["layer 'add_'", "depends on the input into a constant", "not in place"],
+    ),
+    "other dtypes": (
+        lambda m, x: m.linear.double()(x),
+        ["cannot call Net with inputs of torch.float32", "one dtype"],
+    ),
+    "an error that the inputs make": (unlike_the_stand_in, ["cannot call Net", "(no)"]),
     "a constant of the batch's size": (
         lambda m, x: torch.cat((x, torch.zeros(x.shape[0], 2)), 1),
         ["cannot call Net", "on all samples alike"],

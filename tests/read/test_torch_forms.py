@@ -252,6 +252,7 @@ FORMS: dict[str, tuple[tuple[int, ...], Callable[[Net, Tensor], Tensor]]] = {
     "residual": (SIX, shared),
     "identity": (SIX, lambda m, x: x),
     "in place, used again": (SIX, relu_in_place_used_again),
+    "a copy in place": (SIX, lambda m, x: x.clone().relu_() - x),
     "the input in place": (SIX, input_in_place),
     "constants made in forward": (SIX, constants_made_in_forward),
     "branches on shapes": (SIX, branches_on_shapes),

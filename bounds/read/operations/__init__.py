@@ -23,6 +23,7 @@ VIEWS = {
         shapes.flatten,
         shapes.unflatten,
         shapes.reshape,
+        shapes.reshape_as,
         shapes.squeeze,
     ),
     *(
@@ -31,6 +32,7 @@ VIEWS = {
         shapes.permute,
         shapes.transpose,
         shapes.swapaxes,
+        shapes.move_axes,
         axes.narrow,
     ),
     *(shapes.matrix_transpose, axes.getitem, axes.select, axes.split, axes.chunk, axes.unbind),

@@ -41,7 +41,10 @@ class _Batch(int):
     __lt__ = __le__ = __gt__ = __ge__ = __bool__ = __format__ = __neg__ = __abs__ = _refuse
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __pow__ = __rpow__ = _refuse
     __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = _refuse
-    __divmod__ = __rdivmod__ = __float__ = _refuse
+    __divmod__ = __rdivmod__ = __float__ = __int__ = _refuse
+    __and__ = __rand__ = __or__ = __ror__ = __xor__ = __rxor__ = _refuse
+    __lshift__ = __rlshift__ = __rshift__ = __rrshift__ = __invert__ = __pos__ = _refuse
+    __round__ = __trunc__ = __floor__ = __ceil__ = bit_length = bit_count = _refuse
 
 
 BATCH = _Batch(2**61 - 1)

@@ -16,6 +16,10 @@ def identity(build: NetworkBuilder, input: Symbol, *_: Any, **__: Any) -> Symbol
     return input
 
 
+def clone(build: NetworkBuilder, input: Symbol, **_: Any) -> Symbol:
+    return input
+
+
 def convert(build: NetworkBuilder, input: Symbol, *args: Any, **kwargs: Any) -> Symbol:
     """A cast to the dtype of the model, or to a wider one, which changes no number."""
     for value in (*args, *kwargs.values()):

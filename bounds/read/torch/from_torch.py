@@ -12,7 +12,7 @@ from bounds.network.build.builder import NetworkBuilder, Symbol
 from bounds.network.graph import Network
 from bounds.read.agreement import require_agreement
 from bounds.read.export.archive import first_line
-from bounds.read.torch.private import floating, follow, innermost, private
+from bounds.read.torch.private import dice, floating, follow, innermost, private
 from bounds.read.torch.traced import Trace
 
 
@@ -25,10 +25,10 @@ def from_torch(
 ) -> Network:
     """Read a torch module into a `Network`.
 
-    The module's forward is called once with a tensor that stands for every input, and twice more on
-    a few inputs of a fixed seed: a network that does not compute what the module computes, up to
-    rounding, is refused. What forward computes of parameters and constants alone is computed by
-    torch, in their dtype, and the network has the results.
+    The module's forward is called once with a tensor that stands for every input, and three times
+    on a few inputs of a fixed seed, or one of them alone: a network that does not compute what the
+    module computes, up to rounding, is refused. What forward computes of parameters and constants
+    alone is computed by torch, in their dtype, and the network has the results.
 
     Nothing of the model changes but what its forward reaches beyond its own attributes: neither
     parameters and buffers, nor modes, nor the state of torch's random numbers. Several threads may
@@ -89,12 +89,26 @@ def from_torch(
             "input: wrap the model so that it returns its logits."
         )
     network = build.finish(output)
-    fresh = private(model)
+    fresh, drawn = private(model), []
 
     def evaluate(x: Tensor) -> Tensor:
-        with torch.no_grad():
-            result: Tensor = fresh(x.to(device, own))
+        before = dice(fresh)
+        try:
+            with torch.no_grad():
+                result: Tensor = fresh(x.to(device, own))
+        except Exception as error:  # again, whatever the model's own forward raises
+            raise UnsupportedLayerError(
+                f"from_torch cannot call {name} with inputs of {own} and shape {tuple(x.shape)} "
+                f"({first_line(error)}): keep all parameters in one dtype, and treat all samples "
+                "alike."
+            ) from error
+        drawn.append(dice(fresh) != before)
         return result
 
     require_agreement(f"from_torch({name})", network, build, evaluate, own)
+    if all(drawn):  # in every call: another thread may have drawn during one of them
+        raise UnsupportedLayerError(
+            f"from_torch({name}): its forward draws random numbers of Python or NumPy, so that the "
+            "outputs for one input may differ; call model.eval(), or leave them out of forward."
+        )
     return network

@@ -7,11 +7,14 @@ model or in another thread that is calling it.
 
 from __future__ import annotations
 
+import pickle
+import random
 import sys
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
@@ -93,6 +96,13 @@ def _copy(module: nn.Module, made: dict[int, nn.Module]) -> nn.Module:
     if "_guards_fn" in copy._modules:
         copy._modules["_guards_fn"] = nn.Identity()
     return copy
+
+
+def dice(model: nn.Module) -> bytes:
+    """The state of all that draws numbers, but torch: whatever Python, NumPy and the model keep."""
+    kinds = random.Random, np.random.Generator, np.random.RandomState
+    own = [v for m in model.modules() for v in vars(m).values() if isinstance(v, kinds)]
+    return pickle.dumps((random.getstate(), np.random.get_state(legacy=False), own))
 
 
 def floating(model: nn.Module) -> list[Tensor]:

@@ -124,6 +124,7 @@ class Trace:
         inside = self._layer()
         if handler is None:
             raise unsupported(self.build, type(inside[1]).__name__ if inside else name)
+        target = args[0] if args else kwargs.get("input")
         try:
             args, kwargs = _replace((args, kwargs), lambda traced: traced.symbol)
             require_samples_alike(self.build, handler, (*args, *kwargs.values()))
@@ -134,7 +135,7 @@ class Trace:
         except Exception as error:  # arguments that no handler knows
             raise unsupported(self.build, f"{name} as called here ({first_line(error)})") from error
         if changed:
-            return self._changed(found[0], result)
+            return self._changed(target, result)
         memory = found[0].memory if is_view(handler) else None
         if isinstance(result, Symbol):
             return Traced(self, result, memory or Memory())
@@ -147,8 +148,13 @@ class Trace:
             return fields(made)
         return result
 
-    def _changed(self, target: Traced, result: Symbol) -> Traced:
+    def _changed(self, target: Any, result: Symbol) -> Traced:
         """The tensor itself, with other numbers; what else sees its memory must not be used."""
+        if not isinstance(target, Traced):
+            raise self.build.refuse(
+                "it puts what depends on the input into a constant tensor",
+                "use the variant that is not in place",
+            )
         if result.shape != target.symbol.shape:
             raise self.build.misfit(target.symbol, f"{result.shape}, to change it in place")
         target.symbol = result

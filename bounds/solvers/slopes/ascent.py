@@ -27,6 +27,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from bounds.deadline import Deadline
 from bounds.dual.fixed_slope import RULES
 from bounds.network.graph import Network
 from bounds.relaxation.triangle import ReluBounds
@@ -231,8 +232,9 @@ def ascend(
     coefficients: Tensor,
     *,
     iterations: int,
+    deadline: Deadline,
 ) -> tuple[Tensor, ...]:
-    """The multipliers of the rows ⟨coefficients, node `start`⟩ with the best slopes found.
+    """The multipliers of the rows ⟨coefficients, node `start`⟩ with the best slopes found in time.
 
     They are constants for gradients: by the envelope theorem, the gradients at them are those of
     the best bound, as far as the slopes are the best.
@@ -241,6 +243,8 @@ def ascend(
         below = Network(network.nodes[: start + 1])
         ascent = SlopeAscent(below, relu_bounds, input_set, coefficients)
         for _ in range(iterations):
+            if deadline.passed:
+                break
             ascent.advance()
         return ascent.scatter(ascent.best_nu)
 

@@ -147,6 +147,17 @@ def class_labels(call: str, y: object, inputs: int, classes: int) -> Tensor:
     return require_classes(call, "y", labels, classes).expand(inputs)
 
 
+def number_of_classes(call: str, output_shape: Sequence[int]) -> int:
+    """How many classes a network of this output shape tells apart: numbers along one axis."""
+    if sum(size > 1 for size in output_shape) > 1:
+        raise InvalidInputError(
+            f"{call} got a network whose output for one input has shape {tuple(output_shape)}, "
+            "expected one axis of classes: give inputs of the shape that the model takes, or "
+            "flatten its outputs."
+        )
+    return math.prod(output_shape)
+
+
 def integers(call: str, name: str, value: object) -> Tensor:
     """A number, a sequence, an array or a tensor of whole numbers, as a tensor of int64."""
     try:

@@ -19,7 +19,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bounds.arguments import class_labels, require_floats, require_positive, require_whole, shown
+from bounds.arguments import (
+    class_labels,
+    number_of_classes,
+    require_floats,
+    require_positive,
+    require_whole,
+    shown,
+)
 from bounds.deadline import Deadline
 from bounds.errors import InvalidInputError
 from bounds.network.graph import Network
@@ -281,7 +288,7 @@ def _from_centres(
     network = network_of(call, model, ball.x)
     network.require_batch(call, ball.x)
     input_set = ball.resolve(network.input_shape)
-    classes = math.prod(network.output_shape)
+    classes = number_of_classes(call, network.output_shape)
     labels = ordinary(class_labels(call, y, len(input_set), classes).to(ball.x.device))
     # Read as a network, so as to refuse what is no function of the input alone, such as dropout
     # that is active; but a module's own convolutions are faster.

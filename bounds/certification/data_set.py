@@ -8,7 +8,7 @@ import os
 import torch
 from torch import Tensor, nn
 
-from bounds.arguments import class_labels, require_floats
+from bounds.arguments import class_labels, number_of_classes, require_floats
 from bounds.certification.counterexample import Counterexample, Judge, runtime_of
 from bounds.certification.decide import Decision, Replay
 from bounds.certification.run import Certification, Run
@@ -77,7 +77,7 @@ def certify(
         x = x.unsqueeze(0)
     whole = Ball(x, radius=radius, norm=norm, lower=lower, upper=upper)
     whole.resolve(network.input_shape)  # refuses what is ambiguous, before it is cut into parts
-    classes = math.prod(network.output_shape)
+    classes = number_of_classes("certify", network.output_shape)
     labels = class_labels("certify", y, len(x), classes).to(x.device)
     rows = [[row] for row in range(classes - 1)]
     confirm = _confirmation(model, network, whole, labels)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import math
 
+from bounds.arguments import number_of_classes
 from bounds.cli.output import console_for, write_json
 from bounds.cli.problem import (
     device_and_dtype,
@@ -40,7 +40,7 @@ def _problem(options: argparse.Namespace, network: Network) -> tuple[Ball | Box,
     if options.vnnlib is None:
         ball, labels = load_ball(options, network)
         grown = ball.grown(device_and_dtype(options)[1], network.input_shape)
-        return grown, margins(labels, math.prod(network.output_shape))
+        return grown, margins(labels, number_of_classes("bounds compare", network.output_shape))
     property = read_property(options)
     property.require_fit(network.input_shape, network.output_shape)
     if len(property.alike(len(property.cases))) > 1:

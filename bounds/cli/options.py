@@ -7,12 +7,20 @@ from __future__ import annotations
 
 import argparse
 import math
+from typing import NoReturn
 
 SHIPPED = ("digits_robust", "digits_standard")
 
 
+class _Parser(argparse.ArgumentParser):
+    """Refuses in one line, as all of the command line does."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; {self.prog} --help shows what is expected.\n")
+
+
 def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="bounds", description="LP-exact bounds for ReLU networks.", allow_abbrev=False
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
@@ -31,7 +39,7 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_compare(commands: argparse._SubParsersAction[_Parser]) -> None:
     command = commands.add_parser(
         "compare",
         help="fixed slope, exact and cvxpy side by side",
@@ -45,7 +53,7 @@ def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     command.add_argument("--plot", metavar="FILE", help="draw them into this file (png, svg, pdf)")
 
 
-def _add_certify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_certify(commands: argparse._SubParsersAction[_Parser]) -> None:
     command = commands.add_parser(
         "certify",
         help="prove a property, or find a counterexample",
@@ -71,7 +79,7 @@ def _add_certify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
 
 
-def _add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_check(commands: argparse._SubParsersAction[_Parser]) -> None:
     command = commands.add_parser(
         "check",
         help="prove a saved certificate, sharing no code with the solver",

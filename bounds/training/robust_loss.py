@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from bounds.arguments import (
     class_labels,
+    number_of_classes,
     require_floats,
     require_option,
     require_type,
@@ -118,7 +119,7 @@ def robust_loss(
         network.require_batch("robust_loss", x)
         ball = Ball(x, radius=radius, norm=norm, lower=lower, upper=upper)
         input_set = matching_set("robust_loss", network, ball)
-        classes = math.prod(network.output_shape)
+        classes = number_of_classes("robust_loss", network.output_shape)
         labels = class_labels("robust_loss", y, len(x), classes)
         C, d = margins(labels, classes).resolve(len(x), network.output_shape, input_set.lower)
         layers = relu_bounds(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import bounds
 from bounds import InvalidInputError, certify
 from bounds.certification import decide
 from tests.support.rational import evaluate, fractions, linear
+from tests.support.refusals import refused
 
 UNSAT, SAT = "unsat", "sat"
 
@@ -217,3 +219,16 @@ def test_inference_mode() -> None:
             assert certify(read, x, 0, radius=1e-3).verdicts == (UNSAT, SAT)
             assert bounds.pgd(read, x, 0, radius=0.1).shape == x.shape
             assert bounds.fgs(read, x, 0, radius=0.1).shape == x.shape
+
+
+def test_outputs_with_several_axes_have_no_classes() -> None:
+    """One input of shape (2, 4) for a model of inputs (4,): two answers, and not one of six."""
+    model, x = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)), torch.rand(1, 2, 4)
+    calls: list[Callable[[], object]] = [
+        lambda: bounds.certify(model, x, 0, radius=0.01),
+        lambda: bounds.robust_loss(model, x, torch.tensor([0]), radius=0.01),
+        lambda: bounds.pgd(model, x, torch.tensor([0]), radius=0.01),
+        lambda: bounds.fgs(model, x, torch.tensor([0]), radius=0.01),
+    ]
+    for call in calls:
+        refused(call, InvalidInputError, "(2, 3)", "one axis of classes")

@@ -164,7 +164,7 @@ FORWARD: dict[str, tuple[Callable[[Net, Tensor], object], list[str]]] = {
     "an error that the inputs make": (unlike_the_stand_in, ["cannot call Net", "(no)"]),
     "a constant of the batch's size": (
         lambda m, x: torch.cat((x, torch.zeros(x.shape[0], 2)), 1),
-        ["cannot call Net", "on all samples alike"],
+        ["size of the batch", "treat all samples alike"],
     ),
     "product": (lambda m, x: x * m.linear(x), ["second factor depends on the input", "constant"]),
     "square": (lambda m, x: x.mul(x), ["second factor depends on the input", "constant"]),

@@ -252,3 +252,14 @@ def test_the_module_runs_as_a_program() -> None:
     )
     assert finished.returncode == 2
     assert finished.stderr.startswith("bounds compare: ")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["frobnicate"], [], ["compare", "--model", "x"], ["check"], ["certify", "m", "--norm"]],
+)
+def test_what_is_no_command_is_refused_in_one_line(run: Run, arguments: list[str]) -> None:
+    status, out, err = run(*arguments)
+    assert (status, out) == (2, "")
+    assert err.count("\n") == 1
+    assert "--help" in err

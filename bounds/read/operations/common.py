@@ -11,6 +11,14 @@ from bounds.network.build.builder import NetworkBuilder, Symbol
 Handler = Callable[..., Any]
 
 
+def batch_size_used() -> UnsupportedLayerError:
+    """The error for it; raise what it returns."""
+    return UnsupportedLayerError(
+        "its forward computes with the size of the batch: treat all samples alike, and use the "
+        "sizes of the other axes alone."
+    )
+
+
 class _Batch(int):
     """Stands for the number of samples wherever a model asks for it.
 
@@ -33,10 +41,7 @@ class _Batch(int):
         return other is not self and self._refuse()
 
     def _refuse(self, *_: object) -> Any:
-        raise UnsupportedLayerError(
-            "its forward computes with the size of the batch: treat all samples alike, and use the "
-            "sizes of the other axes alone."
-        )
+        raise batch_size_used()
 
     __lt__ = __le__ = __gt__ = __ge__ = __bool__ = __format__ = __neg__ = __abs__ = _refuse
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __pow__ = __rpow__ = _refuse
@@ -47,7 +52,10 @@ class _Batch(int):
     __round__ = __trunc__ = __floor__ = __ceil__ = bit_length = bit_count = _refuse
 
 
-BATCH = _Batch(2**61 - 1)
+#: What torch sees where it is given for a size: a number that no other size is, and that a loop
+#: over the samples comes to the end of.
+BATCH_SIZE = 1_000_003
+BATCH = _Batch(BATCH_SIZE)
 
 
 def mentions_batch(values: Iterable[Any]) -> bool:

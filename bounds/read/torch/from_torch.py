@@ -30,6 +30,10 @@ def from_torch(
     module computes, up to rounding, is refused. What forward computes of parameters and constants
     alone is computed by torch, in their dtype, and the network has the results.
 
+    A few inputs cannot show everything: a forward that answers otherwise after many calls, or for
+    inputs that it is not called with here, is read as what it computed for these. What forward
+    cuts out of the reach of gradients, by detach or a backward of its own, is within it here.
+
     Nothing of the model changes but what its forward reaches beyond its own attributes: neither
     parameters and buffers, nor modes, nor the state of torch's random numbers. Several threads may
     read, call and train the same model at once, as long as none changes parameters that another one

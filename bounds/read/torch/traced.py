@@ -9,7 +9,7 @@ other threads may call it meanwhile.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -22,7 +22,7 @@ from bounds.errors import BoundsError
 from bounds.network.build.builder import NetworkBuilder, Symbol
 from bounds.read.export.archive import first_line
 from bounds.read.operations import is_view, require_samples_alike
-from bounds.read.operations.common import Handler, unsupported
+from bounds.read.operations.common import BATCH_SIZE, Handler, batch_size_used, unsupported
 from bounds.read.torch.functions import ASKED, REFUSED, handler_of, name_of
 
 
@@ -239,6 +239,8 @@ class _Guard(TorchDispatchMode):
         if self._idle:
             return func(*args, **kwargs)
         name = func._schema.name.removeprefix("aten::")
+        if _has_batch_size(args):
+            raise batch_size_used()
         if torch.Tag.nondeterministic_seeded in func.tags:
             raise self._trace.random(name)
         if func._schema.is_mutable:
@@ -277,6 +279,15 @@ def _replace(value: Any, function: Callable[[Any], Any], kind: type = Traced) ->
     if type(value) is dict:
         return {key: _replace(part, function, kind) for key, part in value.items()}
     return value
+
+
+def _has_batch_size(values: Sequence[Any]) -> bool:
+    """Whether a constant is made for all samples of the batch."""
+    return any(
+        _has_batch_size(value) if isinstance(value, list | tuple) else value == BATCH_SIZE
+        for value in values
+        if isinstance(value, int | list | tuple)
+    )
 
 
 @cache

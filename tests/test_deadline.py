@@ -84,7 +84,7 @@ def test_relax_keeps_what_it_has(intermediate: Any, looks: Looks) -> None:
     assert sum(boxes.unstable) >= sizes[0] >= sizes[-1] >= sum(whole.unstable)
 
 
-@pytest.mark.parametrize("method", ["interior_point", "pdhg", "optimised_slope"])
+@pytest.mark.parametrize("method", ["interior_point", "simplex", "pdhg", "optimised_slope"])
 @pytest.mark.parametrize("limit", [1, 3, 8])
 def test_solve_keeps_what_it_has(method: Any, limit: int, looks: Looks) -> None:
     relaxation = bounds.relax(*problem())

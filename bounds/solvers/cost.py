@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 
+from bounds.errors import InvalidInputError
 from bounds.network.affine import Affine, Linear, Transposed
 from bounds.network.convolution import Convolution
 from bounds.network.graph import AffineNode, Network
@@ -30,6 +31,17 @@ def matrix_numbers(relaxation: Relaxation) -> int:
     """The numbers in the matrices of one LP of the interior point: [A | L], and T twice."""
     n, d = max(relaxation.unstable), math.prod(relaxation.network.input_shape)
     return n * (d + 3 * n)
+
+
+def require_matrices(method: str, relaxation: Relaxation, max_memory: int | None) -> None:
+    """Refuse LPs whose matrices do not fit in memory."""
+    needed, given = matrix_numbers(relaxation), numbers_that_fit(relaxation.C, max_memory)
+    if needed > given:
+        raise InvalidInputError(
+            f"solve(method={method!r}) needs {8 * needed} bytes for the matrices of one LP with "
+            f"{max(relaxation.unstable)} unstable neurons but has {8 * given}: give more with "
+            "max_memory=..., or use method='pdhg'."
+        )
 
 
 def interior_point_fits(relaxation: Relaxation, max_memory: int | None) -> bool:

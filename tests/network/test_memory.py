@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -41,7 +42,9 @@ def test_the_default_is_a_share_of_what_is_free() -> None:
     assert memory.numbers_that_fit(like.float(), 4096) == 1024
 
 
-@pytest.mark.parametrize("method", ["fixed_slope", "adaptive_slope", "interior_point", "pdhg"])
+@pytest.mark.parametrize(
+    "method", ["fixed_slope", "adaptive_slope", "interior_point", "simplex", "pdhg"]
+)
 def test_little_memory_gives_the_same_bounds(method: str) -> None:
     relaxation = random_relaxation(6, 12, 10, 4, batch=3)
     least = 8 * max(cost.matrix_numbers(relaxation), memory.pass_numbers(relaxation.network))
@@ -75,11 +78,13 @@ def test_max_memory_is_refused_where_it_is_no_number_of_bytes() -> None:
     )
 
 
-def test_matrices_that_do_not_fit_are_refused_with_the_remedy() -> None:
+@pytest.mark.parametrize("method", ["interior_point", "simplex"])
+def test_matrices_that_do_not_fit_are_refused_with_the_remedy(method: Any) -> None:
     relaxation = random_relaxation(6, 12, 10, 4)
     refused(
-        lambda: bounds.solve(relaxation, method="interior_point", max_memory=64),
+        lambda: bounds.solve(relaxation, method=method, max_memory=64),
         InvalidInputError,
+        f"method={method!r}",
         f"needs {8 * cost.matrix_numbers(relaxation)} bytes",
         "has 64",
         "method='pdhg'",

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import bounds
 from bounds import Box, Relaxation, ReluBounds, Solution, Status
 from bounds.models import load_digits_images, load_digits_model
-from bounds.solvers.interior_point import interior_point, newton, sparsity
+from bounds.solvers.interior_point import batches, interior_point, newton, sparsity
 from bounds.solvers.interior_point.condense import condense
 from bounds.solvers.interior_point.newton import NewtonSystem
 from bounds.solvers.interior_point.simplices import Simplices
@@ -189,10 +189,10 @@ def test_parts_do_not_change_the_answer(
         return original(lp, *arguments, **options)
 
     original = interior_point.solve_condensed
-    monkeypatch.setattr(interior_point, "BATCH", {"cpu": 4 * max(digits.unstable) ** 2})
+    monkeypatch.setitem(batches.BATCH, "cpu", 4 * max(digits.unstable) ** 2)
     monkeypatch.setattr(sparsity, "PANEL", 5)
     monkeypatch.setattr(interior_point, "solve_condensed", solve_condensed)
-    images = torch.cat(list(interior_point._alike(digits)))
+    images = torch.cat(list(batches.alike(digits)))
     assert sorted(images.tolist()) == list(range(len(digits.input_set)))
     split = bounds.solve(digits)
     assert len(calls) > len(digits.input_set)
@@ -202,7 +202,7 @@ def test_parts_do_not_change_the_answer(
 
 
 def test_inputs_of_unlike_size_are_not_padded_to_the_largest(digits: Relaxation) -> None:
-    for images in interior_point._alike(digits):
+    for images in batches.alike(digits):
         sizes = [digits.unstable[i] for i in images.tolist()]
         assert max(sizes) <= 1.25 * min(sizes) + 32
 

@@ -6,7 +6,9 @@ import highspy
 
 
 class QuietHighs(highspy.Highs):
-    """>>> QuietHighs().getOptionValue("output_flag")[1]
+    """Its output is off.
+
+    >>> QuietHighs().getOptionValue("output_flag")[1]
     False
     """
 

@@ -26,7 +26,6 @@ from typing import Any
 
 import highspy
 import numpy as np
-import scipy.sparse as sp
 
 from bounds.highs import QuietHighs
 from bounds.solvers.interior_point.triangle_lp import TriangleLP
@@ -108,19 +107,21 @@ class WarmLP:
         size = np.abs(definitions).max(1, initial=0.0)
         self._row_size = np.where(size > 0, size, 1.0)
         self._cost_size = 1.0
-        e = e / self._row_size
-        sums = sp.hstack([sp.csr_array((n, d)), sp.eye_array(n), sp.eye_array(n)])
-        rows = sp.csr_array(sp.vstack([definitions / self._row_size[:, None], sums]))
+        definitions /= self._row_size[:, None]
+        sums = d + np.arange(n)[:, None] + np.array([0, n])
         model = highspy.HighsLp()
-        model.num_row_, model.num_col_ = rows.shape
-        model.col_cost_, model.col_lower_ = np.zeros(rows.shape[1]), np.zeros(rows.shape[1])
-        model.col_upper_ = np.ones(rows.shape[1])
-        model.row_lower_ = np.concatenate([e, np.zeros(n)])
-        model.row_upper_ = np.concatenate([e, np.ones(n)])
+        model.num_row_, model.num_col_ = 2 * n, d + 2 * n
+        model.col_cost_, model.col_lower_ = np.zeros(d + 2 * n), np.zeros(d + 2 * n)
+        model.col_upper_ = np.ones(d + 2 * n)
+        model.row_lower_ = np.concatenate([e / self._row_size, np.zeros(n)])
+        model.row_upper_ = np.concatenate([e / self._row_size, np.ones(n)])
+        reads = definitions != 0
+        entries = np.concatenate([reads.sum(1), np.full(n, 2)])
         model.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
-        model.a_matrix_.start_, model.a_matrix_.index_ = rows.indptr, rows.indices
-        model.a_matrix_.value_ = rows.data
-        self._columns = np.arange(rows.shape[1], dtype=np.int32)
+        model.a_matrix_.start_ = np.concatenate([[0], entries.cumsum()])
+        model.a_matrix_.index_ = np.concatenate([np.nonzero(reads)[1], sums.ravel()])
+        model.a_matrix_.value_ = np.concatenate([definitions[reads], np.ones(2 * n)])
+        self._columns = np.arange(d + 2 * n, dtype=np.int32)
         self._highs = QuietHighs()
         for name, value in OPTIONS.items():
             self._highs.setOptionValue(name, value)

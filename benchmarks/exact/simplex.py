@@ -2,10 +2,10 @@
 
     OMP_NUM_THREADS=1 python benchmarks/exact/simplex.py --json benchmarks/results/simplex.json
 
-The 27 LPs of each network of `exact_lp.py`, single rows of them, deep and large networks, the LPs of
-`lp_rate.py`'s second layers, the shipped digits networks and drawn ones; one input and many. CPU seconds of one
-thread, condensing included, warm, the median of the repeats; both methods to a proved gap of 1e-9,
-and "SIGN" with `sign_only`.
+The 27 LPs of each network of `exact_lp.py`, single rows of them, deep and large networks, the LPs
+of `lp_rate.py`'s second layers, the shipped digits networks and drawn ones; one input and many. CPU
+seconds of one thread, condensing included, warm, the median of the repeats; both methods to a
+proved gap of 1e-9, and to the sign alone.
 """
 
 from __future__ import annotations
@@ -54,6 +54,10 @@ def workloads(data: Path) -> Iterator[tuple[str, bounds.Relaxation]]:
     for file, radius in DEEP:
         _, relaxation = instances.relaxation(data, file, radius, slice(0, 1))
         yield f"{Path(file).stem} {radius:g}, 9 rows", relaxation.double()
+    for name in ("cnn_LPD", "cnn_NOR"):
+        _, relaxation = instances.relaxation(data, *NETWORKS[name], slice(0, 1))
+        for position in (1, 2):
+            yield f"layer {position + 1} of {name}", layer(relaxation.double(), position)
     for weights, radius in lp_rate.ROWS:
         lps = lp_rate.layer_lps(data, weights, radius, 4)
         yield f"layer 2 of {weights} {radius:g}", lps.double()
@@ -70,6 +74,24 @@ def workloads(data: Path) -> Iterator[tuple[str, bounds.Relaxation]]:
     for widths in DRAWN:
         for count in (1, 100):
             yield f"drawn {widths}, {count} × 4", drawn(widths, count)
+
+
+def layer(whole: bounds.Relaxation, position: int) -> bounds.Relaxation:
+    """Both bounds of every unstable neuron of a ReLU of one input."""
+    node = whole.network.nodes[whole.network.relus[position]]
+    network, kept = whole.network.ending_at(node.parents[0])
+    unstable = whole.relu_bounds[position].unstable[0].flatten()
+    rows = torch.diag(unstable.to(whole.C))[unstable].reshape(1, -1, *node.shape)
+    rows = torch.cat((rows, -rows), 1)
+    relu_bounds = tuple(whole.relu_bounds[k] for k in kept)
+    return bounds.Relaxation(
+        network,
+        whole.input_set,
+        rows,
+        rows.new_zeros(rows.shape[:2]),
+        relu_bounds,
+        intermediate="backward",
+    )
 
 
 def drawn(widths: tuple[int, ...], count: int) -> bounds.Relaxation:
@@ -119,7 +141,7 @@ def main() -> None:
     for name, relaxation in workloads(options.data):
         with console.status(name):
             cells = {method: measure(relaxation, method, options.repeats) for method in METHODS}
-        chosen = cost.cheaper_exact_method(relaxation, None)
+        chosen = cost.cheapest_exact_method(relaxation, None)
         record["lps"][name] = {
             "inputs": len(relaxation.input_set),
             "rows": relaxation.C.shape[1],

@@ -30,7 +30,7 @@ from bounds.solution.certificate import Certificate, Claim
 from bounds.solution.solution import Solution, merge
 from bounds.solution.soundness import soundly
 from bounds.solution.status import Status
-from bounds.solvers.cost import cheaper_exact_method
+from bounds.solvers.cost import cheapest_exact_method
 from bounds.solvers.goal import Goal
 from bounds.solvers.interior_point.interior_point import interior_point
 from bounds.solvers.pdhg.pdhg import pdhg
@@ -138,7 +138,7 @@ def solve(
         time_limit = require_positive(
             "solve", "time_limit", time_limit, "a positive time in seconds"
         )
-    chosen = cheaper_exact_method(relaxation, max_memory) if method == "exact" else method
+    chosen = cheapest_exact_method(relaxation, max_memory) if method == "exact" else method
     iterative, usual_tolerance, usual_limit = ITERATIVE[chosen]
     solution = iterative(
         relaxation,

@@ -13,8 +13,8 @@ F = 0.3 n² (d + n) + n³ / 3 is what a Newton step takes, P = (1 + 1 / S) n the
 point solves inputs of alike sizes as one batch, while the simplex method goes on from row to row,
 and profits from zeros, which convolutions have many of. A layer reads the same share of what is
 unstable below as of its input. With more neurons than coordinates, bases fill up. pdhg's passes run
-at an eighth of the speed of large matrix products; it is the one that needs no matrices, n (d + 3 n)
-numbers for the others, and no polyhedron.
+at an eighth of the speed of large matrix products; it needs no polyhedron, and no matrices, which
+for the others have n (d + 3 n) numbers an LP.
 
 Rows that see little of a network, like neurons of a convolution, move the n and d that they see
 alone, also in P; the interior point presolves them.

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import bounds
 from bounds import InvalidInputError, Relaxation, Status
@@ -104,25 +104,24 @@ def test_exact_takes_one_or_the_other_for_few_or_many_small_lps(batch: int, meth
     assert (solution.status == Status.OPTIMAL).all()
 
 
-def convolution(rows: int) -> Relaxation:
-    """16 × 36 neurons, most of them unstable, under a layer of another 3 × 3 convolution."""
+def convolution(C: Tensor) -> Relaxation:
+    """16 × 13 × 13 neurons, most of them unstable, between 3 × 3 convolutions."""
     torch.manual_seed(0)
     conv = nn.Conv2d(1, 16, 3, stride=2, bias=False), nn.ReLU(), nn.Conv2d(16, 4, 3)
-    network = bounds.from_torch(nn.Sequential(*conv).double(), (1, 14, 14)).detach()
-    ball = bounds.Ball(torch.zeros(1, 1, 14, 14, dtype=torch.float64), radius=1.0)
-    C = torch.eye(64, dtype=torch.float64) if rows == 64 else torch.ones(rows, 64).double()
+    network = bounds.from_torch(nn.Sequential(*conv).double(), (1, 28, 28)).detach()
+    ball = bounds.Ball(torch.zeros(1, 1, 28, 28, dtype=torch.float64), radius=1.0)
     return bounds.relax(network, ball, bounds.Specification(C))
 
 
 def test_exact_takes_the_simplex_method_where_rows_have_few_numbers() -> None:
-    assert cost.cheapest_exact_method(convolution(rows=4), 2**40) == "simplex"
+    assert cost.cheapest_exact_method(convolution(torch.ones(4, 484).double()), 2**40) == "simplex"
     dense = random_relaxation(50, 200, 200, 4, batch=1)
     assert min(dense.unstable) > 200
     assert cost.cheapest_exact_method(dense, 2**40) == "interior_point"
 
 
 def test_exact_takes_the_interior_point_where_presolving_pays() -> None:
-    relaxation = convolution(rows=64)
+    relaxation = convolution(torch.eye(484, dtype=torch.float64)[:64])
     assert cost.cheapest_exact_method(relaxation, 2**40) == "interior_point"
     given = replace(relaxation, intermediate="given")
     assert cost.cheapest_exact_method(given, 2**40) == "simplex"

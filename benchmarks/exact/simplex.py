@@ -40,8 +40,8 @@ DEEP = (
     ("experiment_2/mnist_cnn_wide_1_LPD.pth", 0.1),
     ("experiment_2/mnist_cnn_small_NOR.pth", 0.03),
 )
-#: Widths of drawn networks, with 4 outputs.
-DRAWN = ((4, 8, 8, 4), (20, 40, 40, 4), (50, 200, 200, 4))
+#: Widths of drawn networks, with 4 outputs; and numbers of inputs.
+DRAWN = (((4, 8, 8, 4), (1, 100)), ((20, 40, 40, 4), (1, 100)), ((50, 200, 200, 4), (1,)))
 #: No more runs of one method on the same LPs after so many seconds.
 ENOUGH = 10.0
 
@@ -71,8 +71,8 @@ def workloads(data: Path) -> Iterator[tuple[str, bounds.Relaxation]]:
                 whole = bounds.relax(network, ball, spec)
                 name = f"{model} {radius:g}, {count} × {rows}"
                 yield name, whole.take(torch.arange(count), torch.arange(rows))
-    for widths in DRAWN:
-        for count in (1, 100):
+    for widths, counts in DRAWN:
+        for count in counts:
             yield f"drawn {widths}, {count} × 4", drawn(widths, count)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import cvxpy as cp
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 import bounds
 from bounds import Relaxation
+from bounds.highs import QuietHighs
 from bounds.network.affine import Linear
 from bounds.network.graph import AffineNode
 from bounds.solvers.interior_point.condense import CondensedLP, condense
@@ -191,3 +193,17 @@ def test_no_variable_is_no_problem() -> None:
     vertex = warm.run()
     assert vertex.objective == 0
     assert len(vertex.nu) == len(vertex.b) == 0
+
+
+def test_a_run_without_a_solution_has_no_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What HiGHS returns where it has failed: empty lists."""
+    lp = condense(relaxation(4, math.inf))
+    assert lp is not None
+    warm = WarmLP(lp)
+    failed = SimpleNamespace(col_value=[], row_dual=[])
+    monkeypatch.setattr(QuietHighs, "getSolution", lambda self: failed)
+    vertex = warm.run()
+    assert vertex.nu.shape == vertex.z.shape == (lp.e.shape[1],)
+    assert np.isnan(vertex.nu).all()
+    assert np.isnan(vertex.b).all()
+    assert np.isnan(vertex.z).all()

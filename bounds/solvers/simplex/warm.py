@@ -171,11 +171,11 @@ class WarmLP:
         highs.run()
         status, solution = highs.getModelStatus(), highs.getSolution()
         ending = next((each for each in Ending if each.value == status), Ending.UNKNOWN)
-        point = np.array(solution.col_value).clip(0.0, 1.0)
+        point = _numbers(solution.col_value, len(self._columns)).clip(0.0, 1.0)
         z = self.upper * point[self.d + self.n :]
         return Vertex(
             ending,
-            self._multipliers(np.array(solution.row_dual)) * self._cost_size,
+            self._multipliers(_numbers(solution.row_dual, 2 * self.n)) * self._cost_size,
             self._ray() if ending is Ending.INFEASIBLE else None,
             point[: self.d],
             z,
@@ -191,3 +191,8 @@ class WarmLP:
         highs: Any = self._highs
         _, found, values = highs.getDualRay()
         return self._multipliers(np.array(values)) if found else None
+
+
+def _numbers(values: list[float], size: int) -> np.ndarray:
+    """So many numbers: NaN where HiGHS has failed, and has none."""
+    return np.array(values) if len(values) == size else np.full(size, np.nan)

@@ -1,4 +1,4 @@
-"""HiGHS without the lines that version 1.16 prints while it is constructed, before any option."""
+"""A quiet HiGHS for cvxpy, which constructs it itself."""
 
 from __future__ import annotations
 
@@ -8,20 +8,15 @@ from contextlib import contextmanager
 
 import highspy
 
+from bounds.highs import QuietHighs
+
 _HIGHS = highspy.Highs
 _lock, _inside = threading.Lock(), 0
 
 
-class _QuietHighs(highspy.Highs):
-    def enableCallbacks(self) -> None:  # its constructor calls this, which prints
-        self.setOptionValue("output_flag", False)
-        super().enableCallbacks()
-
-
 @contextmanager
 def quiet_highs() -> Iterator[None]:
-    """Let cvxpy, which constructs HiGHS itself, construct a quiet one inside. All threads do, until
-    the last has left."""
+    """Let cvxpy construct a quiet one inside. All threads do, until the last has left."""
     _count(1)
     try:
         yield
@@ -33,4 +28,4 @@ def _count(change: int) -> None:
     global _inside
     with _lock:
         _inside += change
-        highspy.Highs = _QuietHighs if _inside else _HIGHS  # type: ignore[misc]
+        highspy.Highs = QuietHighs if _inside else _HIGHS  # type: ignore[misc]

@@ -117,7 +117,7 @@ def test_time_limits(limit: Any) -> None:
         bounds.solve(relaxation, time_limit=limit)
 
 
-@pytest.mark.parametrize("method", ["interior_point", "pdhg", "optimised_slope"])
+@pytest.mark.parametrize("method", ["interior_point", "simplex", "pdhg", "optimised_slope"])
 @pytest.mark.parametrize("limit", [1, 3, 8])
 def test_solve_keeps_what_it_has(method: Any, limit: int, looks: Looks) -> None:
     relaxation = bounds.relax(*problem())

@@ -43,7 +43,7 @@ NETWORKS = {
     "cnn_LPD": ("experiment_2/mnist_cnn_small_LPD.pth", 0.1),
     "cnn_NOR": ("experiment_2/mnist_cnn_small_NOR.pth", 0.02),
 }
-OURS = "bounds, interior point"
+OURS, SIMPLEX = "bounds, interior point", "bounds, simplex"
 
 
 @dataclass(frozen=True)
@@ -168,6 +168,23 @@ def measure_ours(
     return Cell(seconds, solution.lower.numel(), 0.0, 0.0), solution, details
 
 
+def measure_simplex(relaxation: bounds.Relaxation, ours: bounds.Solution, repeats: int) -> Cell:
+    """All images and rows by `method="simplex"`; the median of the repeats, warm."""
+    times: list[float] = []
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        solution = bounds.solve(relaxation, method="simplex")
+        times.append(time.perf_counter() - start)
+    unit = ours.lower.abs().clamp(min=1.0)
+    return Cell(
+        statistics.median(times[1:]),
+        solution.lower.numel(),
+        float(((solution.lower - ours.lower).abs() / unit).max()),
+        float(((solution.lower - ours.upper) / unit).max()),
+        int((solution.status != bounds.Status.OPTIMAL).sum()),
+    )
+
+
 def operations(relaxation: bounds.Relaxation, solution: bounds.Solution) -> float:
     """Float operations of the matrices T and their factors: what the time should go into."""
     total = 0.0
@@ -215,7 +232,8 @@ def main() -> None:
         file, radius = NETWORKS[name]
         mine, solution, details = ours[name]
         on_cpu = bounds.solve(relaxation) if device.type != "cpu" else solution
-        cells = {OURS: mine}
+        on_host = relaxation.convert(torch.Tensor.cpu)
+        cells = {OURS: mine, SIMPLEX: measure_simplex(on_host, on_cpu, options.repeats)}
         for peer, prepare in PEERS.items():
             with console.status(f"{name}: {peer}"):
                 cells[peer] = measure_peer(
@@ -245,7 +263,7 @@ def table(record: dict[str, Any]) -> Table:
     networks = record["networks"]
     for name, network in networks.items():
         shown.add_column(f"{name}\nn = {network['unstable']}", justify="right")
-    for solver in (OURS, *PEERS):
+    for solver in (OURS, SIMPLEX, *PEERS):
         row = []
         for network in networks.values():
             cell, mine = network["solvers"][solver], network["solvers"][OURS]["seconds"]

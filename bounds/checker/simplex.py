@@ -19,6 +19,7 @@ import highspy
 import numpy as np
 
 from bounds.checker.arithmetic import Array, midpoints, rationals
+from bounds.highs import QuietHighs
 
 
 class Infeasible(Exception):
@@ -58,14 +59,6 @@ def optimum(rows: Rows, c: Array, basis: list[int]) -> tuple[Any, Array]:
     return value, v
 
 
-class _QuietHighs(highspy.Highs):
-    """Without the lines that version 1.16 prints while it is constructed, before any option."""
-
-    def enableCallbacks(self) -> None:  # its constructor calls this, which prints
-        self.setOptionValue("output_flag", False)
-        super().enableCallbacks()
-
-
 def likely_basis(rows: Rows, c: Array) -> list[int] | None:
     """The basis at which HiGHS ends in floating point; None where it finds none."""
     A, b = midpoints(rows.A), midpoints(rows.b)
@@ -81,7 +74,7 @@ def likely_basis(rows: Rows, c: Array) -> list[int] | None:
     program.a_matrix_.start_ = np.concatenate(([0], np.cumsum(nonzero.sum(1))))
     program.a_matrix_.index_ = np.nonzero(nonzero)[1]
     program.a_matrix_.value_ = A[nonzero]
-    highs = _QuietHighs()
+    highs = QuietHighs()
     for option, value in (("presolve", "off"), ("solver", "simplex")):
         highs.setOptionValue(option, value)
     highs.passModel(program)

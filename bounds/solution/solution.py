@@ -31,7 +31,7 @@ class Solution:
     >>> ball = bounds.Ball(torch.tensor([[2.0, 0.0]], dtype=torch.float64), radius=0.5)
     >>> solution = bounds.solve(bounds.relax(network, ball, bounds.margins(0, classes=2)))
     >>> round(solution.lower.item(), 6), solution.verified.tolist(), solution.method
-    (1.0, [True], 'interior_point')
+    (1.0, [True], 'simplex')
     """
 
     lower: Tensor

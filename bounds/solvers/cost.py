@@ -1,52 +1,141 @@
 """What an exact solve costs by each method, and so which of them "exact" takes.
 
-The interior point needs, for each LP of n unstable neurons and d inputs, about NEWTON_STEPS times
-n² (d + n) + n³ / 3 operations, and n (d + 2 n) numbers in memory. pdhg needs about PASSES passes
-through the network for each LP, whose operations run at a PASS_RATE-th of the speed of large matrix
-products, and little memory. The constants are rounded from `benchmarks/exact/exact_lp.py` and
-`benchmarks/exact/pdhg.py` on two CPU cores.
+CPU seconds of one thread, as fitted to `benchmarks/exact/simplex.py`; S rows of an input with n
+unstable neurons, d coordinates, and N numbers in its rows [A | L] that are not 0:
+
+| method | once | an LP |
+|---|---|---|
+| interior point | 1.5e-2 a batch | 1e-4 + 4e-7 (2 d + 3 n) + 2e-7 n² + 3e-10 F |
+| simplex | 1.5e-3 an input | 1e-4 + 4e-7 (d + 2 n) + P (1.4e-5 + 2e-10 N (1 + n / d)) |
+| pdhg | 1 | 10,000 passes through the network, an operation 1.2e-10 |
+
+F = 0.3 n² (d + n) + n³ / 3 is what a Newton step takes, P = (1 + 1 / S) n the pivots. The interior
+point solves inputs of alike sizes as one batch, while the simplex method goes on from row to row,
+and profits from zeros, which convolutions have many of. A layer reads the same share of what is
+unstable below as of its input. With more neurons than coordinates, bases fill up. pdhg's passes run
+at an eighth of the speed of large matrix products; it needs no polyhedron, and no matrices, which
+for the others have n (d + 3 n) numbers an LP.
+
+Rows that see little of a network, like neurons of a convolution, move the n and d that they see
+alone, also in P; the interior point presolves them.
 """
 
 from __future__ import annotations
 
 import math
 
+from bounds.errors import InvalidInputError
 from bounds.network.affine import Affine, Linear, Transposed
 from bounds.network.convolution import Convolution
-from bounds.network.graph import AffineNode, Network
+from bounds.network.graph import AffineNode, Network, SumNode
 from bounds.network.memory import numbers_that_fit
 from bounds.relaxation.relaxation import Relaxation
 from bounds.sets.box import Box
 from bounds.sets.norm_balls import L1Ball
+from bounds.solvers.interior_point.batches import alike
+from bounds.solvers.interior_point.presolve import GAIN
 
-NEWTON_STEPS = 20
 #: The share of [A | L] that is not 0, which Newton's matrices are built from.
 DENSITY = 0.3
+#: Seconds of a floating-point operation in the interior point, counted for one Newton step.
+NEWTON = 3e-10
 PASSES = 2 * 5000
-PASS_RATE = 8
+#: Seconds of a floating-point operation in pdhg, and of the calls of all its passes.
+PASS, CALLS = 1.2e-10, 1.0
 
 
 def matrix_numbers(relaxation: Relaxation) -> int:
-    """The numbers in the matrices of one LP of the interior point: [A | L], and T twice."""
+    """The numbers in the matrices of one LP: [A | L], and T twice."""
     n, d = max(relaxation.unstable), math.prod(relaxation.network.input_shape)
     return n * (d + 3 * n)
 
 
-def interior_point_fits(relaxation: Relaxation, max_memory: int | None) -> bool:
-    """Whether the interior point takes such an input set, and one LP's matrices fit in memory."""
+def require_matrices(method: str, relaxation: Relaxation, max_memory: int | None) -> None:
+    """Refuse LPs whose matrices do not fit in memory."""
+    needed, given = matrix_numbers(relaxation), numbers_that_fit(relaxation.C, max_memory)
+    if needed > given:
+        raise InvalidInputError(
+            f"solve(method={method!r}) needs {8 * needed} bytes for the matrices of one LP with "
+            f"{max(relaxation.unstable)} unstable neurons but has {8 * given}: give more with "
+            "max_memory=..., or use method='pdhg'."
+        )
+
+
+def matrices_fit(relaxation: Relaxation, max_memory: int | None) -> bool:
+    """Whether the input set is a polyhedron, and one LP's matrices fit in memory."""
     if not isinstance(relaxation.input_set, Box | L1Ball):
         return False
     return matrix_numbers(relaxation) <= numbers_that_fit(relaxation.C, max_memory)
 
 
-def cheaper_exact_method(relaxation: Relaxation, max_memory: int | None) -> str:
-    """ "interior_point" or "pdhg", whichever is expected to take less time on these LPs."""
-    if not interior_point_fits(relaxation, max_memory):
+def cheapest_exact_method(relaxation: Relaxation, max_memory: int | None) -> str:
+    """ "interior_point", "simplex" or "pdhg", whichever is expected to take the least time on these
+    LPs; "simplex" on CPUs alone."""
+    if not matrices_fit(relaxation, max_memory):
         return "pdhg"
-    d = math.prod(relaxation.network.input_shape)
-    newton = sum(DENSITY * n**2 * (d + n) + n**3 / 3 for n in relaxation.unstable)
-    passes = len(relaxation.unstable) * PASSES * PASS_RATE * pass_flops(relaxation.network)
-    return "interior_point" if NEWTON_STEPS * newton <= passes else "pdhg"
+    expected = {"interior_point": _interior_point(relaxation), "pdhg": _pdhg(relaxation)}
+    if not relaxation.C.is_cuda:
+        expected["simplex"] = _simplex(relaxation)
+    return min(expected, key=lambda method: expected[method])
+
+
+def _interior_point(relaxation: Relaxation) -> float:
+    rows, seen = relaxation.C.shape[1], _seen(relaxation)
+    d = seen * math.prod(relaxation.network.input_shape)
+    seconds = 0.0
+    for n in (seen * count for count in relaxation.unstable):
+        step = DENSITY * n**2 * (d + n) + n**3 / 3
+        seconds += rows * (1e-4 + 4e-7 * (2 * d + 3 * n) + 2e-7 * n**2 + NEWTON * step)
+    return 1.5e-2 * sum(1 for _ in alike(relaxation)) + seconds
+
+
+def _simplex(relaxation: Relaxation) -> float:
+    d, rows = math.prod(relaxation.network.input_shape), relaxation.C.shape[1]
+    seen, seconds = _seen(relaxation), 0.0
+    for n, numbers in zip(relaxation.unstable, row_numbers(relaxation), strict=True):
+        pivot = 1.4e-5 + 2e-10 * numbers * (1 + n / max(1, d))
+        seconds += 1.5e-3 + rows * (1e-4 + 4e-7 * (d + 2 * n)) + (1 + rows) * seen * n * pivot
+    return seconds
+
+
+def _pdhg(relaxation: Relaxation) -> float:
+    return CALLS + relaxation.d.numel() * PASSES * PASS * pass_flops(relaxation.network)
+
+
+def row_numbers(relaxation: Relaxation) -> list[float]:
+    """About how many numbers of each input's rows [A | L] are not 0."""
+    network = relaxation.network
+    shares = _shares(network)
+    below = [float(math.prod(network.input_shape))] * len(relaxation.input_set)
+    numbers = [0.0] * len(below)
+    for index, neurons in zip(network.relus, relaxation.relu_bounds, strict=True):
+        share = shares[network.nodes[index].parents[0]]
+        for image, n in enumerate(neurons.unstable.flatten(1).sum(1).tolist()):
+            numbers[image] += share * n * below[image]
+            below[image] += n
+    return numbers
+
+
+def _seen(relaxation: Relaxation) -> float:
+    """The share of the network that a row sees, or 1 where that is too much for presolving."""
+    entries = int((relaxation.C != 0).flatten(2).sum(2).amax())
+    seen = min(1.0, entries * _shares(relaxation.network)[-1])
+    return seen if relaxation.implied and GAIN * seen**3 < 1 else 1.0
+
+
+def _shares(network: Network) -> list[float]:
+    """Of each node, the share that one of its numbers reads of the layer below."""
+    shares: list[float] = []
+    for node in network.nodes:
+        match node:
+            case AffineNode(parents=(parent,), operation=operation):
+                size = math.prod(network.nodes[parent].shape)
+                shares.append(min(1.0, max(operation.fan_in / max(1, size), shares[parent])))
+            case SumNode(parents=parents):
+                shares.append(min(1.0, sum(shares[parent] for parent in parents)))
+            case _:
+                shares.append(0.0)
+    return shares
 
 
 def pass_flops(network: Network) -> int:

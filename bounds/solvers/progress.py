@@ -82,7 +82,7 @@ class Progress:
 
     def record(
         self,
-        iteration: int,
+        iteration: Tensor | int,
         lower: Tensor,
         nu: Tensor,
         upper: Tensor,

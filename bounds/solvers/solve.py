@@ -30,20 +30,28 @@ from bounds.solution.certificate import Certificate, Claim
 from bounds.solution.solution import Solution, merge
 from bounds.solution.soundness import soundly
 from bounds.solution.status import Status
-from bounds.solvers.cost import cheaper_exact_method
+from bounds.solvers.cost import cheapest_exact_method
 from bounds.solvers.goal import Goal
 from bounds.solvers.interior_point.interior_point import interior_point
 from bounds.solvers.pdhg.pdhg import pdhg
+from bounds.solvers.simplex.simplex import simplex
 from bounds.solvers.slopes.optimised_slope import optimised_slope
 
 Method = Literal[
-    "fixed_slope", "adaptive_slope", "optimised_slope", "interior_point", "pdhg", "exact"
+    "fixed_slope",
+    "adaptive_slope",
+    "optimised_slope",
+    "interior_point",
+    "simplex",
+    "pdhg",
+    "exact",
 ]
 
 #: The iterative methods, with the tolerance and the iteration limit of each unless it is told.
 ITERATIVE: dict[str, tuple[Callable[..., Solution], float, int]] = {
     "optimised_slope": (optimised_slope, 1e-3, 500),
     "interior_point": (interior_point, 1e-9, 100),
+    "simplex": (simplex, 1e-9, 100_000),
     "pdhg": (pdhg, 1e-6, 100_000),
 }
 
@@ -65,12 +73,15 @@ def solve(
         method: "fixed_slope" (Wong & Kolter 2018) and "adaptive_slope" (CROWN) take one backward
             pass, in the dtype of the relaxation and differentiable; "optimised_slope" (α-CROWN)
             ascends from the better of the two, in that dtype, and evaluates what it found in
-            float64; "interior_point" and "pdhg" solve the LPs in float64, the one by Newton steps
-            on matrices, the other matrix-free; "exact" takes the one of the two that
-            `bounds.solvers.cost` expects to be cheaper, and the solution's `method` says which.
+            float64; "interior_point", "simplex" and "pdhg" solve the LPs in float64, by Newton
+            steps on matrices, by HiGHS from each row's vertex to the next one's, and matrix-free;
+            "exact" takes the one of these that `bounds.solvers.cost` expects to be cheapest, and
+            the solution's `method` says which.
         tolerance: of the iterative methods, the gap relative to the larger of |lower| and |upper|;
-            default 1e-3 for optimised slopes, 1e-9 for the interior point and 1e-6 for pdhg.
-        iteration_limit: of the iterative methods, per LP; default 500, 100 and 100,000.
+            default 1e-3 for optimised slopes, 1e-9 for the interior point and the simplex method,
+            and 1e-6 for pdhg.
+        iteration_limit: of the iterative methods, per LP; default 500 for optimised slopes, 100 for
+            the interior point, and 100,000 for the others. Of the simplex method, pivots.
         time_limit: of the iterative methods, in seconds; default none. LPs cut short still carry
             valid bounds.
         max_memory: bytes that the work may take, besides the relaxation and the solution; LPs are
@@ -87,7 +98,8 @@ def solve(
     Raises:
         InvalidInputError: no Relaxation, an unknown method, an option that the method does not
             have, one out of range or of another type, or a method that cannot solve these LPs: the
-            interior point on ℓ2 balls, or where one LP's matrices exceed `max_memory`.
+            interior point or the simplex method on ℓ2 balls, or where one LP's matrices exceed
+            `max_memory`.
 
     >>> import torch, bounds
     >>> net = bounds.from_torch(torch.nn.Sequential(torch.nn.ReLU()), (2,), dtype=torch.float64)
@@ -127,7 +139,7 @@ def solve(
         time_limit = require_positive(
             "solve", "time_limit", time_limit, "a positive time in seconds"
         )
-    chosen = cheaper_exact_method(relaxation, max_memory) if method == "exact" else method
+    chosen = cheapest_exact_method(relaxation, max_memory) if method == "exact" else method
     iterative, usual_tolerance, usual_limit = ITERATIVE[chosen]
     solution = iterative(
         relaxation,

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 import bounds
 from bounds import InvalidInputError, Relaxation, Status
+from bounds.models import load_digits_images, load_digits_model
 from bounds.network import memory
 from bounds.solvers import cost
+from bounds.solvers.interior_point.condense import condense
 from tests.support.referee import random_relaxation
 from tests.support.refusals import refused
 
@@ -41,7 +44,9 @@ def test_the_default_is_a_share_of_what_is_free() -> None:
     assert memory.numbers_that_fit(like.float(), 4096) == 1024
 
 
-@pytest.mark.parametrize("method", ["fixed_slope", "adaptive_slope", "interior_point", "pdhg"])
+@pytest.mark.parametrize(
+    "method", ["fixed_slope", "adaptive_slope", "interior_point", "simplex", "pdhg"]
+)
 def test_little_memory_gives_the_same_bounds(method: str) -> None:
     relaxation = random_relaxation(6, 12, 10, 4, batch=3)
     least = 8 * max(cost.matrix_numbers(relaxation), memory.pass_numbers(relaxation.network))
@@ -75,11 +80,13 @@ def test_max_memory_is_refused_where_it_is_no_number_of_bytes() -> None:
     )
 
 
-def test_matrices_that_do_not_fit_are_refused_with_the_remedy() -> None:
+@pytest.mark.parametrize("method", ["interior_point", "simplex"])
+def test_matrices_that_do_not_fit_are_refused_with_the_remedy(method: Any) -> None:
     relaxation = random_relaxation(6, 12, 10, 4)
     refused(
-        lambda: bounds.solve(relaxation, method="interior_point", max_memory=64),
+        lambda: bounds.solve(relaxation, method=method, max_memory=64),
         InvalidInputError,
+        f"method={method!r}",
         f"needs {8 * cost.matrix_numbers(relaxation)} bytes",
         "has 64",
         "method='pdhg'",
@@ -89,11 +96,48 @@ def test_matrices_that_do_not_fit_are_refused_with_the_remedy() -> None:
 # -- "exact" ---------------------------------------------------------------------------------------
 
 
-def test_exact_takes_the_interior_point_for_small_lps() -> None:
-    relaxation = random_relaxation(6, 12, 10, 4)
+@pytest.mark.parametrize(("batch", "method"), [(1, "simplex"), (100, "interior_point")])
+def test_exact_takes_one_or_the_other_for_few_or_many_small_lps(batch: int, method: str) -> None:
+    relaxation = random_relaxation(6, 12, 10, 4, batch=batch)
     solution = bounds.solve(relaxation, method="exact")
-    assert solution.method == "interior_point"
+    assert solution.method == method
     assert (solution.status == Status.OPTIMAL).all()
+
+
+def convolution(C: Tensor) -> Relaxation:
+    """16 × 13 × 13 neurons, most of them unstable, between 3 × 3 convolutions."""
+    torch.manual_seed(0)
+    conv = nn.Conv2d(1, 16, 3, stride=2, bias=False), nn.ReLU(), nn.Conv2d(16, 4, 3)
+    network = bounds.from_torch(nn.Sequential(*conv).double(), (1, 28, 28)).detach()
+    ball = bounds.Ball(torch.zeros(1, 1, 28, 28, dtype=torch.float64), radius=1.0)
+    return bounds.relax(network, ball, bounds.Specification(C))
+
+
+def test_exact_takes_the_simplex_method_where_rows_have_few_numbers() -> None:
+    assert cost.cheapest_exact_method(convolution(torch.ones(4, 484).double()), 2**40) == "simplex"
+    dense = random_relaxation(50, 200, 200, 4, batch=1)
+    assert min(dense.unstable) > 200
+    assert cost.cheapest_exact_method(dense, 2**40) == "interior_point"
+
+
+def test_exact_takes_the_interior_point_where_presolving_pays() -> None:
+    relaxation = convolution(torch.eye(484, dtype=torch.float64)[:64])
+    assert cost.cheapest_exact_method(relaxation, 2**40) == "interior_point"
+    given = replace(relaxation, intermediate="given")
+    assert cost.cheapest_exact_method(given, 2**40) == "simplex"
+
+
+def test_numbers_of_rows_are_about_those_of_the_condensed_lp() -> None:
+    images, labels = load_digits_images()
+    network = bounds.from_torch(
+        load_digits_model("digits_standard"), (1, 8, 8), dtype=torch.float64
+    )
+    ball = bounds.Ball(images[:3].double(), radius=0.3, lower=0.0, upper=1.0)
+    relaxation = bounds.relax(network, ball, bounds.margins(labels[:3], 10)).double()
+    for image, about in enumerate(cost.row_numbers(relaxation)):
+        lp = condense(relaxation.take(torch.tensor([image]), torch.arange(9)))
+        assert lp is not None
+        assert 0.5 < about / int((lp.AL != 0).sum()) < 2
 
 
 def test_exact_takes_pdhg_where_matrices_do_not_fit() -> None:
@@ -110,10 +154,11 @@ def test_exact_takes_pdhg_on_l2_balls() -> None:
     assert bounds.solve(relaxation, method="exact").method == "pdhg"
 
 
-def test_exact_takes_pdhg_where_newton_steps_cost_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exact_takes_pdhg_where_passes_cost_less(monkeypatch: pytest.MonkeyPatch) -> None:
     relaxation = random_relaxation(6, 12, 10, 4)
-    monkeypatch.setattr(cost, "NEWTON_STEPS", math.inf)
-    assert cost.cheaper_exact_method(relaxation, None) == "pdhg"
+    monkeypatch.setattr(cost, "PASS", 0.0)
+    monkeypatch.setattr(cost, "CALLS", 0.0)
+    assert cost.cheapest_exact_method(relaxation, None) == "pdhg"
 
 
 def test_newton_steps_cost_more_the_more_neurons_are_unstable() -> None:
@@ -125,8 +170,8 @@ def test_newton_steps_cost_more_the_more_neurons_are_unstable() -> None:
         one = torch.ones_like(neurons.lower)
         return replace(relaxation, relu_bounds=(bounds.ReluBounds(-one, one),))
 
-    assert cost.cheaper_exact_method(wide(100), 2**40) == "interior_point"
-    assert cost.cheaper_exact_method(wide(5000), 2**40) == "pdhg"
+    assert cost.cheapest_exact_method(wide(100), 2**40) != "pdhg"
+    assert cost.cheapest_exact_method(wide(5000), 2**40) == "pdhg"
 
 
 def test_flops_are_those_of_the_layers() -> None:

@@ -14,7 +14,7 @@ import lp_reference
 from bounds import Relaxation, Status
 from bounds.compare.compare import compare
 
-EXACT = ("interior_point", "pdhg", "exact")
+EXACT = ("interior_point", "simplex", "pdhg", "exact")
 FEW = 3000
 
 
@@ -102,17 +102,19 @@ def test_triangles_without_width_do_not_stall(name: str, norm: float) -> None:
         problem = relaxation(model, *shape, norm=norm, radius=0.2)
         widths = torch.cat([(k.upper - k.lower)[k.unstable] for k in problem.relu_bounds])
         assert name == "padded" or float(widths.min()) < 1e-10
-        solution = bounds.solve(problem, method="pdhg", iteration_limit=FEW)
-        assert (solution.status == Status.OPTIMAL).all(), (solution.status, solution.gap)
         optimum = torch.from_numpy(lp_reference.solve(problem).value)
-        torch.testing.assert_close(solution.lower, optimum, rtol=1e-5, atol=1e-6)
+        methods: tuple[Any, ...] = ("pdhg",) if norm == 2 else ("pdhg", "simplex")
+        for method in methods:
+            solution = bounds.solve(problem, method=method, iteration_limit=FEW)
+            assert (solution.status == Status.OPTIMAL).all(), (solution.status, solution.gap)
+            torch.testing.assert_close(solution.lower, optimum, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("method", [*EXACT, "optimised_slope"])
 @pytest.mark.parametrize("norm", [1, 2, math.inf])
 def test_networks_without_a_relu(method: Any, norm: float) -> None:
-    if method == "interior_point" and norm == 2:
-        pytest.skip("the interior point is for polyhedra")
+    if method in ("interior_point", "simplex") and norm == 2:
+        pytest.skip("for polyhedra only")
     problem = relaxation(nn.Linear(3, 2), 3, norm=norm, intermediate="lp")
     solution = bounds.solve(problem, method=method)
     assert (solution.status == Status.OPTIMAL).all()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import bounds
 from bounds import Box, Relaxation, ReluBounds, Solution, Status
 from bounds.models import load_digits_images, load_digits_model
-from bounds.solvers.interior_point import interior_point, newton, sparsity
+from bounds.solvers.interior_point import batches, interior_point, newton, sparsity
 from bounds.solvers.interior_point.condense import condense
 from bounds.solvers.interior_point.newton import NewtonSystem
 from bounds.solvers.interior_point.simplices import Simplices
@@ -38,7 +38,7 @@ def digits() -> Relaxation:
 
 def assert_valid(solution: Solution, relaxation: Relaxation) -> None:
     """Bounds between the fixed slope, where the method starts, and the optimum."""
-    exact = bounds.solve(relaxation)
+    exact = bounds.solve(relaxation, method="interior_point")
     fixed = bounds.solve(relaxation, method="fixed_slope")
     slack = RELATIVE * exact.lower.abs().clamp(min=1)
     assert (exact.status == Status.OPTIMAL).all()
@@ -51,7 +51,7 @@ def assert_valid(solution: Solution, relaxation: Relaxation) -> None:
 
 
 def test_converges_in_few_iterations(digits: Relaxation) -> None:
-    solution = bounds.solve(digits)
+    solution = bounds.solve(digits, method="interior_point")
     assert (solution.status == Status.OPTIMAL).all()
     assert (solution.relative_gap <= RELATIVE).all()
     assert solution.iterations.max() <= 25
@@ -59,11 +59,11 @@ def test_converges_in_few_iterations(digits: Relaxation) -> None:
 
 
 def test_each_lp_stops_at_its_own_convergence(digits: Relaxation) -> None:
-    assert len(bounds.solve(digits).iterations.unique()) > 3
+    assert len(bounds.solve(digits, method="interior_point").iterations.unique()) > 3
 
 
 def test_iteration_limit_is_said_and_bounds_stay_valid(digits: Relaxation) -> None:
-    solution = bounds.solve(digits, iteration_limit=3)
+    solution = bounds.solve(digits, iteration_limit=3, method="interior_point")
     assert (solution.status == Status.ITERATION_LIMIT).any()
     assert set(solution.status.unique().tolist()) <= {Status.OPTIMAL, Status.ITERATION_LIMIT}
     assert (solution.iterations <= 3).all()
@@ -71,16 +71,16 @@ def test_iteration_limit_is_said_and_bounds_stay_valid(digits: Relaxation) -> No
 
 
 def test_time_limit_is_said_and_bounds_stay_valid(digits: Relaxation) -> None:
-    solution = bounds.solve(digits, time_limit=1e-9)
+    solution = bounds.solve(digits, time_limit=1e-9, method="interior_point")
     assert (solution.status == Status.TIME_LIMIT).any()
     assert_valid(solution, digits)
 
 
 def test_looser_tolerance_takes_fewer_iterations(digits: Relaxation) -> None:
-    loose = bounds.solve(digits, tolerance=1e-2)
+    loose = bounds.solve(digits, tolerance=1e-2, method="interior_point")
     assert (loose.status == Status.OPTIMAL).all()
     assert (loose.relative_gap <= 1e-2).all()
-    assert loose.iterations.sum() < bounds.solve(digits).iterations.sum()
+    assert loose.iterations.sum() < bounds.solve(digits, method="interior_point").iterations.sum()
     assert_valid(loose, digits)
 
 
@@ -97,7 +97,7 @@ def test_breakdown_is_a_numerical_error_with_valid_bounds(
 
     original = NewtonSystem.solve
     monkeypatch.setattr(NewtonSystem, "solve", solve)
-    solution = bounds.solve(digits)
+    solution = bounds.solve(digits, method="interior_point")
     monkeypatch.undo()
     assert (solution.status == Status.NUMERICAL_ERROR).any()
     assert set(solution.status.unique().tolist()) <= {Status.OPTIMAL, Status.NUMERICAL_ERROR}
@@ -108,7 +108,7 @@ def test_useless_steps_end_as_numerical_error(
     digits: Relaxation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(NewtonSystem, "solve", lambda self, r, *, refine: torch.zeros_like(r))
-    solution = bounds.solve(digits)
+    solution = bounds.solve(digits, method="interior_point")
     monkeypatch.undo()
     assert (solution.status == Status.NUMERICAL_ERROR).any()
     assert_valid(solution, digits)
@@ -139,7 +139,7 @@ def test_the_last_word_is_the_whole_networks(
         "lower",
         lambda self, relaxation, *, sound=True: original(self, relaxation, sound=sound) - error,
     )
-    assert (bounds.solve(digits).status == Status.NUMERICAL_ERROR).all()
+    assert (bounds.solve(digits, method="interior_point").status == Status.NUMERICAL_ERROR).all()
 
 
 def test_bounds_that_cut_off_every_point_are_never_optimal() -> None:
@@ -157,7 +157,7 @@ def test_bounds_that_cut_off_every_point_are_never_optimal() -> None:
         torch.zeros(1, 1, dtype=torch.float64),
         (ReluBounds(-one, one),),
     )
-    solution = bounds.solve(relaxation)
+    solution = bounds.solve(relaxation, method="interior_point")
     assert (solution.status != Status.OPTIMAL).all()
     assert torch.isinf(solution.upper).all()
     assert (solution.lower > 0).all()
@@ -170,7 +170,7 @@ def test_bounds_that_cut_off_every_point_are_never_optimal() -> None:
 @given(problem=problems())
 def test_a_batch_is_its_inputs_one_by_one(problem: Problem) -> None:
     relaxation = problem.relax()
-    together = bounds.solve(relaxation)
+    together = bounds.solve(relaxation, method="interior_point")
     rows = torch.arange(relaxation.C.shape[1])
     for image in range(len(relaxation.input_set)):
         alone = bounds.solve(relaxation.take(torch.tensor([image]), rows))
@@ -181,7 +181,7 @@ def test_a_batch_is_its_inputs_one_by_one(problem: Problem) -> None:
 def test_parts_do_not_change_the_answer(
     digits: Relaxation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = bounds.solve(digits)
+    whole = bounds.solve(digits, method="interior_point")
     calls: list[torch.Size] = []
 
     def solve_condensed(lp: TriangleLP, *arguments: Any, **options: Any) -> Any:
@@ -189,12 +189,12 @@ def test_parts_do_not_change_the_answer(
         return original(lp, *arguments, **options)
 
     original = interior_point.solve_condensed
-    monkeypatch.setattr(interior_point, "BATCH", {"cpu": 4 * max(digits.unstable) ** 2})
+    monkeypatch.setitem(batches.BATCH, "cpu", 4 * max(digits.unstable) ** 2)
     monkeypatch.setattr(sparsity, "PANEL", 5)
     monkeypatch.setattr(interior_point, "solve_condensed", solve_condensed)
-    images = torch.cat(list(interior_point._alike(digits)))
+    images = torch.cat(list(batches.alike(digits)))
     assert sorted(images.tolist()) == list(range(len(digits.input_set)))
-    split = bounds.solve(digits)
+    split = bounds.solve(digits, method="interior_point")
     assert len(calls) > len(digits.input_set)
     assert sum(size.numel() for size in calls) == digits.d.numel()
     torch.testing.assert_close(split.lower, whole.lower, rtol=2 * RELATIVE, atol=2 * RELATIVE)
@@ -202,7 +202,7 @@ def test_parts_do_not_change_the_answer(
 
 
 def test_inputs_of_unlike_size_are_not_padded_to_the_largest(digits: Relaxation) -> None:
-    for images in interior_point._alike(digits):
+    for images in batches.alike(digits):
         sizes = [digits.unstable[i] for i in images.tolist()]
         assert max(sizes) <= 1.25 * min(sizes) + 32
 
@@ -224,7 +224,7 @@ def test_certificates_give_the_bounds_again(problem: Problem) -> None:
 def test_any_multipliers_give_a_bound_and_any_point_one_from_above(problem: Problem) -> None:
     """Weak duality, whatever an optimiser may have done."""
     relaxation = problem.relax()
-    exact = bounds.solve(relaxation)
+    exact = bounds.solve(relaxation, method="interior_point")
     dice = Dice(problem.seed + 3)
     certificate = exact.certificate
     arbitrary = bounds.Certificate(
@@ -242,7 +242,7 @@ def test_any_multipliers_give_a_bound_and_any_point_one_from_above(problem: Prob
 
 
 def test_a_point_outside_the_box_proves_nothing(digits: Relaxation) -> None:
-    certificate = bounds.solve(digits).certificate
+    certificate = bounds.solve(digits, method="interior_point").certificate
     outside = bounds.Certificate(certificate.multipliers, certificate.x + 1, certificate.z)
     assert torch.isinf(outside.upper(digits)).all()
 

@@ -16,7 +16,7 @@ from bounds.models import load_digits_images, load_digits_model
 from bounds.solvers.goal import Goal
 from tests.support.problems import Problem, problems
 
-METHODS = ("interior_point", "pdhg", "optimised_slope")
+METHODS = ("interior_point", "simplex", "pdhg", "optimised_slope")
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -61,11 +61,14 @@ def assert_dual_equals_lp(relaxation: Relaxation, method: Method = "interior_poi
     return sound
 
 
+@pytest.mark.parametrize("method", ["interior_point", "simplex"])
 @pytest.mark.parametrize("intermediate", ["interval", "backward"])
 @settings(max_examples=max(150, settings().max_examples))
 @given(problem=problems())
-def test_dual_equals_lp_on_drawn_networks(problem: Problem, intermediate: str) -> None:
-    assert_dual_equals_lp(problem.relax(intermediate=intermediate))
+def test_dual_equals_lp_on_drawn_networks(
+    problem: Problem, intermediate: str, method: Method
+) -> None:
+    assert_dual_equals_lp(problem.relax(intermediate=intermediate), method)
 
 
 @given(problem=problems())
@@ -109,10 +112,13 @@ PUBLISHED_MLPS = [
 ]
 
 
+@pytest.mark.parametrize("method", ["interior_point", "simplex"])
 @pytest.mark.parametrize(("name", "radius"), PUBLISHED_MLPS)
-def test_dual_equals_lp_on_published_mlps(shared_data: Path, name: str, radius: float) -> None:
+def test_dual_equals_lp_on_published_mlps(
+    shared_data: Path, name: str, radius: float, method: Method
+) -> None:
     _, relaxation = instances.relaxation(shared_data, name, radius, slice(0, 2))
-    assert_dual_equals_lp(relaxation)
+    assert_dual_equals_lp(relaxation, method)
 
 
 @pytest.mark.parametrize(
@@ -129,6 +135,7 @@ def test_dual_equals_lp_on_published_mlps(shared_data: Path, name: str, radius: 
 def test_dual_equals_lp_on_published_conv_nets(shared_data: Path, name: str, radius: float) -> None:
     _, relaxation = instances.relaxation(shared_data, name, radius, slice(1, 2))
     assert_dual_equals_lp(relaxation)
+    assert_dual_equals_lp(relaxation, "simplex")
 
 
 @pytest.mark.slow

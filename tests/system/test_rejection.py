@@ -297,12 +297,13 @@ def test_solve(name: str) -> None:
     refused(lambda: bounds.solve(relaxed(), **options), InvalidInputError, *fragments)
 
 
-def test_the_interior_point_refuses_balls_that_are_no_polyhedra() -> None:
+@pytest.mark.parametrize("method", ["interior_point", "simplex"])
+def test_balls_that_are_no_polyhedra_are_refused(method: Any) -> None:
     relaxation = bounds.relax(NETWORK, Ball(X, radius=0.5, norm=2), SPECIFICATION)
     refused(
-        lambda: bounds.solve(relaxation, method="interior_point"),
+        lambda: bounds.solve(relaxation, method=method),
         InvalidInputError,
-        *("method='interior_point'", "L2Ball", "method='pdhg'"),
+        *(f"method={method!r}", "L2Ball", "method='pdhg'"),
     )
 
 

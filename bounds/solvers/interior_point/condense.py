@@ -1,4 +1,4 @@
-"""The LP without its stable neurons: what the interior point works on.
+"""The LP without its stable neurons: what the interior point and the simplex method work on.
 
 Number the unstable neurons of an input 1 … n in layer order and write every input coordinate that
 can move as origin + width · b, where 0 ≤ b ≤ 1. Then
@@ -191,8 +191,9 @@ def _coordinates(input_set: InputSet) -> tuple[Tensor, Tensor, Tensor, Tensor | 
             width = torch.stack((up, -down), 2)[:, order].flatten(1)
         case _:
             raise InvalidInputError(
-                f"solve(method='interior_point') got the input set {type(input_set).__name__}, "
-                "which is no polyhedron: use method='pdhg', or a ball of norm 1 or float('inf')."
+                "solve(method='interior_point' or method='simplex') got the input set "
+                f"{type(input_set).__name__}, which is no polyhedron: use method='pdhg', or a ball "
+                "of norm 1 or float('inf')."
             )
     moves = (width != 0).any(0)
     return origin, columns[moves], width[:, moves], budget

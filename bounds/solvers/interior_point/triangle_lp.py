@@ -1,4 +1,4 @@
-"""LPs over a unit box and triangles, which the interior point works on.
+"""LPs over a unit box and triangles, which the interior point and the simplex method work on.
 
     ẑ = A b + L z + e,    0 ≤ b ≤ 1,    (ẑ_i, z_i) in the triangle of l_i and u_i,
     objective = c_b · b + c_z · z + c_0,

@@ -1,0 +1,75 @@
+"""The bounds of multipliers and points on the condensed LP, and those of what was found on the
+network itself."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bounds.dual.dual import backward_pass
+from bounds.dual.fixed_slope import fixed
+from bounds.dual.primal import push_forward
+from bounds.relaxation.relaxation import Relaxation
+from bounds.solution.solution import Solution
+from bounds.solvers.goal import Goal
+from bounds.solvers.interior_point.condense import CondensedLP
+from bounds.solvers.interior_point.simplices import Simplices
+from bounds.solvers.progress import Progress, certified
+
+
+def fixed_multipliers(part: Relaxation, lp: CondensedLP) -> Tensor:
+    """The ν to start from, (B, S, n): those of the fixed slope."""
+    last = len(part.network.nodes) - 1
+    start = backward_pass(part.network, part.relu_bounds, last, part.C, fixed)
+    return lp.gather([start.multipliers[k] for k in range(len(part.relu_bounds))])
+
+
+def vertex_costs(simplices: Simplices, nu: Tensor) -> Tensor:
+    """The vertex costs at ν, objective included."""
+    on_b, on_z = simplices.price(nu)
+    return simplices.costs(simplices.lp.c_b + on_b, simplices.lp.c_z + on_z, nu)
+
+
+def cheapest(simplices: Simplices, costs: Tensor) -> tuple[Tensor, Tensor]:
+    """The b and z that the costs suggest: each at the end that its cost pulls it to."""
+    _, cost_b, *_, cost_face = simplices.blocks(costs)
+    return (cost_b < 0).to(costs), torch.where(cost_face < 0, simplices.upper, 0.0)
+
+
+def record(
+    at_work: Progress,
+    simplices: Simplices,
+    costs: Tensor,
+    nu: Tensor,
+    b: Tensor,
+    post: Tensor,
+    iteration: Tensor | int,
+    *,
+    goal: Goal,
+    patience: float,
+) -> None:
+    """The bounds at ν, whose vertex costs these are, and at b with z near what `post` suggests."""
+    lower, magnitude = simplices.dual_value(costs, nu)
+    b = simplices.lp.within_budget(b)
+    z, upper = simplices.push_forward(b, post)
+    at_work.record(
+        iteration, lower, nu, upper, b, z, magnitude, goal=goal, patience=patience
+    )  # fmt: skip
+
+
+def on_network(
+    part: Relaxation, lp: CondensedLP, ended: Progress, *, goal: Goal, method: str
+) -> Solution:
+    """The bounds that count: those of the whole network, not of the condensed LP."""
+    suggested = lp.scatter(part, ended.best_z)
+    point = push_forward(part, lp.point(part, ended.best_x), lambda k, low, high: suggested[k])
+    return certified(
+        part,
+        lp.scatter(part, ended.best_nu),
+        point,
+        ended.status,
+        ended.iterations,
+        magnitude=ended.magnitude,
+        goal=goal,
+        method=method,
+    )

@@ -1,0 +1,162 @@
+"""The LP optimum by the dual simplex method of HiGHS, warm from row to row of the same input.
+
+HiGHS proposes, and what it proposes is evaluated like the multipliers and points of all methods:
+the gap says whether an LP is solved, never a status. LPs whose gap stays open are solved again from
+nothing and to finer tolerances, and what is open then is left to the interior point.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+
+from bounds.deadline import Deadline
+from bounds.relaxation.relaxation import Relaxation
+from bounds.solution.solution import Solution, merge
+from bounds.solution.status import Status
+from bounds.solvers.cost import require_matrices
+from bounds.solvers.goal import Goal
+from bounds.solvers.interior_point.batches import alike, places
+from bounds.solvers.interior_point.condense import condense
+from bounds.solvers.interior_point.evaluation import (
+    cheapest,
+    fixed_multipliers,
+    on_network,
+    record,
+    vertex_costs,
+)
+from bounds.solvers.interior_point.interior_point import as_rows
+from bounds.solvers.interior_point.simplices import Simplices
+from bounds.solvers.interior_point.triangle_lp import TriangleLP
+from bounds.solvers.progress import Progress, late
+from bounds.solvers.simplex.warm import WarmLP
+
+#: HiGHS' tolerances: its default first, as at finer ones it may end without any answer; and then
+#: what our own gaps ask for.
+TOLERANCES = (1e-7, 1e-10)
+#: Pivots of one run after which HiGHS counts as stuck: many for each row and column.
+STUCK = 20
+#: Newton steps on what HiGHS leaves open.
+NEWTON_STEPS = 100
+#: By how much of a row's scale an optimum has to be above 0 for the run to stop there, where the
+#: sign is all that is asked: enough for the sign to be proved by the multipliers.
+ABOVE = 1e-6
+
+
+def simplex(
+    relaxation: Relaxation,
+    *,
+    goal: Goal,
+    iteration_limit: int,
+    deadline: Deadline,
+    max_memory: int | None,
+) -> Solution:
+    """Solve every LP of the relaxation in float64; see `bounds.solve` for the options."""
+    limits = goal, iteration_limit, deadline, max_memory
+    relaxation = relaxation.double()
+    require_matrices("simplex", relaxation, max_memory)
+    rows = torch.arange(relaxation.C.shape[1], device=relaxation.C.device)
+    with torch.no_grad():
+        parts = [
+            ((images, rows), _solve_together(relaxation.take(images, rows), *limits))
+            for images in alike(relaxation)
+        ]
+    return merge(parts)
+
+
+def _solve_together(
+    part: Relaxation,
+    goal: Goal,
+    iteration_limit: int,
+    deadline: Deadline,
+    max_memory: int | None,
+) -> Solution:
+    lp = condense(part, max_memory=max_memory, deadline=deadline)
+    if lp is None:
+        return late(part, goal=goal, method="simplex")
+    nu, simplices = fixed_multipliers(part, lp), Simplices(lp)
+    everything = Progress(
+        **Progress.beginning(torch.zeros_like(lp.c_b), torch.zeros_like(lp.c_z), nu, lp.scale)
+    )
+    limits, closer = (iteration_limit, deadline), goal.times(1 / 2)
+    costs = vertex_costs(simplices, nu)
+    record(
+        everything, simplices, costs, nu, *cheapest(simplices, costs), 0, goal=closer,
+        patience=math.inf,
+    )  # fmt: skip
+    for tolerance in TOLERANCES:
+        _sweep(lp, simplices, everything, tolerance, closer, *limits)
+    if bool(everything.running.any()):
+        _by_interior_point(lp, everything, places(part, nu.shape[2]), closer, deadline)
+    return on_network(part, lp, everything, goal=goal, method="simplex")
+
+
+def _sweep(
+    lp: TriangleLP,
+    simplices: Simplices,
+    everything: Progress,
+    tolerance: float,
+    goal: Goal,
+    iteration_limit: int,
+    deadline: Deadline,
+) -> None:
+    """Run HiGHS on every LP whose gap is open: from the vertex of the row before at its default
+    tolerance, each from nothing at others."""
+    again = tolerance != TOLERANCES[0]
+    n, d = lp.e.shape[1], lp.c_b.shape[2]
+    c_b, c_z, c_0, scale = (
+        tensor.cpu().numpy() for tensor in (lp.c_b, lp.c_z, lp.c_0, everything.scale)
+    )
+    nu, b, z = everything.best_nu.clone(), everything.best_x.clone(), everything.best_z.clone()
+    pivots = everything.iterations.clone()
+    warm, loaded = None, -1
+    for image, row in everything.running.nonzero().tolist():
+        if deadline.passed:
+            break
+        if warm is None or loaded != image:
+            warm, loaded = WarmLP(lp, image), image
+        if again:
+            warm.forget()
+        warm.minimise(c_b[image, row], c_z[image, row])
+        above = goal.sign_only and not again
+        vertex = warm.run(
+            tolerance=tolerance,
+            pivots=min(iteration_limit - int(pivots[image, row]), STUCK * (d + 4 * n)),
+            seconds=deadline.left,
+            bound=ABOVE * scale[image, row] - c_0[image, row] if above else math.inf,
+        )
+        pivots[image, row] += vertex.pivots
+        for found, kept in ((vertex.nu, nu), (vertex.b, b), (vertex.z, z)):
+            if np.isfinite(found).all():
+                kept[image, row] = torch.from_numpy(found).to(kept)
+    costs = vertex_costs(simplices, nu)
+    record(everything, simplices, costs, nu, b, z, pivots, goal=goal, patience=math.inf)
+    used_up = everything.running & (everything.iterations >= iteration_limit)
+    everything.status = torch.where(used_up, int(Status.ITERATION_LIMIT), everything.status)
+    everything.running = everything.running & ~used_up
+    if deadline.passed:
+        everything.end(Status.TIME_LIMIT)
+
+
+def _by_interior_point(
+    lp: TriangleLP, everything: Progress, at_once: int, goal: Goal, deadline: Deadline
+) -> None:
+    """The LPs whose gap is open, from the best multipliers on."""
+    kept = everything.running_places() or (everything.images, everything.rows)
+    left = everything.take(*kept)
+    ended = as_rows(lp.take(*kept), left.best_nu, at_once, goal, NEWTON_STEPS, deadline)
+    left.record(
+        left.iterations + ended.iterations,
+        ended.lower,
+        ended.best_nu,
+        ended.upper,
+        ended.best_x,
+        ended.best_z,
+        ended.magnitude,
+        goal=goal,
+        patience=math.inf,
+    )
+    left.status = torch.where(left.running, ended.status, left.status)
+    left.put_back(everything)

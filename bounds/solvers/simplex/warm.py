@@ -1,0 +1,198 @@
+"""The LPs of one input in HiGHS, which goes on from one to the next.
+
+Written by vertex weights (`bounds.solvers.interior_point.simplices`), with t the weight of (l, 0),
+t' that of (u, u), and what is left of 1 on (0, 0),
+
+    ẑ = l t + u t',  z = u t',    l t + u t' = A b + L u t' + e,    0 ≤ t + t' ≤ 1,
+
+all variables and sums lie between 0 and 1. So from any basis, for any objective, whatever has the
+wrong reduced cost goes to its other end, and the dual simplex method starts at once: several times
+faster than with ẑ and z for variables, and than the primal one. A split is one variable fewer:
+
+| neuron | vertices left | variable at 0 |
+|---|---|---|
+| active, ẑ ≥ 0 | (0, 0), (u, u) | t |
+| dead, ẑ ≤ 0 | (l, 0), (0, 0) | t' |
+
+Whatever HiGHS says, what counts of it is the multipliers ν of the definitions and the point, for
+others to evaluate. A new objective or a new split goes on from the last basis.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import highspy
+import numpy as np
+
+from bounds.highs import QuietHighs
+from bounds.solvers.interior_point.triangle_lp import TriangleLP
+
+OPTIONS: dict[str, Any] = {
+    "solver": "simplex",
+    # A basis of the model before presolve is what the next LP goes on from.
+    "presolve": "off",
+    # The least that HiGHS allows: what it drops from the rows is not part of the LP.
+    "small_matrix_value": 1e-12,
+}
+
+
+class Side(Enum):
+    """What a split leaves of a neuron: where ẑ ≥ 0, where ẑ ≤ 0, or all of its triangle."""
+
+    ACTIVE = "active"
+    DEAD = "dead"
+    BOTH = "both"
+
+
+class Ending(Enum):
+    """What HiGHS says of a run; no more than a hint where to go on.
+
+    ABOVE: no optimum below the bound that was asked for. UNKNOWN: none of the others.
+    """
+
+    OPTIMAL = highspy.HighsModelStatus.kOptimal
+    INFEASIBLE = highspy.HighsModelStatus.kInfeasible
+    ABOVE = highspy.HighsModelStatus.kObjectiveBound
+    ITERATION_LIMIT = highspy.HighsModelStatus.kIterationLimit
+    TIME_LIMIT = highspy.HighsModelStatus.kTimeLimit
+    UNKNOWN = highspy.HighsModelStatus.kUnknown
+
+
+@dataclass(frozen=True, eq=False)
+class Vertex:
+    """Where a run has ended.
+
+    nu: (n,), the multipliers of the definitions of ẑ. ray: (n,), where HiGHS has found that no
+    point is feasible: d(ν + s · ray) grows with s beyond all bounds. b: (d,) and z: (n,), the
+    point. objective: ⟨c_b, b⟩ + ⟨c_z, z⟩ there. pivots: of this run.
+    """
+
+    ending: Ending
+    nu: np.ndarray
+    ray: np.ndarray | None
+    b: np.ndarray
+    z: np.ndarray
+    objective: float
+    pivots: int
+
+
+class WarmLP:
+    """HiGHS with the rows of one input. image: which of the `lp`'s.
+
+    >>> import torch, bounds
+    >>> from bounds.solvers.interior_point.condense import condense
+    >>> network = bounds.from_torch(torch.nn.ReLU(), (2,), dtype=torch.float64)
+    >>> box = bounds.Box(-torch.ones(1, 2, dtype=torch.float64), torch.ones(1, 2).double())
+    >>> rows = bounds.Specification(torch.tensor([[1.0, -1.0]], dtype=torch.float64))
+    >>> warm = WarmLP(condense(bounds.relax(network, box, rows)))
+    >>> warm.minimise(np.zeros(2), np.array([1.0, -1.0]))
+    >>> round(warm.run().objective, 9)
+    -1.0
+    >>> warm.split(1, Side.DEAD)
+    >>> round(warm.run().objective, 9)
+    0.0
+    """
+
+    def __init__(self, lp: TriangleLP, image: int = 0) -> None:
+        AL, e, lower, upper = (
+            tensor[image].cpu().numpy() for tensor in (lp.AL, lp.e, lp.lower, lp.upper)
+        )
+        n, d = len(e), lp.c_b.shape[2]
+        self.d, self.n, self.upper = d, n, upper
+        definitions = np.hstack([-AL[:, :d], np.diag(lower), np.diag(upper) - AL[:, d:] * upper])
+        # HiGHS' tolerances are absolute: every row has a largest entry of 1, and so have the costs.
+        size = np.abs(definitions).max(1, initial=0.0)
+        self._row_size = np.where(size > 0, size, 1.0)
+        self._cost_size = 1.0
+        definitions /= self._row_size[:, None]
+        sums = d + np.arange(n)[:, None] + np.array([0, n])
+        model = highspy.HighsLp()
+        model.num_row_, model.num_col_ = 2 * n, d + 2 * n
+        model.col_cost_, model.col_lower_ = np.zeros(d + 2 * n), np.zeros(d + 2 * n)
+        model.col_upper_ = np.ones(d + 2 * n)
+        model.row_lower_ = np.concatenate([e / self._row_size, np.zeros(n)])
+        model.row_upper_ = np.concatenate([e / self._row_size, np.ones(n)])
+        reads = definitions != 0
+        entries = np.concatenate([reads.sum(1), np.full(n, 2)])
+        model.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
+        model.a_matrix_.start_ = np.concatenate([[0], entries.cumsum()])
+        model.a_matrix_.index_ = np.concatenate([np.nonzero(reads)[1], sums.ravel()])
+        model.a_matrix_.value_ = np.concatenate([definitions[reads], np.ones(2 * n)])
+        self._columns = np.arange(d + 2 * n, dtype=np.int32)
+        self._highs = QuietHighs()
+        for name, value in OPTIONS.items():
+            self._highs.setOptionValue(name, value)
+        self._highs.passModel(model)
+
+    def minimise(self, c_b: np.ndarray, c_z: np.ndarray) -> None:
+        """Replace the objective by ⟨c_b, b⟩ + ⟨c_z, z⟩."""
+        costs = np.concatenate([c_b, np.zeros(self.n), c_z * self.upper])
+        self._cost_size = float(np.abs(costs).max(initial=0.0)) or 1.0
+        self._highs.changeColsCost(len(costs), self._columns, costs / self._cost_size)
+
+    def split(self, neuron: int, side: Side) -> None:
+        """Leave one side of a neuron, or give both back."""
+        at = self.d + neuron
+        self._highs.changeColBounds(at, 0.0, float(side is not Side.ACTIVE))
+        self._highs.changeColBounds(at + self.n, 0.0, float(side is not Side.DEAD))
+
+    def forget(self) -> None:
+        """Let the next run begin from nothing rather than at the last basis."""
+        self._highs.clearSolver()
+
+    def run(
+        self,
+        *,
+        tolerance: float = 1e-7,
+        pivots: int | None = None,
+        seconds: float | None = None,
+        bound: float = np.inf,
+    ) -> Vertex:
+        """Go on to the optimum from where the last run has ended.
+
+        tolerance: of HiGHS, on rows, bounds and reduced costs. pivots, seconds: at most so many.
+        bound: stop once the objective is known to be no smaller.
+        """
+        highs = self._highs
+        limit = highspy.kHighsIInf if pivots is None else min(pivots, highspy.kHighsIInf)
+        # HiGHS counts the time of all runs.
+        until = np.inf if seconds is None else highs.getRunTime() + seconds
+        for name, value in {
+            "primal_feasibility_tolerance": tolerance,
+            "dual_feasibility_tolerance": tolerance,
+            "simplex_iteration_limit": limit,
+            "time_limit": until,
+            "objective_bound": bound / self._cost_size,
+        }.items():
+            highs.setOptionValue(name, value)
+        highs.run()
+        status, solution = highs.getModelStatus(), highs.getSolution()
+        ending = next((each for each in Ending if each.value == status), Ending.UNKNOWN)
+        point = _numbers(solution.col_value, len(self._columns)).clip(0.0, 1.0)
+        z = self.upper * point[self.d + self.n :]
+        return Vertex(
+            ending,
+            self._multipliers(_numbers(solution.row_dual, 2 * self.n)) * self._cost_size,
+            self._ray() if ending is Ending.INFEASIBLE else None,
+            point[: self.d],
+            z,
+            float(highs.getInfo().objective_function_value) * self._cost_size,
+            max(0, int(highs.getInfo().simplex_iteration_count)),
+        )
+
+    def _multipliers(self, of_rows: np.ndarray) -> np.ndarray:
+        """Those of the definitions as they were before their rows had a size of 1."""
+        return of_rows[: self.n] / self._row_size
+
+    def _ray(self) -> np.ndarray | None:
+        highs: Any = self._highs
+        _, found, values = highs.getDualRay()
+        return self._multipliers(np.array(values)) if found else None
+
+
+def _numbers(values: list[float], size: int) -> np.ndarray:
+    """So many numbers: NaN where HiGHS has failed, and has none."""
+    return np.array(values) if len(values) == size else np.full(size, np.nan)

@@ -29,8 +29,9 @@ from bounds.sets.box import Box
 BATCH, NUMBERS = 512, 2**24
 #: What open boxes may take, in bytes.
 CAPACITY = 2**30
-#: The share of the work on bounds that attacks may be, in passes through the network.
-ATTACKS = 0.2
+#: The share of the work on bounds that attacks may be, in passes of one row through the network; and
+#: what a box costs besides those of its unstable neurons.
+ATTACKS, BOX = 0.2, 20
 #: Points of a batch that are looked at closely, where they seem to be counterexamples; and in how
 #: many batches they may turn out not to be any: rows that are 0 there exclude nothing, ever.
 SUSPECTS, REFUSED = 4, 16
@@ -114,7 +115,7 @@ class BoxSearch:
             domains = self._frontier.pop(self._batch)
             found = bound(self._question, domains, deadline)
             self._boxes += len(domains)
-            self._work += int(found.unstable.sum())
+            self._work += BOX * len(domains) + int(found.unstable.sum())
             domains, found = self._cut(*self._close(domains, found))
             if len(domains):
                 if self._attacked(domains, found):

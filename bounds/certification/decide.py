@@ -16,6 +16,7 @@ from bounds.certification.counterexample import Counterexample
 from bounds.certification.stopwatch import Stopwatch
 from bounds.deadline import Deadline
 from bounds.network.memory import pass_numbers
+from bounds.network.merge import with_biases
 from bounds.relaxation.relaxation import Relaxation
 from bounds.rounding import difference_below
 from bounds.search.bounding import Question
@@ -163,7 +164,7 @@ class Escalation:
         whole = self.relaxation.take(torch.tensor([i]), torch.arange(len(decision.lower))).double()
         rows = torch.tensor(self.disjuncts)
         d = difference_below(whole.d, self.margin[[i]].to(whole.d))[0, rows]
-        question = Question(whole.network, whole.C[0, rows], d)
+        question = Question(with_biases(whole.network), whole.C[0, rows], d)
 
         def confirm(points: Tensor) -> bool:
             return any(self._confirm(i, point, SPLIT) for point in points)

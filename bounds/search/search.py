@@ -31,7 +31,7 @@ BATCH, NUMBERS = 512, 2**24
 CAPACITY = 2**30
 #: The share of the work on bounds that attacks may be, in passes of one row through the network;
 #: and what a box costs besides those of its unstable neurons.
-ATTACKS, BOX = 0.2, 20
+ATTACKS, BOX = 0.2, 40
 #: Points of a batch that are looked at closely, where they seem to be counterexamples; and in how
 #: many batches they may turn out not to be any: rows that are 0 there exclude nothing, ever.
 SUSPECTS, REFUSED = 4, 16

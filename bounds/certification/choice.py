@@ -21,7 +21,7 @@ FEW = 30
 
 @dataclass(frozen=True)
 class Choice:
-    """split: whether the set is searched. reason: a sentence for the user."""
+    """split: whether the set is searched. reason: what it is and why, for the user."""
 
     split: bool
     reason: str
@@ -34,19 +34,19 @@ def chosen(input_set: InputSet, method: Method) -> list[Choice]:
     """
     moving = (input_set.upper > input_set.lower).flatten(1).sum(1).tolist()
     if method == "no_split":
-        return [Choice(False, "no_split: as was asked for")] * len(moving)
+        return [Choice(False, "no_split (as was asked for)")] * len(moving)
     if not isinstance(input_set, Box):
         if method == "input_split":
             raise InvalidInputError(
                 "method='input_split' got a ball whose norm is not inf, expected a box of inputs: "
                 "use norm=inf, or method='no_split'."
             )
-        return [Choice(False, "no_split: the set is no box")] * len(moving)
+        return [Choice(False, "no_split (the set is no box)")] * len(moving)
     if method == "input_split":
-        return [Choice(True, "input_split: as was asked for")] * len(moving)
+        return [Choice(True, "input_split (as was asked for)")] * len(moving)
     return [
-        Choice(True, f"input_split: {count} inputs can move, at most {FEW}")
+        Choice(True, f"input_split (moving inputs: {count}, at most {FEW})")
         if count <= FEW
-        else Choice(False, f"no_split: {count} inputs can move, more than {FEW}")
+        else Choice(False, f"no_split (moving inputs: {count}, more than {FEW})")
         for count in moving
     ]

@@ -6,7 +6,7 @@ box at which the row is at most 0 has, with c_j > 0,
     c_j (x_j − l_j)  ≤  −k − Σ_i min(c_i l_i, c_i u_i)  ≤  −b,   so   x_j ≤ l_j − b / c_j,
 
 and with c_j < 0 likewise x_j ≥ u_j + b / |c_j|. As a disjunct is met only where all of its rows are
-at most 0, each of them cuts. (Zhou et al. 2025, "Clip-and-Verify", arXiv 2512.11087.)
+at most 0, each of them cuts.
 """
 
 from __future__ import annotations

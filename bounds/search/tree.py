@@ -17,21 +17,19 @@ CUT = -1
 
 
 class Tree:
-    """split: node → (coordinate, place, lower child, upper child). closed: node → (rule, row of the
-    disjunct), or (CUT, CUT). Both as columns, from batches."""
+    """Columns of what was noted, batch by batch."""
 
     def __init__(self, roots: int) -> None:
-        self.nodes = roots
-        self._split: list[tuple[Tensor, ...]] = []
-        self._closed: list[tuple[Tensor, ...]] = []
+        self._nodes = roots
+        self._split: list[tuple[int, Tensor, Tensor, Tensor]] = []
+        self._closed: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def split(self, node: Tensor, coordinate: Tensor, place: Tensor) -> int:
         """Note a batch of splits; the number of the first new node, of which the lower children
         come before the upper ones."""
-        first, count = self.nodes, len(node)
-        self.nodes += 2 * count
-        low = first + torch.arange(count)
-        self._split.append((node.cpu(), coordinate.cpu().int(), place.cpu(), low, low + count))
+        first = self._nodes
+        self._nodes += 2 * len(node)
+        self._split.append((first, node.cpu(), coordinate.cpu().int(), place.cpu()))
         return first
 
     def close(self, node: Tensor, rule_and_row: Tensor, rows: int) -> None:
@@ -43,11 +41,12 @@ class Tree:
 
     @property
     def splits(self) -> dict[int, tuple[int, float, int, int]]:
+        """Of each node that was split: coordinate, place, lower and upper child."""
         return {
-            node: (coordinate, place, low, high)
-            for batch in self._split
-            for node, coordinate, place, low, high in zip(
-                *(column.tolist() for column in batch), strict=True
+            node: (coordinate, place, low, low + len(nodes))
+            for first, nodes, coordinates, places in self._split
+            for low, (node, coordinate, place) in enumerate(
+                zip(nodes.tolist(), coordinates.tolist(), places.tolist(), strict=True), first
             )
         }
 

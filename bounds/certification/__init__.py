@@ -2,6 +2,6 @@
 
 from bounds.certification.data_set import certify
 from bounds.certification.properties import certify_vnnlib
-from bounds.certification.run import Certification
+from bounds.certification.run import Certification, Interrupted
 
-__all__ = ["Certification", "certify", "certify_vnnlib"]
+__all__ = ["Certification", "Interrupted", "certify", "certify_vnnlib"]

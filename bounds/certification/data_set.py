@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from bounds.arguments import class_labels, number_of_classes, require_floats
+from bounds.certification.choice import Method
 from bounds.certification.counterexample import Counterexample, Judge, runtime_of
-from bounds.certification.decide import Decision, Replay
+from bounds.certification.decide import Decision, Replay, Watch
 from bounds.certification.run import Certification, Run
 from bounds.network.graph import Network
 from bounds.read.model import network_of, ordinary
@@ -36,12 +37,14 @@ def certify(
     seed: int = 0,
     dtype: torch.dtype = torch.float64,
     deployed: torch.dtype | None = None,
+    method: Method = "auto",
+    watch: Watch | None = None,
 ) -> Certification:
     """Whether every margin z_y − z_j is positive on a ball around each input.
 
     One backward pass bounds the margins; an attack looks for a negative one where that does not
-    suffice; the LP optimum decides what it can of the rest. The rows of the result are those of
-    `margins`.
+    suffice; of the rest, the LP optimum decides what it can, or a search of the ball's parts. The
+    rows of the result are those of `margins`.
 
     Args:
         model: a `Network`, a torch module, or the path of an .onnx or .pt2 file. Counterexamples of
@@ -58,8 +61,14 @@ def certify(
             float64 whatever it is, of the network with parameters rounded to it.
         deployed: the dtype that the network is evaluated in where it is used, if proofs are to hold
             for that as well; see `bounds.solution.deployment`. Default: they hold over the reals.
+        method: what follows one pass and an attack. "input_split": a search of the box's parts
+            (branch and bound), complete, and quick where few inputs move. "no_split": the LP
+            optimum of the whole set. "auto": the first where at most 30 inputs can move, else the
+            second; `Certification.chosen` says which.
+        watch: is told, after every batch of a search, which input it is and how far.
 
     Raises:
+        Interrupted: a KeyboardInterrupt, with what was known when Ctrl-C came.
         InvalidInputError: what `Ball`, `margins` and `relax` refuse, labels that are not one an
             input, a timeout of 0 or less, or an option of another type.
         ModelFileError, UnsupportedLayerError: what the readers of models refuse.
@@ -69,7 +78,15 @@ def certify(
     >>> certify(torch.nn.Identity(), x, 0, radius=0.5).verdicts
     ('unsat', 'sat')
     """
-    run = Run("certify", timeout=timeout, seed=seed, dtype=dtype, deployed=deployed)
+    run = Run(
+        "certify",
+        timeout=timeout,
+        seed=seed,
+        dtype=dtype,
+        deployed=deployed,
+        method=method,
+        watch=watch,
+    )
     x = ordinary(require_floats("certify", "x", x)).detach()
     network = network_of("certify", model, x, dtype=dtype, files=True).detach()
     network = network.to(x.device)
@@ -81,15 +98,19 @@ def certify(
     labels = class_labels("certify", y, len(x), classes).to(x.device)
     rows = [[row] for row in range(classes - 1)]
     confirm = _confirmation(model, network, whole, labels)
-    decisions: list[Decision] = []
-    for part in torch.arange(len(x)).split(BATCH):
-        decisions += run.decide(
-            network,
-            whole.take(part).grown(dtype, network.input_shape),
-            margins(labels[part], classes),
-            rows,
-            lambda i, point, part=part: confirm(int(part[i]), point),  # type: ignore[misc]
-        )
+    decisions = [Decision([-math.inf] * len(rows)) for _ in x]
+    with run.keeping(decisions):
+        for part in torch.arange(len(x)).split(BATCH):
+            numbers = part.tolist()
+            run.decide(
+                network,
+                whole.take(part).grown(dtype, network.input_shape),
+                margins(labels[part], classes),
+                rows,
+                lambda i, point, numbers=numbers: confirm(numbers[i], point),  # type: ignore[misc]
+                numbers=numbers,
+                decisions=[decisions[number] for number in numbers],
+            )
     return run.certification(decisions)
 
 

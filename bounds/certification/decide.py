@@ -1,21 +1,28 @@
-"""From cheap to tight: one backward pass, an attack, the LP optimum; each for what is open."""
+"""From cheap to tight: one backward pass, an attack, and then the LP optimum or a search; each for
+what is open."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from bounds.certification.attacks import attack, restarts
+from bounds.certification.attacks import STEPS, attack, restarts
+from bounds.certification.choice import Method, chosen
 from bounds.certification.counterexample import Counterexample
 from bounds.certification.stopwatch import Stopwatch
 from bounds.deadline import Deadline
 from bounds.network.memory import pass_numbers
+from bounds.network.merge import with_biases
 from bounds.relaxation.relaxation import Relaxation
 from bounds.rounding import difference_below
+from bounds.search.bounding import Question
+from bounds.search.domains import signs_of
+from bounds.search.search import Attack, BoxSearch, Search
+from bounds.sets.box import Box
 from bounds.solution.solution import Solution
 from bounds.solution.soundness import soundly
 from bounds.solution.verdict import Verdict, proved, trusted
@@ -23,6 +30,14 @@ from bounds.solvers.solve import solve
 
 #: Given an input's position in the batch and a point: the counterexample there, if it is one.
 Replay = Callable[[int, Tensor], Counterexample | None]
+
+#: Given an input's position in the batch: how far the search of its set is.
+Watch = Callable[[int, Search], None]
+
+#: What `Decision.method` calls a search.
+SPLIT = "input_split"
+#: A step of an attack, in passes of one row.
+PASSES = 3
 
 #: Numbers that an attack holds at a time. It is no share of what is free: a seed would not decide.
 CHUNK = 2**25
@@ -32,14 +47,17 @@ CHUNK = 2**25
 class Decision:
     """What became of one input set.
 
-    lower: the largest lower bound of each row that is proved; −inf where none is. method: where the
-    verdict comes from, or what was tried last.
+    lower: the largest lower bound of each row that is proved on the whole set; −inf where none is.
+    method: where the verdict comes from, or what was tried last. chosen: what follows the attack,
+    and why. search: how that ended, where it was one.
     """
 
     lower: list[float]
     verdict: Verdict = "unknown"
     method: str = "none"
     counterexample: Counterexample | None = None
+    chosen: str = ""
+    search: Search | None = None
 
 
 class Escalation:
@@ -48,7 +66,9 @@ class Escalation:
     An output is unsafe where it is in a disjunct: where none of its rows is positive.
 
     disjuncts: the rows of each. replay: confirms candidates. margin: what a row has to exceed to
-    be positive, (batch, rows) in float64. clock: is told what took how long.
+    be positive, (batch, rows) in float64. decisions: one an input, in which all is noted at once.
+    method: what follows the attack, see `bounds.certification.choice`. watch: is told how far
+    searches are. clock: is told what took how long.
     """
 
     def __init__(
@@ -58,32 +78,42 @@ class Escalation:
         replay: Replay,
         *,
         margin: Tensor,
+        decisions: Sequence[Decision],
+        method: Method,
         generator: torch.Generator,
         deadline: Deadline,
         clock: Stopwatch,
+        watch: Watch,
     ) -> None:
         # Shorter disjuncts repeat their last row, which changes nothing.
         longest = max(map(len, disjuncts))
         self.disjuncts = [[*rows, *[rows[-1]] * (longest - len(rows))] for rows in disjuncts]
         self.relaxation, self.replay, self.margin = relaxation, replay, margin
         self.generator, self.deadline, self.clock = generator, deadline, clock
-        batch, rows = relaxation.C.shape[:2]
-        self.decisions = [Decision([-math.inf] * rows) for _ in range(batch)]
+        self.decisions, self.watch = decisions, watch
+        choices = chosen(relaxation.input_set, method)
+        for decision, choice in zip(decisions, choices, strict=True):
+            decision.chosen = choice.reason
+        self.splits = [choice.split for choice in choices]
 
-    def run(self) -> list[Decision]:
+    def run(self) -> None:
         batch = range(len(self.decisions))
         with self.clock("adaptive_slope"):
             solution = solve(self.relaxation, method="adaptive_slope", sound=False)
             self._learn(solution, self.relaxation, batch, range(len(self.decisions[0].lower)))
         points = solution.certificate.x
         self._search({(i, k): points[i, self.disjuncts[k]] for i in batch for k in self._left(i)})
-        for i in batch:
-            if self.decisions[i].verdict == "unknown":
+        unknown = [i for i in batch if self.decisions[i].verdict == "unknown"]
+        for done, i in enumerate(unknown):
+            if self.splits[i]:
+                left_seconds = self.deadline.left
+                share = None if left_seconds is None else left_seconds / (len(unknown) - done)
+                self._split(i, Deadline(share))
+            else:
                 # Where even the worst disjunct is excluded, it is worth while to try the others.
                 worst, *others = self._left(i)
                 if self._exclude(i, [worst]) and others:
                     self._exclude(i, others)
-        return self.decisions
 
     def _left(self, i: int) -> list[int]:
         """The disjuncts of an open input that no bound excludes yet, the worst off first."""
@@ -96,7 +126,7 @@ class Escalation:
     def _learn(
         self, solution: Solution, relaxation: Relaxation, images: Sequence[int], rows: Sequence[int]
     ) -> None:
-        """Keep the better bound of each row; the one place where a verdict becomes "unsat"."""
+        """Keep the better bound of each row, and see whether they exclude all disjuncts."""
         # Evaluated in float64, whatever the relaxation is in.
         proof = trusted(soundly(solution, relaxation)).double()
         bounds = difference_below(proof, self.margin[list(images)][:, list(rows)])
@@ -128,6 +158,47 @@ class Escalation:
         self._search({(i, k): torch.stack([points[r] for r in self.disjuncts[k]]) for k in left})
         return not left
 
+    def _split(self, i: int, deadline: Deadline) -> None:
+        """Search the parts of an input set, for a proof of each or for a counterexample."""
+        decision, left = self.decisions[i], self._left(i)
+        whole = self.relaxation.take(torch.tensor([i]), torch.arange(len(decision.lower))).double()
+        rows = torch.tensor(self.disjuncts)
+        d = difference_below(whole.d, self.margin[[i]].to(whole.d))[0, rows]
+        question = Question(with_biases(whole.network), whole.C[0, rows], d)
+
+        def confirm(points: Tensor) -> bool:
+            return any(self._confirm(i, point, SPLIT) for point in points)
+
+        def descend(k: int, box: Box, starts: Tensor) -> bool:
+            with self.clock("attack"):
+                points, values = attack(
+                    question.network,
+                    box,
+                    question.C[[k]],
+                    question.d[[k]],
+                    starts,
+                    generator=self.generator,
+                    deadline=deadline,
+                )
+            return float(values) <= 0 and confirm(points)
+
+        search = BoxSearch(
+            question,
+            Box(whole.input_set.lower, whole.input_set.upper),
+            signs_of(whole.relu_bounds, d.new_zeros(1, 1, dtype=torch.int8)),
+            {k: max(decision.lower[row] for row in self.disjuncts[k]) for k in left},
+            attack=Attack(confirm, descend, STEPS * PASSES * restarts(question.network)),
+            watch=partial(self.watch, i),
+        )
+        decision.method = SPLIT
+        try:
+            with self.clock("search"):
+                search.run(deadline)
+        finally:
+            decision.search = search.state
+        if search.state.ended == "closed":
+            decision.verdict = "unsat"
+
     def _search(self, starts: dict[tuple[int, int], Tensor]) -> None:
         """Attack the disjuncts k of the inputs i, from points (points, *input_shape) for each."""
         relaxation = self.relaxation
@@ -151,12 +222,13 @@ class Escalation:
                 )
             for (i, _), point, value in zip(targets, points, values.tolist(), strict=True):
                 if value <= 0 and self.decisions[i].verdict == "unknown":
-                    self._confirm(i, point)
+                    self._confirm(i, point, "attack")
 
-    def _confirm(self, i: int, point: Tensor) -> None:
+    def _confirm(self, i: int, point: Tensor, method: str) -> bool:
         """The one place where a verdict becomes "sat"."""
         decision = self.decisions[i]
         with self.clock("replay"):
             decision.counterexample = self.replay(i, point)
         if decision.counterexample is not None:
-            decision.verdict, decision.method = "sat", "attack"
+            decision.verdict, decision.method = "sat", method
+        return decision.verdict == "sat"

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from bounds.certification.choice import Method
 from bounds.certification.counterexample import Counterexample, replay, runtime_of
-from bounds.certification.decide import Decision
+from bounds.certification.decide import Decision, Watch
 from bounds.certification.run import Certification, Run
 from bounds.errors import InvalidInputError
 from bounds.network.graph import Network
@@ -32,12 +33,14 @@ def certify_vnnlib(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float64,
     deployed: torch.dtype | None = None,
+    method: Method = "auto",
+    watch: Watch | None = None,
 ) -> Certification:
     """Whether a property holds, case by case; `.verdict` is that of the property.
 
     A case is proved ("unsat") where each of its disjuncts has a row that is positive on the whole
-    box. The rows of the result are those of all disjuncts, one after another. Once a case is "sat",
-    the cases after it are left "unknown".
+    box, or one on every part of it that a search has cut out. The rows of the result are those of
+    all disjuncts, one after another. Once a case is "sat", the cases after it are left "unknown".
 
     Args:
         model: a `Network`, or the path of an .onnx or .pt2 file. Counterexamples of .onnx files are
@@ -50,8 +53,14 @@ def certify_vnnlib(
             whatever it is, of the network with parameters rounded to `dtype`.
         deployed: the dtype that the network is evaluated in where it is used, if proofs are to hold
             for that as well; see `bounds.solution.deployment`. Default: they hold over the reals.
+        method: what follows one pass and an attack. "input_split": a search of the box's parts
+            (branch and bound), complete, and quick where few inputs move. "no_split": the LP
+            optimum of the whole set. "auto": the first where at most 30 inputs can move, else the
+            second; `Certification.chosen` says which.
+        watch: is told, after every batch of a search, which case it is and how far.
 
     Raises:
+        Interrupted: a KeyboardInterrupt, with what was known when Ctrl-C came.
         InvalidInputError: a file that `read_vnnlib` refuses, a property of other numbers of inputs
             or outputs than the network's, a timeout of 0 or less, or an option of another type.
         ModelFileError, UnsupportedLayerError: what the readers of models refuse.
@@ -64,7 +73,15 @@ def certify_vnnlib(
     >>> certify_vnnlib(net, unsafe).verdict
     'unsat'
     """
-    run = Run("certify_vnnlib", timeout=timeout, seed=seed, dtype=dtype, deployed=deployed)
+    run = Run(
+        "certify_vnnlib",
+        timeout=timeout,
+        seed=seed,
+        dtype=dtype,
+        deployed=deployed,
+        method=method,
+        watch=watch,
+    )
     if not isinstance(property, Property):
         property = read_vnnlib(property)
     if isinstance(model, nn.Module):
@@ -77,21 +94,24 @@ def certify_vnnlib(
     property.require_fit(network.input_shape, network.output_shape)
     exact, runtime = network.to("cpu", torch.float64), runtime_of(model)
     decisions = [Decision([-math.inf] * sum(map(len, c.disjuncts))) for c in property.cases]
-    for part in property.alike(BATCH):
-        cases = [property.cases[index] for index in part]
+    with run.keeping(decisions):
+        for part in property.alike(BATCH):
+            cases, found = [property.cases[k] for k in part], [decisions[k] for k in part]
 
-        def confirm(i: int, point: Tensor, cases: Sequence[Case] = cases) -> Counterexample | None:
-            return replay(cases[i], property, exact, runtime(), point)
+            def confirm(
+                i: int, point: Tensor, cases: Sequence[Case] = cases
+            ) -> Counterexample | None:
+                return replay(cases[i], property, exact, runtime(), point)
 
-        found = run.decide(
-            network,
-            property.box(cases, network.input_shape, dtype).convert(lambda end: end.to(device)),
-            property.specification(cases[0].disjuncts, grown=True, dtype=dtype),
-            cases[0].rows,
-            confirm,
-        )
-        for index, decision in zip(part, found, strict=True):
-            decisions[index] = decision
-        if any(decision.verdict == "sat" for decision in found):
-            break
+            run.decide(
+                network,
+                property.box(cases, network.input_shape, dtype).convert(lambda end: end.to(device)),
+                property.specification(cases[0].disjuncts, grown=True, dtype=dtype),
+                cases[0].rows,
+                confirm,
+                numbers=part,
+                decisions=found,
+            )
+            if any(decision.verdict == "sat" for decision in found):
+                break
     return run.certification(decisions)

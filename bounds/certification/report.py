@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rich import box
@@ -13,6 +14,7 @@ from rich.table import Table
 from bounds.certification.counterexample import Counterexample
 from bounds.certification.run import Certification
 from bounds.read.vnnlib.property import Property
+from bounds.search.search import Search
 
 COLOURS = {"unsat": "green", "sat": "red", "unknown": "yellow"}
 
@@ -27,6 +29,11 @@ def print_certification(
     for index, verdict in enumerate(certification.verdicts):
         counterexample = certification.counterexamples[index]
         by = certification.methods[index]
+        search = certification.searches[index]
+        if search is not None:
+            by += f", {search.boxes} boxes"
+            if search.open and verdict == "unknown":
+                by += f", {search.open} open ({search.ended}), worst {search.worst:+.4g}"
         if counterexample is not None:
             by += f", replayed by {counterexample.replayed_by}"
         table.add_row(
@@ -76,6 +83,7 @@ def data_set_json(certification: Certification, labels: Sequence[int]) -> dict[s
                 "label": label,
                 "verdict": certification.verdicts[index],
                 "method": certification.methods[index],
+                "search": _search(certification.searches[index]),
                 "lower": _finite(lower),
                 "counterexample": _counterexample(certification.counterexamples[index]),
             }
@@ -100,6 +108,7 @@ def property_json(certification: Certification, property: Property) -> dict[str,
                 "case": index,
                 "verdict": certification.verdicts[index],
                 "method": certification.methods[index],
+                "search": _search(certification.searches[index]),
                 "lower": [_finite([lower[row] for row in rows]) for rows in case.rows],
             }
             for index, (case, lower) in enumerate(
@@ -111,6 +120,12 @@ def property_json(certification: Certification, property: Property) -> dict[str,
 
 def _finite(numbers: Sequence[float]) -> list[float | None]:
     return [number if math.isfinite(number) else None for number in numbers]
+
+
+def _search(found: Search | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {**asdict(found), "worst": _finite([found.worst])[0]}
 
 
 def _counterexample(found: Counterexample | None) -> dict[str, Any] | None:

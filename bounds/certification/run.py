@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 from torch import Tensor
 
-from bounds.arguments import require_dtype, require_positive, require_whole
+from bounds.arguments import require_dtype, require_option, require_positive, require_whole
+from bounds.certification.choice import Method
 from bounds.certification.counterexample import Counterexample
-from bounds.certification.decide import Decision, Escalation, Replay
+from bounds.certification.decide import Decision, Escalation, Replay, Watch
 from bounds.certification.stopwatch import Stopwatch
 from bounds.deadline import Deadline
 from bounds.intermediate.relax import relax
 from bounds.network.graph import Network
 from bounds.relaxation.specification import Specification
+from bounds.search.search import Search
 from bounds.sets.ball import Ball
 from bounds.sets.box import Box
 from bounds.solution.deployment import deployment_margin
@@ -30,10 +34,13 @@ class Certification:
 
     verdicts: "unsat" (proved: nothing in the set is answered wrongly, or unsafely), "sat" (a
         counterexample was replayed) or "unknown".
-    lower: (inputs, rows), the largest lower bound of each row that was proved; −inf where none was,
-        NaN where a case has fewer rows than others.
+    lower: (inputs, rows), the largest lower bound of each row that was proved on the whole set;
+        −inf where none was, NaN where a case has fewer rows than others. What was proved part by
+        part ("input_split") may have none above 0.
     methods: where each verdict comes from, or what was tried last.
     counterexamples: of the verdicts "sat"; else None.
+    chosen: what was to follow one pass and an attack, and why; empty where the time did not reach.
+    searches: how far each search of a set's parts came, where there was one.
     seconds: by kind of work, and in "total".
 
     >>> import torch, bounds
@@ -47,6 +54,8 @@ class Certification:
     lower: Tensor
     methods: tuple[str, ...]
     counterexamples: tuple[Counterexample | None, ...]
+    chosen: tuple[str, ...]
+    searches: tuple[Search | None, ...]
     seconds: dict[str, float]
 
     @property
@@ -62,10 +71,19 @@ class Certification:
         return "unsat" if set(self.verdicts) == {"unsat"} else "unknown"
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during a certification. certification: what was known by then."""
+
+    def __init__(self, certification: Certification) -> None:
+        super().__init__()
+        self.certification = certification
+
+
 class Run:
     """One deadline, one seed and one clock for all parts of a certification.
 
-    deployed: the dtype whose rounding proofs have to survive, if any.
+    deployed: the dtype whose rounding proofs have to survive, if any. method: see
+    `bounds.certification.choice`. watch: is told how far the search of an input's set is.
     """
 
     def __init__(
@@ -76,7 +94,10 @@ class Run:
         seed: int,
         dtype: torch.dtype,
         deployed: torch.dtype | None,
+        method: Method,
+        watch: Watch | None,
     ) -> None:
+        require_option(call, "method", method, get_args(Method))
         seed = require_whole(call, "seed", seed, least=0, most=2**63 - 1)
         require_dtype(call, "dtype", dtype)
         if deployed is not None:
@@ -86,7 +107,7 @@ class Run:
         self._start = time.perf_counter()
         self._deadline, self._clock = Deadline(timeout), Stopwatch()
         self._generator = torch.Generator().manual_seed(seed)
-        self._deployed = deployed
+        self._deployed, self._method, self._watch = deployed, method, watch
 
     def decide(
         self,
@@ -95,11 +116,16 @@ class Run:
         specification: Specification,
         disjuncts: Sequence[Sequence[int]],
         replay: Replay,
-    ) -> list[Decision]:
-        """Relax, and decide as far as the time allows; see `Escalation`."""
+        *,
+        numbers: Sequence[int],
+        decisions: Sequence[Decision],
+    ) -> None:
+        """Relax, and decide as far as the time allows; see `Escalation`.
+
+        numbers: of these inputs, among all. decisions: in which what is found is noted.
+        """
         if self._deadline.passed:
-            batch = len(ball.resolve(network.input_shape))
-            return [Decision([-math.inf] * specification.C.shape[-2]) for _ in range(batch)]
+            return
         with self._clock("relax"):
             relaxation = relax(
                 network, ball, specification, slope="adaptive", time_limit=self._deadline.left
@@ -107,15 +133,35 @@ class Run:
             margin = torch.zeros_like(relaxation.d, dtype=torch.float64)
             if self._deployed is not None:
                 margin = deployment_margin(relaxation, self._deployed)
-        return Escalation(
+        watch = self._watch
+
+        def tell(i: int, search: Search) -> None:
+            if watch is not None:
+                watch(numbers[i], search)
+
+        Escalation(
             relaxation,
             disjuncts,
             replay,
             margin=margin,
+            decisions=decisions,
+            method=self._method,
             generator=self._generator,
             deadline=self._deadline,
             clock=self._clock,
+            watch=tell,
         ).run()
+
+    @contextmanager
+    def keeping(self, decisions: Sequence[Decision]) -> Iterator[None]:
+        """What is in these decisions is not lost to Ctrl-C.
+
+        Raises Interrupted.
+        """
+        try:
+            yield
+        except KeyboardInterrupt as stop:
+            raise Interrupted(self.certification(decisions)) from stop
 
     def certification(self, decisions: Sequence[Decision]) -> Certification:
         lower = [torch.tensor(decision.lower, dtype=torch.float64) for decision in decisions]
@@ -124,5 +170,7 @@ class Run:
             torch.nn.utils.rnn.pad_sequence(lower, batch_first=True, padding_value=math.nan),
             tuple(decision.method for decision in decisions),
             tuple(decision.counterexample for decision in decisions),
+            tuple(decision.chosen for decision in decisions),
+            tuple(decision.search for decision in decisions),
             {**self._clock.seconds, "total": time.perf_counter() - self._start},
         )

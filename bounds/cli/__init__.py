@@ -28,6 +28,6 @@ def main(arguments: list[str] | None = None) -> int:
         except OSError as error:
             print(f"{name}: {error}: choose another file.", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # what is known was shown
         print(f"{name}: interrupted, nothing was written.", file=sys.stderr)
         return 130

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 
 from bounds.certification.data_set import certify
+from bounds.certification.decide import Watch
 from bounds.certification.properties import certify_vnnlib
 from bounds.certification.report import (
     data_set_json,
@@ -17,8 +21,9 @@ from bounds.certification.report import (
     worst_of_disjuncts,
     worst_of_rows,
 )
+from bounds.certification.run import Certification, Interrupted
 from bounds.cli.options import SHIPPED
-from bounds.cli.output import console_for, write_json
+from bounds.cli.output import console_for, progress_of, write_json
 from bounds.cli.problem import (
     device_and_dtype,
     load_ball,
@@ -29,7 +34,7 @@ from bounds.cli.problem import (
 from bounds.errors import InvalidInputError
 from bounds.files import write_file
 
-WORKING = "bounding, attacking, and solving exactly what is left"
+WORKING = "bounding, attacking, and solving or splitting what is left"
 
 
 def run(options: argparse.Namespace) -> int:
@@ -45,7 +50,13 @@ def _property(options: argparse.Namespace) -> int:
     console = console_for(highlight=False)
     device, dtype = device_and_dtype(options)
     property = read_property(options)
-    with console.status(WORKING):
+
+    def show(certification: Certification) -> None:
+        console.print(certification.verdict, style="bold")
+        worst = worst_of_disjuncts(certification, property)
+        print_certification(certification, "case", worst, console)
+
+    with _shown(options, "case", show) as watch:
         certification = certify_vnnlib(
             load_model(options) if options.model in SHIPPED else options.model,
             property,
@@ -54,10 +65,11 @@ def _property(options: argparse.Namespace) -> int:
             device=device,
             dtype=dtype,
             deployed=_deployed(options),
+            method=options.method,
+            watch=watch,
         )
-    console.print(certification.verdict, style="bold")
-    worst = worst_of_disjuncts(certification, property)
-    print_certification(certification, "case", worst, console)
+    _tell(options, "case", certification)
+    show(certification)
     if options.counterexample is not None:
         found = [c.vnncomp() for c in certification.counterexamples if c is not None][:1]
         text = "\n".join([certification.verdict, *found, ""])
@@ -70,7 +82,12 @@ def _data_set(options: argparse.Namespace) -> int:
     console = console_for(highlight=False)
     network = load_model(options)
     ball, labels = load_ball(options, network)
-    with console.status(WORKING):
+
+    def show(certification: Certification) -> None:
+        print_certification(certification, "input", worst_of_rows(certification), console)
+        console.print(summary(certification), style="bold")
+
+    with _shown(options, "input", show) as watch:
         certification = certify(
             network,
             ball.x,
@@ -83,12 +100,38 @@ def _data_set(options: argparse.Namespace) -> int:
             seed=options.seed,
             dtype=device_and_dtype(options)[1],
             deployed=_deployed(options),
+            method=options.method,
+            watch=watch,
         )
-    print_certification(certification, "input", worst_of_rows(certification), console)
-    console.print(summary(certification), style="bold")
+    _tell(options, "input", certification)
+    show(certification)
     stated = {"radius": ball.radius, "norm": str(ball.norm), "clip": [ball.lower, ball.upper]}
     _write(options, stated, data_set_json(certification, labels.expand(len(ball.x)).tolist()))
     return 0 if certification.verdict == "unsat" else 1
+
+
+@contextmanager
+def _shown(
+    options: argparse.Namespace, kind: str, show: Callable[[Certification], None]
+) -> Iterator[Watch]:
+    """Progress; and what is known when Ctrl-C comes, which goes on after that."""
+    try:
+        with progress_of(WORKING, kind) as watch:
+            yield watch
+    except Interrupted as stop:
+        _tell(options, kind, stop.certification)
+        show(stop.certification)
+        raise
+
+
+def _tell(options: argparse.Namespace, kind: str, certification: Certification) -> None:
+    """What --verbose adds."""
+    if options.verbose:
+        for number, (chosen, search) in enumerate(
+            zip(certification.chosen, certification.searches, strict=True)
+        ):
+            came = "" if search is None else f"; {search.boxes} boxes, {search.open} open"
+            print(f"{kind} {number}: {chosen or 'not reached'}{came}", file=sys.stderr)
 
 
 def _deployed(options: argparse.Namespace) -> torch.dtype | None:

@@ -73,6 +73,18 @@ def _add_certify(commands: argparse._SubParsersAction[_Parser]) -> None:
     command.add_argument("--timeout", type=float, metavar="S", help="in seconds; default none")
     command.add_argument("--seed", type=int, default=0, metavar="N", help="of the attack; 0")
     command.add_argument(
+        "--method",
+        choices=("auto", "no_split", "input_split"),
+        default="auto",
+        help="what follows one pass and an attack: the LP optimum of the whole set, or a search of "
+        "its parts; default: the search where at most 30 inputs can move",
+    )
+    command.add_argument(
+        "--verbose",
+        action="store_true",
+        help="say on standard error which of these it was, and why",
+    )
+    command.add_argument(
         "--deployed",
         choices=("float32", "float64"),
         help="prove it for the network as evaluated in this dtype, too; default: over the reals",

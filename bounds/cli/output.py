@@ -5,10 +5,17 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from bounds.files import write_file
+
+if TYPE_CHECKING:  # not every command searches
+    from bounds.search.search import Search
 
 
 class _Console(Console):
@@ -23,6 +30,22 @@ class _Console(Console):
 def console_for(*, highlight: bool = True) -> Console:
     """Standard output."""
     return _Console(highlight=highlight)
+
+
+@contextmanager
+def progress_of(work: str, kind: str) -> Iterator[Callable[[int, Search], None]]:
+    """Shows the work on standard error, where that is a terminal; to be called with the number of
+    an input or case and how far its search is."""
+    start = time.monotonic()
+    with Console(stderr=True).status(work) as status:
+
+        def tell(number: int, search: Search) -> None:
+            status.update(
+                f"splitting {kind} {number}: {search.boxes} boxes done, {search.open} open, worst "
+                f"bound {search.worst:+.4g}, {time.monotonic() - start:.0f} s"
+            )
+
+        yield tell
 
 
 def write_json(path: str, record: object) -> None:

@@ -72,8 +72,12 @@ def relu_bounds(
     max_memory: int | None = None,
     deadline: Deadline = NEVER,
     projection: int | None = None,
+    known: Sequence[ReluBounds] = (),
 ) -> IntermediateBounds:
     """The bounds of every ReLU's input; see `bounds.relax`.
+
+    known: bounds of each, that hold for the network on the input set and may be infinite: what they
+    show to be stable needs no pass.
 
     projection: vectors that estimate them, and prove nothing, wherever that is less work than
     "backward" (`bounds.intermediate.projection`).
@@ -86,7 +90,8 @@ def relu_bounds(
         part = input_set.convert(partial(torch.index_select, dim=0, index=some))
         lps = LayerLP(network, part, max_memory, deadline)
         means = lps, max_memory, deadline
-        parts.append(_relu_bounds(network, part, method, slope, *means, vectors))
+        given = [each.convert(partial(torch.index_select, dim=0, index=some)) for each in known]
+        parts.append(_relu_bounds(network, part, method, slope, *means, vectors, known=given))
         unsolved += lps.unsolved.tolist()
     late = deadline.noticed or (method == "lp" and deadline.passed)
     return IntermediateBounds(_joined(parts), tuple(unsolved), late)
@@ -110,12 +115,14 @@ def _relu_bounds(
     deadline: Deadline,
     vectors: Vectors | None = None,
     begun: tuple[Sequence[ReluBounds], Sequence[Range]] = ((), ()),
+    known: Sequence[ReluBounds] = (),
 ) -> tuple[ReluBounds, ...]:
-    """begun: the layers and ranges that are known, of the first nodes."""
+    """begun: the layers and ranges that are found, of the first nodes. known: as for
+    `relu_bounds`."""
     projected = None if vectors is None else Projection(network, input_set, vectors)
-    known = []
+    others = [known] if known else []
     if method == "optimised":
-        known = [
+        others += [
             _relu_bounds(network, input_set, "backward", each, lps, max_memory, deadline)
             for each in get_args(Slope)
         ]
@@ -143,7 +150,7 @@ def _relu_bounds(
                 before = ranges[parent]
                 margin = _margin(before)
                 neurons = ReluBounds(before.lower - margin, before.upper + margin)
-                for other in known:
+                for other in others:
                     neurons = neurons.intersection(other[len(found)])
                 if not before.exact:
                     at = network, input_set, found, ranges, parent, max_memory, deadline

@@ -122,7 +122,7 @@ def test_a_broken_solver_proves_nothing(name: str, monkeypatch: pytest.MonkeyPat
         return replace(solution, **BROKEN[name](solution))
 
     monkeypatch.setattr(decide, "solve", broken)
-    certification = certify(network, x, y, radius=0.01)
+    certification = certify(network, x, y, radius=0.01, method="no_split")
     assert certification.verdict == UNKNOWN
     assert not certification.verified.any()
     assert (certification.lower == -math.inf).all()
@@ -137,7 +137,7 @@ def test_verdicts_agree_with_the_exact_minimum(problem: Problem) -> None:
     labels = Dice(problem.seed).below(outputs, problem.batch)
     options: dict[str, Any] = {"radius": ball.radius, "norm": ball.norm}
     options |= {"lower": ball.lower, "upper": ball.upper}
-    found = certify(problem.model, ball.x, labels, **options)
+    found = certify(problem.model, ball.x, labels, **options, method="no_split")
     relaxation = bounds.relax(problem.network, ball, bounds.margins(labels, outputs))
     exact = lp_reference.solve(relaxation, milp=True)
     assert (exact.status == "optimal").all()
@@ -182,13 +182,13 @@ def twins() -> tuple[nn.Module, Tensor, int]:
 def test_all_three_verdicts_occur() -> None:
     model, x, _ = twins()
     labels, radius = torch.tensor([0, 0, 1]), torch.tensor([[0.01], [0.1], [0.1]])
-    found = certify(model, x.expand(3, 1), labels, radius=radius)
+    found = certify(model, x.expand(3, 1), labels, radius=radius, method="no_split")
     assert found.verdicts == (UNSAT, UNKNOWN, SAT)
     # At worst x = 0, where the second may be r / 2 while the first is 0.
     torch.testing.assert_close(found.lower[1, 0].item(), 0.01 - 0.05, rtol=1e-6, atol=1e-9)
     assert found.verified.tolist() == [True, False, False]
     assert found.verdict == SAT
-    assert certify(model, x.expand(2, 1), 0, radius=0.1).verdict == UNKNOWN
+    assert certify(model, x.expand(2, 1), 0, radius=0.1, method="no_split").verdict == UNKNOWN
     assert certify(model, x, 0, radius=0.01).verdict == UNSAT
 
 
@@ -203,10 +203,11 @@ def test_options_of_a_batch_are_those_of_its_inputs(architecture: Architecture, 
     labels = network(x).flatten(1).argmax(1)
     radius = 0.2 * dice.uniform(count, *ones)
     lower = x - 0.1 * dice.uniform(count, *architecture.input_shape)
-    found = certify(network, x, labels, radius=radius, lower=lower, upper=9.0)
+    options: dict[str, Any] = {"upper": 9.0, "method": "no_split"}
+    found = certify(network, x, labels, radius=radius, lower=lower, **options)
     for i in (0, 31, 32, 34):
         alone = certify(
-            network, x[i], int(labels[i]), radius=float(radius[i]), lower=lower[i], upper=9.0
+            network, x[i], int(labels[i]), radius=float(radius[i]), lower=lower[i], **options
         )
         torch.testing.assert_close(alone.lower[0], found.lower[i], rtol=1e-6, atol=1e-9)
 
@@ -253,7 +254,7 @@ def test_time_may_end_between_two_steps(monkeypatch: pytest.MonkeyPatch) -> None
         return found
 
     monkeypatch.setattr(decide, "attack", slow)
-    found = certify(*twins(), radius=0.1, timeout=0.5)
+    found = certify(*twins(), radius=0.1, timeout=0.5, method="no_split")
     assert found.verdict == UNKNOWN
     assert "exact" not in found.seconds
 
@@ -265,7 +266,7 @@ def test_a_failed_solve_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         return replace(solution, status=failed) if options["method"] == "exact" else solution
 
     monkeypatch.setattr(decide, "solve", failing)
-    found = certify(*twins(), radius=0.1)
+    found = certify(*twins(), radius=0.1, method="no_split")
     assert found.verdict == UNKNOWN
     assert torch.isfinite(found.lower).all()
 

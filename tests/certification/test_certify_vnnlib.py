@@ -55,7 +55,7 @@ def test_one_row_against_the_exact_minimum(problem: Problem, by: float) -> None:
             cases.append(("and", *box, at_most(row, least + by * max(1, abs(least)))))
     if cases:
         property = parse_vnnlib(file([("or", *cases)], *sizes(problem.network)))
-        found = certify_vnnlib(problem.network, property)
+        found = certify_vnnlib(problem.network, property, method="no_split")
         holds_in(property, found)
         assert set(found.verdicts) <= ({SAT, UNKNOWN} if by > 0 else {UNSAT, UNKNOWN})
 
@@ -71,7 +71,7 @@ def test_no_sample_contradicts_a_proof(problem: Problem, first: float, second: f
     both = ("and", at_most(rows[0], least + first), at_most(rows[1], least_too + second))
     unsafe = ("or", both, at_most(rows[2], third - abs(first)))
     property = parse_vnnlib(file([*within(box.lower, box.upper), unsafe], *sizes(network)))
-    found = certify_vnnlib(network, property)
+    found = certify_vnnlib(network, property, method="no_split")
     holds_in(property, found)
     if found.verdict == UNSAT:
         assert not any(property.cases[0].violated_by(y) for y in outputs)
@@ -136,7 +136,7 @@ def test_every_disjunct_is_solved_exactly() -> None:
     rows = torch.eye(3).double()
     unsafe = [at_most(rows[i], float(one_pass[i] + exact[i]) / 2) for i in range(3)]
     property = parse_vnnlib(file([*within(box.lower, box.upper), ("or", *unsafe)], 4, 3))
-    found = certify_vnnlib(network, property)
+    found = certify_vnnlib(network, property, method="no_split")
     assert found.verdict == UNSAT
     assert "exact" in found.seconds
 

@@ -63,6 +63,7 @@ def test_a_proof(run: Run, model: Path, spec: Path, tmp_path: Path) -> None:
         "case": 0,
         "verdict": "unsat",
         "method": "adaptive_slope",
+        "search": None,
         "lower": [[pytest.approx(0.25)], [pytest.approx(1.0), pytest.approx(-2.5)]],
     }
 
@@ -215,7 +216,8 @@ def test_ctrl_c_leaves_nothing_behind(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(decide, "solve", interrupted)
-    status, _, err = run("certify", model, "--vnnlib", spec, "--json", tmp_path / "out.json")
+    status, out, err = run("certify", model, "--vnnlib", spec, "--json", tmp_path / "out.json")
     assert status == 130
     assert "interrupted" in err
+    assert out.startswith("unknown\n")
     assert not (tmp_path / "out.json").exists()

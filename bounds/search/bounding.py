@@ -1,0 +1,159 @@
+"""Sound bounds of a batch of boxes, and what they are made of.
+
+A box inherits the signs of ReLU inputs that hold where it was cut from; only what is left gets
+bounds of its own, by one backward pass each. Every row is bounded by both rules of
+`bounds.dual.fixed_slope`. All of that holds over the reals, for the network on the box.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from bounds.deadline import Deadline
+from bounds.dual.dual import backward_pass
+from bounds.dual.fixed_slope import RULES
+from bounds.intermediate.intermediate import relu_bounds
+from bounds.network.graph import Network
+from bounds.relaxation.ranges import ranges
+from bounds.relaxation.triangle import ReluBounds
+from bounds.rounding import plain_arithmetic
+from bounds.search.domains import Domains, bounds_of, signs_of
+from bounds.sets.box import Box
+from bounds.solution.status import Status
+from bounds.solution.verdict import trusted
+
+#: Bytes that a batch's passes take. It is no share of what is free: that would not be the same from
+#: run to run, and rounding depends on how passes are cut into parts.
+MEMORY = 2**28
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """What is to be excluded: disjunct k is met where all of its rows are at most 0.
+
+    network: in float64. C: (disjuncts, rows, *output_shape). d: (disjuncts, rows). Shorter
+    disjuncts repeat a row.
+    """
+
+    network: Network
+    C: Tensor
+    d: Tensor
+
+    @property
+    def rows(self) -> int:
+        """Of each disjunct."""
+        return self.d.shape[1]
+
+    @property
+    def shapes(self) -> list[torch.Size]:
+        """Of the inputs of every ReLU."""
+        return [torch.Size(self.network.nodes[index].shape) for index in self.network.relus]
+
+
+@dataclass(frozen=True, eq=False)
+class BoxBounds:
+    """Of each box: its disjunct's rows, first by one rule and then by the other.
+
+    proof: the lower bounds that may prove something (`bounds.solution.verdict.trusted`), −∞ for the
+    others; (count, rules × rows). coefficients: c of linear functions ⟨c, x⟩ + k below the rows,
+    whose smallest values on the box are at least these; (count, rules × rows, *input_shape).
+    points: of the box, (count, points, *input_shape). values: of the disjunct's rows there, up to
+    rounding; (count, points, rows). unstable: how many neurons are left, (count,). signs: as
+    `Domains` has them.
+    """
+
+    proof: Tensor
+    coefficients: Tensor
+    points: Tensor
+    values: Tensor
+    unstable: Tensor
+    signs: Tensor
+
+    @property
+    def best(self) -> Tensor:
+        """The largest bound of each box; (count,)."""
+        return self.proof.amax(1)
+
+    @property
+    def top(self) -> Tensor:
+        """Which one that is; (count,)."""
+        return self.proof.argmax(1)
+
+    @property
+    def steepest(self) -> Tensor:
+        """The coefficients that it comes from; (count, *input_shape)."""
+        return self.coefficients[torch.arange(len(self.top), device=self.top.device), self.top]
+
+    def take(self, chosen: Tensor) -> BoxBounds:
+        """Those of the boxes that a mask has."""
+        return BoxBounds(*(getattr(self, field.name)[chosen] for field in fields(self)))
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """What `trusted` looks at."""
+
+    lower: Tensor
+    upper: Tensor
+    status: Tensor
+    method: str = "input_split"
+    sound: bool = True
+
+
+@torch.no_grad()
+def bound(question: Question, domains: Domains, deadline: Deadline) -> BoxBounds:
+    """Once the time is up, bounds are looser, and hold all the same."""
+    network, box = question.network, domains.box
+    C, d = question.C[domains.disjunct], question.d[domains.disjunct]
+    with plain_arithmetic():
+        layers = relu_bounds(
+            network,
+            box,
+            method="backward",
+            slope="adaptive",
+            max_memory=MEMORY,
+            deadline=deadline,
+            known=bounds_of(domains.signs, question.shapes, C.dtype),
+        ).layers
+        within = ranges(network, box, layers, implied=True)
+        last = len(network.nodes) - 1
+        duals = [backward_pass(network, layers, last, C, rule, within) for rule in RULES.values()]
+        lower = torch.cat([dual.value_below(box, layers, d) for dual in duals], 1)
+    coefficients = torch.cat([dual.at_input for dual in duals], 1)
+    points, values = _points(question, box, coefficients, C, d)
+    usable = _usable(layers, d)
+    status = torch.where(usable, int(Status.BOUND), int(Status.NUMERICAL_ERROR))
+    upper = values.amin(1).repeat(1, len(RULES))
+    signs = torch.where(usable.unsqueeze(1), signs_of(layers, domains.signs), domains.signs)
+    return BoxBounds(
+        trusted(_Rows(lower, upper, status.unsqueeze(1).expand_as(lower))),
+        coefficients,
+        points,
+        values,
+        sum((k.unstable.flatten(1).sum(1) for k in layers), torch.zeros_like(domains.node)),
+        signs,
+    )
+
+
+def _points(
+    question: Question, box: Box, coefficients: Tensor, C: Tensor, d: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The middle of each box and where each linear function is smallest; and the rows there."""
+    middle = (box.lower / 2 + box.upper / 2).unsqueeze(1)
+    points = torch.cat((middle, box.argmin(coefficients)), 1)
+    outputs = question.network(points.flatten(0, 1)).reshape(*points.shape[:2], -1)
+    values = torch.baddbmm(d.unsqueeze(1), outputs, C.flatten(2).mT)
+    return points, values
+
+
+def _usable(layers: Sequence[ReluBounds], like: Tensor) -> Tensor:
+    """Whether all l and u of a box are numbers, the right way round; (count,)."""
+    usable = torch.ones(len(like), dtype=torch.bool, device=like.device)
+    for neurons in layers:
+        finite = torch.isfinite(neurons.lower) & torch.isfinite(neurons.upper)
+        usable &= (finite & (neurons.lower <= neurons.upper)).flatten(1).all(1)
+    return usable

@@ -1,0 +1,61 @@
+"""What became of every box, node by node: the skeleton of a proof.
+
+Roots are numbered first, in the order of their disjuncts. A node is split at x_j = t into x_j ≤ t
+and x_j ≥ t, after it was cut by its own rows (`bounds.search.clipping`); or closed by one of them,
+or because the cuts of all of them together leave nothing.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bounds.dual.fixed_slope import RULES
+
+#: What `Tree.closed` has for a node that its cuts leave empty.
+CUT = -1
+
+
+class Tree:
+    """Columns of what was noted, batch by batch."""
+
+    def __init__(self, roots: int) -> None:
+        self._nodes = roots
+        self._split: list[tuple[int, Tensor, Tensor, Tensor]] = []
+        self._closed: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def split(self, node: Tensor, coordinate: Tensor, place: Tensor) -> int:
+        """Note a batch of splits; the number of the first new node, of which the lower children
+        come before the upper ones."""
+        first = self._nodes
+        self._nodes += 2 * len(node)
+        self._split.append((first, node.cpu(), coordinate.cpu().int(), place.cpu()))
+        return first
+
+    def close(self, node: Tensor, rule_and_row: Tensor, rows: int) -> None:
+        """Note a batch of closed nodes; rule_and_row: as columns of `BoxBounds.lower`, or CUT."""
+        which = rule_and_row.cpu()
+        rule = torch.where(which == CUT, CUT, which // rows).to(torch.int8)
+        row = torch.where(which == CUT, CUT, which % rows).int()
+        self._closed.append((node.cpu(), rule, row))
+
+    @property
+    def splits(self) -> dict[int, tuple[int, float, int, int]]:
+        """Of each node that was split: coordinate, place, lower and upper child."""
+        return {
+            node: (coordinate, place, low, low + len(nodes))
+            for first, nodes, coordinates, places in self._split
+            for low, (node, coordinate, place) in enumerate(
+                zip(nodes.tolist(), coordinates.tolist(), places.tolist(), strict=True), first
+            )
+        }
+
+    @property
+    def leaves(self) -> dict[int, tuple[str, int]]:
+        """The rule, or "cut", and the row that closed each node."""
+        names = [*RULES, "cut"]
+        return {
+            node: (names[rule], row)
+            for batch in self._closed
+            for node, rule, row in zip(*(column.tolist() for column in batch), strict=True)
+        }

@@ -1,0 +1,1 @@
+"""Branch and bound: domains, bounds, cuts, and whole searches."""

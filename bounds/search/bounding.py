@@ -95,13 +95,14 @@ class BoxBounds:
 
 @dataclass(frozen=True)
 class _Rows:
-    """What `trusted` looks at."""
+    """What `trusted` looks at, of boxes that are sets by themselves."""
 
     lower: Tensor
     upper: Tensor
     status: Tensor
     method: str = "input_split"
     sound: bool = True
+    partial: bool = False
 
 
 @torch.no_grad()

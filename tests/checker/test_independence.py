@@ -15,13 +15,15 @@ from bounds.network.graph import Network
 from tests.checker.test_edits import NETWORKS, relaxation
 from tests.support.certificates import reasons, save
 
-#: The format of the file, the readers of models with the classes that hold what they read, errors.
+#: The format of the file, the readers of models with the classes that hold what they read, errors,
+#: and a HiGHS that prints nothing.
 SHARED = {
     "bounds.arguments",
     "bounds.network.affine",
     "bounds.solution.certificate_file",
     "bounds.network.convolution",
     "bounds.errors",
+    "bounds.highs",
     "bounds.network.indexing",
     "bounds.read.load",
     "bounds.network.graph",

@@ -180,6 +180,14 @@ SHAPES: dict[str, tuple[Thunk, list[str]]] = {
         lambda: from_torch(nn.ReLU(), ()),
         ["input_shape is ()", "positive integers"],
     ),
+    "input_shape that is a number": (
+        lambda: from_torch(nn.ReLU(), 4),  # type: ignore[arg-type]
+        ["input_shape is 4", "such as (1, 28, 28)"],
+    ),
+    "no input_shape": (
+        lambda: from_torch(nn.ReLU(), None),  # type: ignore[arg-type]
+        ["input_shape is None", "positive integers"],
+    ),
     "input_shape of floats": (
         lambda: from_torch(nn.ReLU(), (3.0,)),  # type: ignore[arg-type]
         ["input_shape is (3.0,)", "positive integers"],

@@ -66,7 +66,7 @@ class LayerBuilder:
         model_dtype: torch.dtype | None = None,
         drop_softmax: bool = False,
     ) -> None:
-        shape = tuple(input_shape)
+        shape = tuple(input_shape) if isinstance(input_shape, Sequence) else ()
         if not shape or not all(isinstance(size, int) and size > 0 for size in shape):
             raise InvalidInputError(
                 f"input_shape is {input_shape!r}, expected positive integers without the batch "

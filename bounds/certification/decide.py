@@ -3,6 +3,7 @@ what is open."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -36,6 +37,9 @@ Watch = Callable[[int, Search], None]
 
 #: What `Decision.method` calls a search.
 SPLIT = "input_split"
+#: Boxes of the search of one input, where nobody has said how long it may take: neither by a
+#: timeout nor by asking for the search. Some tens of seconds on networks of some hundred neurons.
+UNASKED = 100_000
 #: A step of an attack, in passes of one row.
 PASSES = 3
 
@@ -91,6 +95,8 @@ class Escalation:
         self.relaxation, self.replay, self.margin = relaxation, replay, margin
         self.generator, self.deadline, self.clock = generator, deadline, clock
         self.decisions, self.watch = decisions, watch
+        asked = method == "input_split" or deadline.left is not None
+        self.limit = math.inf if asked else UNASKED
         choices = chosen(relaxation.input_set, method)
         for decision, choice in zip(decisions, choices, strict=True):
             decision.chosen = choice.reason
@@ -189,6 +195,7 @@ class Escalation:
             {k: max(decision.lower[row] for row in self.disjuncts[k]) for k in left},
             attack=Attack(confirm, descend, STEPS * PASSES * restarts(question.network)),
             watch=partial(self.watch, i),
+            limit=self.limit,
         )
         decision.method = SPLIT
         try:

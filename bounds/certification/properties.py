@@ -47,7 +47,8 @@ def certify_vnnlib(
             replayed by ONNX Runtime where it is installed; see
             `bounds.certification.counterexample`.
         property: what `read_vnnlib` returns, or the path of a .vnnlib file.
-        timeout: in seconds, for the whole property; what is open then is "unknown".
+        timeout: in seconds, for the whole property; what is open then is "unknown". Without one, a
+            search that was not asked for by `method` ends after 100,000 boxes a case.
         seed: of the attack.
         device, dtype: where and in what one-pass bounds and attacks compute. Proofs are in float64
             whatever it is, of the network with parameters rounded to `dtype`.

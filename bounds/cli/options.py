@@ -70,7 +70,12 @@ def _add_certify(commands: argparse._SubParsersAction[_Parser]) -> None:
         help="write the verdict on --vnnlib to this file, and under it the counterexample, as the "
         "competition VNN-COMP has them",
     )
-    command.add_argument("--timeout", type=float, metavar="S", help="in seconds; default none")
+    command.add_argument(
+        "--timeout",
+        type=float,
+        metavar="S",
+        help="in seconds; without it, searches end after 100,000 boxes",
+    )
     command.add_argument("--seed", type=int, default=0, metavar="N", help="of the attack; 0")
     command.add_argument(
         "--method",

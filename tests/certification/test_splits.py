@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -57,7 +56,19 @@ def test_splits_decide_what_one_lp_does_not() -> None:
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Searches end after a few boxes."""
-    monkeypatch.setattr(decide, "BoxSearch", partial(BoxSearch, limit=3))
+    monkeypatch.setattr(
+        decide, "BoxSearch", lambda *given, **named: BoxSearch(*given, **{**named, "limit": 3})
+    )
+
+
+def test_a_search_that_nobody_asked_for_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = twins()
+    monkeypatch.setattr(decide, "UNASKED", 1)
+    [search] = certify(model, x, 0, radius=0.1).searches
+    assert search is not None
+    assert search.ended == "boxes"
+    for asked in ({"timeout": 1e6}, {"method": "input_split"}):
+        assert certify(model, x, 0, radius=0.1, **asked).verdict == "unsat"  # type: ignore[arg-type]
 
 
 def test_which_sets_are_split(short: None) -> None:

@@ -96,6 +96,14 @@ def test_pad_and_crop(shape: Shape, data: st.DataObject, value: float) -> None:
     )
 
 
+def test_padding_may_be_all_that_is_left() -> None:
+    agrees(
+        (2, 1),
+        lambda build, x: build.pad(x, (0, -1), (0, 2), 7.0),
+        lambda x: torch.full((len(x), 2, 2), 7.0, dtype=x.dtype),
+    )
+
+
 def test_layers_that_move_nothing_add_no_node() -> None:
     def idle(build: NetworkBuilder, x: Symbol) -> Symbol:
         x = build.transpose(x, (0, 1))

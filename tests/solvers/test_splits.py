@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from torch import Tensor, nn
 
 import bounds
@@ -51,6 +51,7 @@ def split(problem: Problem, seed: int) -> tuple[Relaxation, Relaxation, Sequence
     return relaxation, side, phases
 
 
+@settings(max_examples=settings().max_examples // 2)
 @given(problem=problems(norms=NORMS), seed=seeds)
 def test_dual_equals_lp_on_split_relaxations(problem: Problem, seed: int) -> None:
     """The side has a point, so that the referee's optimum is a number."""

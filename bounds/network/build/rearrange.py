@@ -97,10 +97,16 @@ class Rearrangements(LayerBuilder):
         """`value` before and after each axis; a negative number takes entries off."""
         if not len(before) == len(after) == len(x.shape):
             raise self.misfit(x, f"{len(before)} axes, as its padding has")
+        # What is put on may be all that is left where something is taken off.
+        x = self._padded(x, [max(b, 0) for b in before], [max(a, 0) for a in after], value)
         for axis, (b, a) in enumerate(zip(before, after, strict=True)):
             if b < 0 or a < 0:
                 x = self.slice(x, axis, max(-b, 0), max(x.shape[axis] + min(a, 0), 0))
-        before, after = ([max(number, 0) for number in side] for side in (before, after))
+        return x
+
+    def _padded(
+        self, x: Symbol, before: Sequence[int], after: Sequence[int], value: float
+    ) -> Symbol:
         if not any(before) and not any(after):
             return x
         shape = tuple(b + n + a for b, n, a in zip(before, x.shape, after, strict=True))

@@ -1,20 +1,53 @@
-"""The bounds of multipliers and points on the condensed LP, and those of what was found on the
-network itself."""
+"""What the methods on the condensed LP share: their batches, where they begin, the bounds there of
+multipliers and points, and those of what was found on the network itself."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from bounds.deadline import Deadline
 from bounds.dual.dual import backward_pass
 from bounds.dual.fixed_slope import fixed
 from bounds.dual.primal import push_forward
 from bounds.relaxation.relaxation import Relaxation
-from bounds.solution.solution import Solution
+from bounds.solution.solution import Solution, merge
+from bounds.solvers.cost import require_matrices
 from bounds.solvers.goal import Goal
-from bounds.solvers.interior_point.condense import CondensedLP
+from bounds.solvers.interior_point.batches import alike
+from bounds.solvers.interior_point.condense import CondensedLP, condense
 from bounds.solvers.interior_point.simplices import Simplices
-from bounds.solvers.progress import Progress, certified
+from bounds.solvers.progress import Progress, certified, late
+
+
+def on_condensed(
+    relaxation: Relaxation,
+    work: Callable[[Relaxation, CondensedLP, Tensor], Progress],
+    *,
+    method: str,
+    goal: Goal,
+    deadline: Deadline,
+    max_memory: int | None,
+) -> Solution:
+    """What `work` makes of the LPs of one batch of inputs after another, condensed, in float64, and
+    from the multipliers of the fixed slope on."""
+    relaxation = relaxation.double()
+    require_matrices(method, relaxation, max_memory)
+    rows = torch.arange(relaxation.C.shape[1], device=relaxation.C.device)
+    parts = []
+    with torch.no_grad():
+        for images in alike(relaxation):
+            part = relaxation.take(images, rows)
+            lp = condense(part, max_memory=max_memory, deadline=deadline)
+            if lp is None:
+                solution = late(part, goal=goal, method=method)
+            else:
+                ended = work(part, lp, fixed_multipliers(part, lp))
+                solution = on_network(part, lp, ended, goal=goal, method=method)
+            parts.append(((images, rows), solution))
+    return merge(parts)
 
 
 def fixed_multipliers(part: Relaxation, lp: CondensedLP) -> Tensor:

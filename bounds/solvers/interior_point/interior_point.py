@@ -21,25 +21,17 @@ from torch import Tensor
 
 from bounds.deadline import Deadline
 from bounds.relaxation.relaxation import Relaxation
-from bounds.solution.solution import Solution, merge
+from bounds.solution.solution import Solution
 from bounds.solution.status import Status
-from bounds.solvers.cost import require_matrices
 from bounds.solvers.goal import Goal
-from bounds.solvers.interior_point.batches import BATCH, alike, places
-from bounds.solvers.interior_point.condense import condense
-from bounds.solvers.interior_point.evaluation import (
-    cheapest,
-    fixed_multipliers,
-    on_network,
-    record,
-    vertex_costs,
-)
+from bounds.solvers.interior_point.batches import BATCH, places
+from bounds.solvers.interior_point.evaluation import cheapest, on_condensed, record, vertex_costs
 from bounds.solvers.interior_point.newton import Direction, NewtonSystem
 from bounds.solvers.interior_point.presolve import Presolved
 from bounds.solvers.interior_point.simplices import Simplices
 from bounds.solvers.interior_point.sparsity import Panels, panels_of
 from bounds.solvers.interior_point.triangle_lp import TriangleLP
-from bounds.solvers.progress import Progress, late
+from bounds.solvers.progress import Progress
 
 #: The fraction of the way to the boundary that a step goes.
 STEP = 0.995
@@ -153,36 +145,18 @@ def interior_point(
     max_memory: int | None,
 ) -> Solution:
     """Solve every LP of the relaxation in float64; see `bounds.solve` for the options."""
-    limits = goal, iteration_limit, deadline, max_memory
-    relaxation = relaxation.double()
-    require_matrices("interior_point", relaxation, max_memory)
-    rows = torch.arange(relaxation.C.shape[1], device=relaxation.C.device)
-    with torch.no_grad():
-        parts = [
-            ((images, rows), _solve_together(relaxation.take(images, rows), *limits))
-            for images in alike(relaxation)
-        ]
-    return merge(parts)
-
-
-def _solve_together(
-    part: Relaxation,
-    goal: Goal,
-    iteration_limit: int,
-    deadline: Deadline,
-    max_memory: int | None,
-) -> Solution:
-    lp = condense(part, max_memory=max_memory, deadline=deadline)
-    if lp is None:
-        return late(part, goal=goal, method="interior_point")
-    nu = fixed_multipliers(part, lp)
     limits = goal.times(1 / 2), iteration_limit, deadline
-    presolved = Presolved.of(lp) if part.implied else None
-    if presolved is not None and presolved.pays:
-        ended = _alone(presolved, nu, *limits)
-    else:
-        ended = as_rows(lp, nu, places(part, nu.shape[2]), *limits)
-    return on_network(part, lp, ended, goal=goal, method="interior_point")
+
+    def work(part: Relaxation, lp: TriangleLP, nu: Tensor) -> Progress:
+        presolved = Presolved.of(lp) if part.implied else None
+        if presolved is not None and presolved.pays:
+            return _alone(presolved, nu, *limits)
+        return as_rows(lp, nu, places(part, nu.shape[2]), *limits)
+
+    return on_condensed(
+        relaxation, work, method="interior_point", goal=goal, deadline=deadline,
+        max_memory=max_memory,
+    )  # fmt: skip
 
 
 def as_rows(

@@ -11,26 +11,19 @@ import math
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from bounds.deadline import Deadline
 from bounds.relaxation.relaxation import Relaxation
-from bounds.solution.solution import Solution, merge
+from bounds.solution.solution import Solution
 from bounds.solution.status import Status
-from bounds.solvers.cost import require_matrices
 from bounds.solvers.goal import Goal
-from bounds.solvers.interior_point.batches import alike, places
-from bounds.solvers.interior_point.condense import condense
-from bounds.solvers.interior_point.evaluation import (
-    cheapest,
-    fixed_multipliers,
-    on_network,
-    record,
-    vertex_costs,
-)
+from bounds.solvers.interior_point.batches import places
+from bounds.solvers.interior_point.evaluation import cheapest, on_condensed, record, vertex_costs
 from bounds.solvers.interior_point.interior_point import as_rows
 from bounds.solvers.interior_point.simplices import Simplices
 from bounds.solvers.interior_point.triangle_lp import TriangleLP
-from bounds.solvers.progress import Progress, late
+from bounds.solvers.progress import Progress
 from bounds.solvers.simplex.warm import WarmLP
 
 #: HiGHS' tolerances: its default first, as at finer ones it may end without any answer; and then
@@ -54,43 +47,25 @@ def simplex(
     max_memory: int | None,
 ) -> Solution:
     """Solve every LP of the relaxation in float64; see `bounds.solve` for the options."""
-    limits = goal, iteration_limit, deadline, max_memory
-    relaxation = relaxation.double()
-    require_matrices("simplex", relaxation, max_memory)
-    rows = torch.arange(relaxation.C.shape[1], device=relaxation.C.device)
-    with torch.no_grad():
-        parts = [
-            ((images, rows), _solve_together(relaxation.take(images, rows), *limits))
-            for images in alike(relaxation)
-        ]
-    return merge(parts)
+    closer = goal.times(1 / 2)
 
+    def work(part: Relaxation, lp: TriangleLP, nu: Tensor) -> Progress:
+        simplices, none = Simplices(lp), (torch.zeros_like(lp.c_b), torch.zeros_like(lp.c_z))
+        everything = Progress(**Progress.beginning(*none, nu, lp.scale))
+        costs = vertex_costs(simplices, nu)
+        record(
+            everything, simplices, costs, nu, *cheapest(simplices, costs), 0, goal=closer,
+            patience=math.inf,
+        )  # fmt: skip
+        for tolerance in TOLERANCES:
+            _sweep(lp, simplices, everything, tolerance, closer, iteration_limit, deadline)
+        if bool(everything.running.any()):
+            _by_interior_point(lp, everything, places(part, nu.shape[2]), closer, deadline)
+        return everything
 
-def _solve_together(
-    part: Relaxation,
-    goal: Goal,
-    iteration_limit: int,
-    deadline: Deadline,
-    max_memory: int | None,
-) -> Solution:
-    lp = condense(part, max_memory=max_memory, deadline=deadline)
-    if lp is None:
-        return late(part, goal=goal, method="simplex")
-    nu, simplices = fixed_multipliers(part, lp), Simplices(lp)
-    everything = Progress(
-        **Progress.beginning(torch.zeros_like(lp.c_b), torch.zeros_like(lp.c_z), nu, lp.scale)
+    return on_condensed(
+        relaxation, work, method="simplex", goal=goal, deadline=deadline, max_memory=max_memory
     )
-    limits, closer = (iteration_limit, deadline), goal.times(1 / 2)
-    costs = vertex_costs(simplices, nu)
-    record(
-        everything, simplices, costs, nu, *cheapest(simplices, costs), 0, goal=closer,
-        patience=math.inf,
-    )  # fmt: skip
-    for tolerance in TOLERANCES:
-        _sweep(lp, simplices, everything, tolerance, closer, *limits)
-    if bool(everything.running.any()):
-        _by_interior_point(lp, everything, places(part, nu.shape[2]), closer, deadline)
-    return on_network(part, lp, everything, goal=goal, method="simplex")
 
 
 def _sweep(

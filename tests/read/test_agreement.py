@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 import torch.nn.functional as F
+from onnx import TensorProto, helper
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
 
@@ -276,3 +278,21 @@ def test_files_under_another_default_device(tmp_path: Path) -> None:
     x = torch.randn(3, 1, 5)
     for network, other in zip(found, expected, strict=True):
         assert torch.equal(network(x), other(x))
+
+
+def test_a_squeeze_of_all_axes_takes_a_batch_of_one(tmp_path: Path) -> None:
+    """A file that sums along its channels for two samples, and along something else for one."""
+    sides = [
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 2, 2, 3]),
+        helper.make_tensor_value_info("y", TensorProto.FLOAT, None),
+    ]
+    nodes = [
+        helper.make_node("Unsqueeze", ["x"], ["a"], axes=[1]),
+        helper.make_node("Squeeze", ["a"], ["b"]),
+        helper.make_node("ReduceSum", ["b"], ["y"], axes=[1], keepdims=0),
+    ]
+    graph = helper.make_graph(nodes, "", sides[:1], sides[1:])
+    opset = helper.make_opsetid("", 7)
+    path = tmp_path / "squeeze.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=8), path)
+    refused(lambda: bounds.from_onnx(path), UnsupportedLayerError, "differs from it")

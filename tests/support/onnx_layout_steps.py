@@ -64,7 +64,8 @@ def squeeze(d: Draft) -> None:
         unsqueeze(d)
         ones = [i for i in range(d.first, len(d.shape)) if d.shape[i] == 1]
     if len(d.shape) > 1:
-        every = d.draw(st.booleans())
+        # Where it has no axes, it takes the axis of an open batch as well, for a batch of one.
+        every = d.draw(st.booleans()) and not d.batched
         axes_form(d, "Squeeze", 13, None if every else ones[: d.draw(st.integers(1, len(ones)))])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from pathlib import Path
 
 from bounds.arguments import shown
@@ -21,14 +21,17 @@ def write_file(path: str | os.PathLike[str], content: bytes) -> None:
         if target.is_symlink() or (target.exists() and not target.is_file()):
             target.write_bytes(content)
             return
-        descriptor, name = tempfile.mkstemp(prefix=f".{target.name[:50]}.", dir=target.parent)
+        name = target.parent / f".{target.name[:50]}.{secrets.token_hex(8)}"
+        # With the mode that the process gives to new files.
+        descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(content)
-            os.chmod(name, target.stat().st_mode & 0o7777 if target.exists() else _usual_mode())
+            if target.exists():
+                os.chmod(name, target.stat().st_mode & 0o7777)
             os.replace(name, target)
         except BaseException:
-            Path(name).unlink(missing_ok=True)
+            name.unlink(missing_ok=True)
             raise
     except (OSError, TypeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
@@ -36,10 +39,3 @@ def write_file(path: str | os.PathLike[str], content: bytes) -> None:
         raise InvalidInputError(
             f"cannot write {named} ({reason}): choose a file in a folder that is there."
         ) from error
-
-
-def _usual_mode() -> int:
-    """What the process's umask makes of a new file."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return 0o666 & ~mask

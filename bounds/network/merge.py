@@ -37,7 +37,7 @@ def _together(before: Node, node: Node) -> Node | None:
     match before, node:
         case (
             AffineNode(operation=Linear(bias=None) as linear),
-            AffineNode(operation=Scale(scale=scale, shift=Tensor() as shift)),
+            AffineNode(operation=Scale(scale=scale, shift=Tensor() as shift, inexact=0.0)),
         ) if len(before.shape) == 1 and bool((scale == 1).all()):
             bias = shift.expand(linear.output_shape)
             return replace(before, name=node.name, operation=replace(linear, bias=bias))

@@ -58,3 +58,17 @@ def test_drawn_networks_stay_the_same(architecture: Architecture) -> None:
     torch.testing.assert_close(merged(x), network(x), rtol=1e-12, atol=1e-12)
     shapes = [[n.nodes[k].shape for k in n.relus] for n in (network, merged)]
     assert shapes[0] == shapes[1]
+
+
+def test_what_is_charged_stays() -> None:
+    """Batch normalisation of scale 1 in float32 has a rounded shift, and a bias would be exact."""
+    norm = nn.BatchNorm1d(4, eps=1.0, momentum=None).eval()
+    norm.running_var.zero_()
+    norm.running_mean.copy_(torch.full((4,), 0.1))
+    norm.bias.data.fill_(1 / 3)
+    model = nn.Sequential(nn.Linear(3, 4, bias=False), norm)
+    network = from_torch(model, (3,)).detach()
+    [_, scale] = [node.operation for node in network.nodes if isinstance(node, AffineNode)]
+    assert bool((scale.scale == 1).all())  # type: ignore[attr-defined]
+    assert scale.inexact > 0
+    assert operations(with_biases(network)) == [Linear, Scale]

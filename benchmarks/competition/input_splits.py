@@ -36,7 +36,7 @@ def measure(instance: Instance, *, timeout: float) -> Record:
         "truth": instance.truth,
         "verdict": found.verdict,
         "methods": sorted(set(found.methods)),
-        "boxes": sum(search.boxes for search in searches),
+        "boxes": sum(search.domains for search in searches),
         "open": sum(search.open for search in searches),
         "seconds": round(time.process_time() - start, 3),
     }

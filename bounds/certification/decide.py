@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 from bounds.certification.attacks import STEPS, attack, restarts
 from bounds.certification.choice import Method, chosen
 from bounds.certification.counterexample import Counterexample
+from bounds.certification.relu_splits import ReluSplits, tightened
 from bounds.certification.stopwatch import Stopwatch
 from bounds.deadline import Deadline
 from bounds.network.memory import pass_numbers
@@ -23,7 +24,7 @@ from bounds.rounding import difference_below
 from bounds.search.bounding import Question
 from bounds.search.domains import signs_of
 from bounds.search.search import Attack, BoxSearch, Search
-from bounds.sets.box import Box
+from bounds.sets.box import Box, InputSet
 from bounds.solution.solution import Solution
 from bounds.solution.soundness import soundly
 from bounds.solution.verdict import Verdict, proved, trusted
@@ -40,6 +41,10 @@ SPLIT = "input_split"
 #: Boxes of the search of one input, where nobody has said how long it may take: neither by a
 #: timeout nor by asking for the search. Some tens of seconds on networks of some hundred neurons.
 UNASKED = 100_000
+#: LPs of the search of one input where nobody has said how long it may take.
+UNASKED_LPS = 2_000
+#: The most unstable neurons for which LP optima are looked at before a search begins.
+LIGHT = 300
 #: A step of an attack, in passes of one row.
 PASSES = 3
 
@@ -95,12 +100,11 @@ class Escalation:
         self.relaxation, self.replay, self.margin = relaxation, replay, margin
         self.generator, self.deadline, self.clock = generator, deadline, clock
         self.decisions, self.watch = decisions, watch
-        asked = method == "input_split" or deadline.left is not None
-        self.limit = math.inf if asked else UNASKED
-        choices = chosen(relaxation.input_set, method)
+        self.asked = method in ("input_split", "relu_split") or deadline.left is not None
+        choices = chosen(relaxation, method)
         for decision, choice in zip(decisions, choices, strict=True):
             decision.chosen = choice.reason
-        self.splits = [choice.split for choice in choices]
+        self.searches = [choice.search for choice in choices]
 
     def run(self) -> None:
         batch = range(len(self.decisions))
@@ -111,15 +115,18 @@ class Escalation:
         self._search({(i, k): points[i, self.disjuncts[k]] for i in batch for k in self._left(i)})
         unknown = [i for i in batch if self.decisions[i].verdict == "unknown"]
         for done, i in enumerate(unknown):
-            if self.splits[i]:
-                left_seconds = self.deadline.left
-                share = None if left_seconds is None else left_seconds / (len(unknown) - done)
-                self._split(i, Deadline(share))
-            else:
-                # Where even the worst disjunct is excluded, it is worth while to try the others.
-                worst, *others = self._left(i)
-                if self._exclude(i, [worst]) and others:
-                    self._exclude(i, others)
+            left_seconds = self.deadline.left
+            share = None if left_seconds is None else left_seconds / (len(unknown) - done)
+            match self.searches[i]:
+                case "input_split":
+                    self._split_inputs(i, Deadline(share))
+                case "relu_split":
+                    if self.relaxation.unstable[i] <= LIGHT:
+                        self._exclude_all(i)
+                    if self.decisions[i].verdict == "unknown":
+                        self._split_relus(i, Deadline(share))
+                case None:
+                    self._exclude_all(i)
 
     def _left(self, i: int) -> list[int]:
         """The disjuncts of an open input that no bound excludes yet, the worst off first."""
@@ -144,6 +151,12 @@ class Escalation:
             if proved(decision.lower, self.disjuncts):
                 decision.verdict = "unsat"
 
+    def _exclude_all(self, i: int) -> None:
+        """Where even the worst disjunct is excluded, it is worth while to try the others."""
+        worst, *others = self._left(i)
+        if self._exclude(i, [worst]) and others:
+            self._exclude(i, others)
+
     def _exclude(self, i: int, disjuncts: Sequence[int]) -> bool:
         """Whether the LP optima of these disjuncts' rows exclude them all.
 
@@ -164,38 +177,95 @@ class Escalation:
         self._search({(i, k): torch.stack([points[r] for r in self.disjuncts[k]]) for k in left})
         return not left
 
-    def _split(self, i: int, deadline: Deadline) -> None:
+    def _whole(self, i: int) -> Relaxation:
+        """What is asked of one input, in float64, less what rows have to exceed."""
+        rows = torch.arange(len(self.decisions[i].lower))
+        whole = self.relaxation.take(torch.tensor([i]), rows).double()
+        d = difference_below(whole.d, self.margin[[i]].to(whole.d))
+        return replace(whole, network=with_biases(whole.network), d=d)
+
+    def _split_relus(self, i: int, deadline: Deadline) -> None:
+        """Search the phases of ReLUs, for a proof of each or for a counterexample."""
+        decision = self.decisions[i]
+        decision.method = "relu_split"
+        whole = self._whole(i)
+        with self.clock("relax"):
+            root = tightened(whole, deadline)
+        with self.clock("adaptive_slope"):
+            best = trusted(solve(root, method="adaptive_slope"))[0].tolist()
+        decision.lower[:] = map(max, decision.lower, best)
+
+        def confirm(points: Tensor) -> bool:
+            return any(self._confirm(i, point, "relu_split") for point in points)
+
+        def descend(k: int, starts: Tensor) -> bool:
+            return self._descended(
+                whole, root.input_set, self.disjuncts[k], starts, deadline, confirm
+            )
+
+        splits = ReluSplits(
+            root,
+            confirm,
+            descend,
+            partial(self.watch, i),
+            math.inf if self.asked else UNASKED_LPS,
+        )
+        try:
+            with self.clock("search"):
+                left = self._left(i)
+                closed = all(splits.excluded(k, self._rows(k), deadline) for k in left)
+        finally:
+            decision.search = splits.state
+        if closed and decision.verdict == "unknown":
+            decision.verdict = "unsat"
+
+    def _rows(self, k: int) -> list[int]:
+        return list(dict.fromkeys(self.disjuncts[k]))
+
+    def _descended(
+        self,
+        whole: Relaxation,
+        input_set: InputSet,
+        rows: Sequence[int],
+        starts: Tensor,
+        deadline: Deadline,
+        confirm: Callable[[Tensor], bool],
+    ) -> bool:
+        """Whether there is a counterexample near points (points, *input_shape) of a set, for the
+        disjunct of these rows."""
+        at = torch.tensor([list(rows)])
+        with self.clock("attack"):
+            points, values = attack(
+                whole.network,
+                input_set,
+                whole.C[0, at],
+                whole.d[0, at],
+                starts.unsqueeze(0),
+                generator=self.generator,
+                deadline=deadline,
+            )
+        return float(values) <= 0 and confirm(points)
+
+    def _split_inputs(self, i: int, deadline: Deadline) -> None:
         """Search the parts of an input set, for a proof of each or for a counterexample."""
-        decision, left = self.decisions[i], self._left(i)
-        whole = self.relaxation.take(torch.tensor([i]), torch.arange(len(decision.lower))).double()
+        decision, left, whole = self.decisions[i], self._left(i), self._whole(i)
         rows = torch.tensor(self.disjuncts)
-        d = difference_below(whole.d, self.margin[[i]].to(whole.d))[0, rows]
-        question = Question(with_biases(whole.network), whole.C[0, rows], d)
+        question = Question(whole.network, whole.C[0, rows], whole.d[0, rows])
 
         def confirm(points: Tensor) -> bool:
             return any(self._confirm(i, point, SPLIT) for point in points)
 
         def descend(k: int, box: Box, starts: Tensor) -> bool:
-            with self.clock("attack"):
-                points, values = attack(
-                    question.network,
-                    box,
-                    question.C[[k]],
-                    question.d[[k]],
-                    starts,
-                    generator=self.generator,
-                    deadline=deadline,
-                )
-            return float(values) <= 0 and confirm(points)
+            return self._descended(whole, box, self.disjuncts[k], starts[0], deadline, confirm)
 
         search = BoxSearch(
             question,
             Box(whole.input_set.lower, whole.input_set.upper),
-            signs_of(whole.relu_bounds, d.new_zeros(1, 1, dtype=torch.int8)),
+            signs_of(whole.relu_bounds, whole.d.new_zeros(1, 1, dtype=torch.int8)),
             {k: max(decision.lower[row] for row in self.disjuncts[k]) for k in left},
             attack=Attack(confirm, descend, STEPS * PASSES * restarts(question.network)),
             watch=partial(self.watch, i),
-            limit=self.limit,
+            limit=math.inf if self.asked else UNASKED,
         )
         decision.method = SPLIT
         try:

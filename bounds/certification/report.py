@@ -31,7 +31,7 @@ def print_certification(
         by = certification.methods[index]
         search = certification.searches[index]
         if search is not None:
-            by += f", {search.boxes} boxes"
+            by += f", {search.domains} domains"
             if search.open and verdict == "unknown":
                 by += f", {search.open} open ({search.ended}), worst {search.worst:+.4g}"
         if counterexample is not None:

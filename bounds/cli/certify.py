@@ -130,7 +130,7 @@ def _tell(options: argparse.Namespace, kind: str, certification: Certification) 
         for number, (chosen, search) in enumerate(
             zip(certification.chosen, certification.searches, strict=True)
         ):
-            came = "" if search is None else f"; {search.boxes} boxes, {search.open} open"
+            came = "" if search is None else f"; {search.domains} domains, {search.open} open"
             print(f"{kind} {number}: {chosen or 'not reached'}{came}", file=sys.stderr)
 
 

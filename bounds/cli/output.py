@@ -41,8 +41,8 @@ def progress_of(work: str, kind: str) -> Iterator[Callable[[int, Search], None]]
 
         def tell(number: int, search: Search) -> None:
             status.update(
-                f"splitting {kind} {number}: {search.boxes} boxes done, {search.open} open, worst "
-                f"bound {search.worst:+.4g}, {time.monotonic() - start:.0f} s"
+                f"splitting {kind} {number}: {search.domains} domains done, {search.open} open, "
+                f"worst bound {search.worst:+.4g}, {time.monotonic() - start:.0f} s"
             )
 
         yield tell

@@ -37,22 +37,23 @@ ATTACKS, BOX = 0.2, 40
 SUSPECTS, REFUSED = 4, 16
 
 #: "closed": nothing is open, every disjunct is excluded. "found": a counterexample was. "time",
-#: "memory", "boxes": out of these. "refused": there are points where all rows of a disjunct seem to
-#: be at most 0, and none is a counterexample. "precision": a box that is not excluded has no number
-#: between its ends.
-Ended = Literal["open", "closed", "found", "time", "memory", "boxes", "refused", "precision"]
+#: "memory", "domains": out of these. "refused": there are points where all rows of a disjunct seem
+#: to be at most 0, and none is a counterexample. "precision": a box that is not excluded has no
+#: number between its ends, or a node no neuron to split, or too little to go by.
+Ended = Literal["open", "closed", "found", "time", "memory", "domains", "refused", "precision"]
 
 
 @dataclass(frozen=True)
 class Search:
     """How a search ended, or how far it is ("open").
 
-    boxes: how many were bounded. open: how many are left. worst: the smallest lower bound that is
-    known of one, which is the best of its disjunct's rows; infinite where none is left.
+    domains: how many boxes or nodes were bounded. open: how many are left. worst: the smallest
+    lower bound that is known of one, of its disjunct's best row, or best sum of rows; infinite
+    where none is left.
     """
 
     ended: Ended
-    boxes: int
+    domains: int
     open: int
     worst: float
 
@@ -111,7 +112,7 @@ class BoxSearch:
             if deadline.passed:
                 return self._state("time")
             if self._boxes >= self._limit:
-                return self._state("boxes")
+                return self._state("domains")
             domains = self._frontier.pop(self._batch)
             found = bound(self._question, domains, deadline)
             self._boxes += len(domains)

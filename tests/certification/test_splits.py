@@ -47,7 +47,7 @@ def test_splits_decide_what_one_lp_does_not() -> None:
     [search] = found.searches
     assert search is not None
     assert (search.ended, search.open, search.worst) == ("closed", 0, math.inf)
-    assert search.boxes >= 3
+    assert search.domains >= 3
     assert (found.lower < 0).all()  # which is about the whole ball
     assert found.verified.tolist() == [True]
     assert found.chosen == (f"input_split (moving inputs: 1, at most {FEW})",)
@@ -66,7 +66,7 @@ def test_a_search_that_nobody_asked_for_ends(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(decide, "UNASKED", 1)
     [search] = certify(model, x, 0, radius=0.1).searches
     assert search is not None
-    assert search.ended == "boxes"
+    assert search.ended == "domains"
     for asked in ({"timeout": 1e6}, {"method": "input_split"}):
         assert certify(model, x, 0, radius=0.1, **asked).verdict == "unsat"  # type: ignore[arg-type]
 
@@ -81,7 +81,7 @@ def test_which_sets_are_split(short: None) -> None:
     found = certify(model, x, 0, radius=radius)
     assert found.chosen == (f"input_split (moving inputs: {FEW}, at most {FEW})",)
     assert found.searches[0] is not None
-    assert found.searches[0].ended == "boxes"
+    assert found.searches[0].ended == "domains"
     forced = certify(model, x, 0, radius=0.1, method="input_split")
     assert forced.methods == ("input_split",)
     assert forced.chosen == ("input_split (as was asked for)",)
@@ -134,7 +134,7 @@ def test_a_watch_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     assert {number for number, _ in told} == {0, 1}
     assert all(search.ended == "open" for _, search in told)
-    assert told[-1][1].boxes == found.searches[1].boxes  # type: ignore[union-attr]
+    assert told[-1][1].boxes == found.searches[1].domains  # type: ignore[union-attr]
 
 
 def test_time_is_shared_by_what_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,7 +151,7 @@ def test_time_is_shared_by_what_is_open(monkeypatch: pytest.MonkeyPatch) -> None
     assert first is not None
     assert second is not None
     assert first.ended == second.ended == "time"
-    assert min(first.boxes, second.boxes) > 1
+    assert min(first.domains, second.domains) > 1
     assert min(first.open, second.open) >= 1
 
 

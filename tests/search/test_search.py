@@ -254,7 +254,7 @@ def test_it_ends_with_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.worst < 1e-9
     assert search.state == found
     assert [state.ended for state in states] == ["open"] * len(states)
-    assert found.boxes == states[-1].boxes > 1
+    assert found.domains == states[-1].domains > 1
 
 
 def test_it_ends_with_its_memory() -> None:
@@ -265,8 +265,8 @@ def test_it_ends_with_its_memory() -> None:
 
 def test_it_ends_with_its_boxes() -> None:
     found = hard().search(limit=10).run(NEVER)
-    assert found.ended == "boxes"
-    assert 10 <= found.boxes < 30
+    assert found.ended == "domains"
+    assert 10 <= found.domains < 30
 
 
 def zero(inputs: int = 1) -> Scene:
@@ -318,4 +318,4 @@ def test_broken_bounds_close_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
         monkeypatch.setattr(bounding, "relu_bounds", broken)
         found = scene.search(NONE, limit=50).run(NEVER)
-        assert found.ended == "boxes"
+        assert found.ended == "domains"

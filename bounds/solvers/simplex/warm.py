@@ -65,13 +65,15 @@ class Ending(Enum):
 class Vertex:
     """Where a run has ended.
 
-    nu: (n,), the multipliers of the definitions of ẑ. ray: (n,), where HiGHS has found that no
+    nu: (n,), the multipliers of the definitions of ẑ. weights: λ, of the rows whose largest was
+    minimised, (rows,): not negative, with a sum of 1. ray: (n,), where HiGHS has found that no
     point is feasible: d(ν + s · ray) grows with s beyond all bounds. b: (d,) and z: (n,), the
-    point. objective: ⟨c_b, b⟩ + ⟨c_z, z⟩ there. pivots: of this run.
+    point. objective: there. pivots: of this run.
     """
 
     ending: Ending
     nu: np.ndarray
+    weights: np.ndarray
     ray: np.ndarray | None
     b: np.ndarray
     z: np.ndarray
@@ -122,6 +124,7 @@ class WarmLP:
         model.a_matrix_.index_ = np.concatenate([np.nonzero(reads)[1], sums.ravel()])
         model.a_matrix_.value_ = np.concatenate([definitions[reads], np.ones(2 * n)])
         self._columns = np.arange(d + 2 * n, dtype=np.int32)
+        self._rows = 0
         self._highs = QuietHighs()
         for name, value in OPTIONS.items():
             self._highs.setOptionValue(name, value)
@@ -132,6 +135,22 @@ class WarmLP:
         costs = np.concatenate([c_b, np.zeros(self.n), c_z * self.upper])
         self._cost_size = float(np.abs(costs).max(initial=0.0)) or 1.0
         self._highs.changeColsCost(len(costs), self._columns, costs / self._cost_size)
+
+    def minimise_largest(self, c_b: np.ndarray, c_z: np.ndarray, c_0: np.ndarray) -> None:
+        """Replace the objective by the largest of several rows ⟨c_b, b⟩ + ⟨c_z, z⟩ + c_0, for c_b
+        (rows, d), c_z (rows, n) and c_0 (rows,); once for each object.
+
+        It is a variable that no row exceeds, and λ are the multipliers of that.
+        """
+        costs = np.hstack([c_b, np.zeros_like(c_z), c_z * self.upper])
+        self._cost_size = float(np.abs(costs).max(initial=0.0)) or 1.0
+        self._rows = len(c_0)
+        self._highs.addCol(1.0, -np.inf, np.inf, 0, np.zeros(0, np.int32), np.zeros(0))
+        largest = len(self._columns)
+        for row, offset in zip(costs / self._cost_size, c_0 / self._cost_size, strict=True):
+            (reads,) = np.nonzero(row)
+            index, values = np.append(reads, largest), np.append(-row[reads], 1.0)
+            self._highs.addRow(offset, np.inf, len(index), index.astype(np.int32), values)
 
     def split(self, neuron: int, side: Side) -> None:
         """Leave one side of a neuron, or give both back."""
@@ -171,11 +190,14 @@ class WarmLP:
         highs.run()
         status, solution = highs.getModelStatus(), highs.getSolution()
         ending = next((each for each in Ending if each.value == status), Ending.UNKNOWN)
-        point = _numbers(solution.col_value, len(self._columns)).clip(0.0, 1.0)
+        columns, rows = len(self._columns), 2 * self.n
+        point = _numbers(solution.col_value, columns + (self._rows > 0))[:columns].clip(0.0, 1.0)
         z = self.upper * point[self.d + self.n :]
+        duals = _numbers(solution.row_dual, rows + self._rows)
         return Vertex(
             ending,
-            self._multipliers(_numbers(solution.row_dual, 2 * self.n)) * self._cost_size,
+            self._multipliers(duals) * self._cost_size,
+            _weights(duals[rows:]),
             self._ray() if ending is Ending.INFEASIBLE else None,
             point[: self.d],
             z,
@@ -191,6 +213,14 @@ class WarmLP:
         highs: Any = self._highs
         _, found, values = highs.getDualRay()
         return self._multipliers(np.array(values)) if found else None
+
+
+def _weights(duals: np.ndarray) -> np.ndarray:
+    """λ as they should be; of a single row, 1."""
+    if not len(duals):
+        return np.ones(1)
+    weights = duals.clip(min=0.0)
+    return weights / weights.sum() if weights.sum() > 0 else np.full(len(duals), 1 / len(duals))
 
 
 def _numbers(values: list[float], size: int) -> np.ndarray:

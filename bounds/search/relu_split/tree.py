@@ -1,0 +1,58 @@
+"""Subtrees that are closed, and the record of the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bounds.search.relu_tree import Neuron, Refutation, ReluTree
+
+
+@dataclass(frozen=True, eq=False)
+class Leaf:
+    """refutation: its number."""
+
+    refutation: int
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """neuron: of the condensed LP. active, dead: what closes ẑ ≥ 0 and ẑ ≤ 0."""
+
+    neuron: int
+    active: Leaf | Split
+    dead: Leaf | Split
+
+
+Subtree = Leaf | Split
+
+
+def used(root: Subtree) -> list[int]:
+    """The numbers of the refutations that a tree needs, in ascending order."""
+    found, stack = set(), [root]
+    while stack:
+        match stack.pop():
+            case Leaf(refutation=number):
+                found.add(number)
+            case Split(active=active, dead=dead):
+                stack += [active, dead]
+    return sorted(found)
+
+
+def recorded(
+    root: Subtree, neurons: Sequence[Neuron], refutations: dict[int, Refutation]
+) -> ReluTree:
+    """The tree with its nodes numbered and its neurons named; refutations: those that it needs."""
+    numbers = {old: new for new, old in enumerate(refutations)}
+    tree = ReluTree(refutations=list(refutations.values()))
+    stack, nodes = [(0, root)], 1
+    while stack:
+        node, subtree = stack.pop()
+        match subtree:
+            case Leaf(refutation=number):
+                tree.leaves[node] = numbers[number]
+            case Split(neuron=neuron, active=active, dead=dead):
+                tree.splits[node] = neurons[neuron], nodes, nodes + 1
+                stack += [(nodes, active), (nodes + 1, dead)]
+                nodes += 2
+    return tree

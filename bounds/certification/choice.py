@@ -22,7 +22,7 @@ Method = Literal["auto", "no_split", "input_split", "relu_split"]
 #: The most inputs that may move for "auto" to split them.
 FEW = 30
 #: The most unstable neurons that "auto" splits: an LP of more takes seconds.
-MANY = 2000
+MANY = 3000
 
 
 @dataclass(frozen=True)

@@ -56,16 +56,17 @@ def certify(
         y: one class an input, (batch,), or one number for all of them.
         radius, norm, lower, upper: as for `Ball`.
         timeout: in seconds, for all inputs; what is open then is "unknown". Without one, a search
-            that was not asked for by `method` ends after 100,000 boxes an input.
+            that was not asked for by `method` ends after 100,000 boxes or 2,000 LPs an input.
         seed: of the attack.
         dtype: what one-pass bounds and attacks compute in, on the device of x. Proofs are in
             float64 whatever it is, of the network with parameters rounded to it.
         deployed: the dtype that the network is evaluated in where it is used, if proofs are to hold
             for that as well; see `bounds.solution.deployment`. Default: they hold over the reals.
         method: what follows one pass and an attack. "input_split": a search of the box's parts
-            (branch and bound), complete, and quick where few inputs move. "no_split": the LP
+            (branch and bound), complete, and quick where few inputs move. "relu_split": a search of
+            the phases of its ReLUs, complete, on sets that LPs can state. "no_split": the LP
             optimum of the whole set. "auto": the first where at most 30 inputs can move, else the
-            second; `Certification.chosen` says which.
+            second where at most 3,000 neurons are unstable; `Certification.chosen` says which.
         watch: is told, after every batch of a search, which input it is and how far.
 
     Raises:

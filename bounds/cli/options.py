@@ -74,7 +74,7 @@ def _add_certify(commands: argparse._SubParsersAction[_Parser]) -> None:
         "--timeout",
         type=float,
         metavar="S",
-        help="in seconds; without it, searches end after 100,000 boxes",
+        help="in seconds; without it, searches end after 100,000 boxes or 2,000 LPs",
     )
     command.add_argument("--seed", type=int, default=0, metavar="N", help="of the attack; 0")
     command.add_argument(

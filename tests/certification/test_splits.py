@@ -15,8 +15,8 @@ from torch import Tensor, nn
 import bounds
 from benchmarks.competition.instances import check, instances
 from bounds import InvalidInputError, certify, certify_vnnlib, deadline
-from bounds.certification import decide
-from bounds.certification.choice import FEW
+from bounds.certification import choice, decide
+from bounds.certification.choice import FEW, MANY
 from bounds.certification.run import Interrupted
 from bounds.read.vnnlib import parse_vnnlib
 from bounds.search.search import BoxSearch, Search
@@ -71,10 +71,15 @@ def test_a_search_that_nobody_asked_for_ends(monkeypatch: pytest.MonkeyPatch) ->
         assert certify(model, x, 0, radius=0.1, **asked).verdict == "unsat"  # type: ignore[arg-type]
 
 
-def test_which_sets_are_split(short: None) -> None:
+def test_which_sets_are_split(short: None, monkeypatch: pytest.MonkeyPatch) -> None:
     model, x = twins(FEW + 1)
+    many = certify(model, x, 0, radius=0.1)
+    reason = f"moving inputs: {FEW + 1}, unstable neurons: 2, at most {MANY}"
+    assert many.chosen == (f"relu_split ({reason})",)
+    assert many.verdict == "unsat"
+    monkeypatch.setattr(choice, "MANY", 1)
     assert certify(model, x, 0, radius=0.1).chosen == (
-        f"no_split (moving inputs: {FEW + 1}, more than {FEW})",
+        "no_split (unstable neurons: 2, more than 1)",
     )
     radius = torch.full((1, FEW + 1), 0.1)
     radius[0, 0] = 0.0  # this one cannot move
@@ -86,11 +91,17 @@ def test_which_sets_are_split(short: None) -> None:
     assert forced.methods == ("input_split",)
     assert forced.chosen == ("input_split (as was asked for)",)
     round_ = certify(model, x, 0, radius=0.1, norm=2)
-    assert round_.chosen == ("no_split (the set is no box)",)
+    assert round_.chosen == ("no_split (no LP that a search could go on from)",)
     refused(
         lambda: certify(model, x, 0, radius=0.1, norm=2, method="input_split"),
         InvalidInputError,
         "norm is not inf",
+        "no_split",
+    )
+    refused(
+        lambda: certify(model, x, 0, radius=0.1, norm=2, method="relu_split"),
+        InvalidInputError,
+        "norm 2",
         "no_split",
     )
     refused(
@@ -134,7 +145,7 @@ def test_a_watch_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     assert {number for number, _ in told} == {0, 1}
     assert all(search.ended == "open" for _, search in told)
-    assert told[-1][1].boxes == found.searches[1].domains  # type: ignore[union-attr]
+    assert told[-1][1].domains == found.searches[1].domains  # type: ignore[union-attr]
 
 
 def test_time_is_shared_by_what_is_open(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -137,7 +137,14 @@ def wrong(vertex: Vertex) -> Vertex:
 def nothing(vertex: Vertex) -> Vertex:
     nan = np.nan
     return Vertex(
-        Ending.UNKNOWN, nan * vertex.nu, None, nan * vertex.b, nan * vertex.z, nan, vertex.pivots
+        Ending.UNKNOWN,
+        nan * vertex.nu,
+        vertex.weights,
+        None,
+        nan * vertex.b,
+        nan * vertex.z,
+        nan,
+        vertex.pivots,
     )
 
 

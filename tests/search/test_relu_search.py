@@ -1,0 +1,304 @@
+"""Whole searches by phases of ReLUs, against integer programs and points of the network."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+import bounds
+import lp_reference
+from bounds import Relaxation
+from bounds.certification.relu_splits import ReluSplits, tightened
+from bounds.deadline import NEVER
+from bounds.search.relu_split.bounding import NodeLP
+from bounds.search.relu_split.clauses import Clauses
+from bounds.search.relu_split.soundness import refuted
+from bounds.search.relu_tree import ReluTree
+from bounds.search.search import Search
+from bounds.solvers.interior_point.condense import condense
+from bounds.solvers.simplex.warm import Ending, Vertex, WarmLP
+from tests.support.problems import Problem, points, problems
+from tests.support.referee import random_net
+
+#: Unstable neurons of an integer program that HiGHS solves at once.
+FEW = 16
+small = problems(batch=st.just(1))
+
+
+class Run:
+    """A search of one disjunct of all rows, which confirms what the network itself says."""
+
+    def __init__(self, relaxation: Relaxation, *, limit: float = 3000) -> None:
+        self.relaxation, self.found = relaxation, list[Tensor]()
+        self.told: list[Search] = []
+        self.splits = ReluSplits(
+            relaxation, self.confirm, lambda k, starts: False, self.told.append, limit
+        )
+        rows = list(range(relaxation.C.shape[1]))
+        self.closed = self.splits.excluded(0, rows, NEVER)
+
+    def confirm(self, x: Tensor) -> bool:
+        inputs = self.relaxation.input_set
+        inside = bool(((inputs.lower <= x) & (x <= inputs.upper)).all())
+        met = inside and bool((values(self.relaxation, x) <= 0).all())
+        self.found += [x] if met else []
+        return met
+
+    @property
+    def tree(self) -> ReluTree:
+        return self.splits.trees[0]
+
+
+def values(relaxation: Relaxation, x: Tensor) -> Tensor:
+    """The rows at points (points, *input_shape); (points, rows)."""
+    y = relaxation.network(x).flatten(1)
+    return y @ relaxation.C[0].flatten(1).T + relaxation.d[0]
+
+
+def lowered(relaxation: Relaxation, by: float) -> Relaxation:
+    """The rows less `by`."""
+    return replace(relaxation, d=relaxation.d - by)
+
+
+def minimum(relaxation: Relaxation) -> float:
+    return float(lp_reference.solve(relaxation, milp=True).value[0, 0])
+
+
+def agrees(run: Run, least: float) -> None:
+    """That the search says the sign of the minimum, unless that is close to 0."""
+    scale = float(run.relaxation.scale().max())
+    state = run.splits.state
+    assert state.ended in ("closed", "found", "precision"), state
+    assert (state.ended == "closed") is run.closed
+    assert not (run.closed and least < -1e-9 * scale)
+    assert (state.ended == "found") is bool(run.found)
+    if abs(least) > 1e-5 * scale:
+        assert state.ended == ("closed" if least > 0 else "found")
+    if run.closed:
+        assert (state.open, state.worst) == (0, math.inf)
+        assert_covers(run.tree)
+        assert_refutes(run.relaxation, run.tree)
+
+
+def assert_covers(tree: ReluTree) -> None:
+    """That every leaf's refutation needs no more than the phases on its path."""
+    stack, seen = [(0, {})], 0
+    while stack:
+        node, path = stack.pop()
+        if node in tree.leaves:
+            seen += 1
+            needed = tree.refutations[tree.leaves[node]].phases
+            assert needed.items() <= path.items()
+        else:
+            neuron, active, dead = tree.splits[node]
+            assert neuron not in path
+            stack += [(active, {**path, neuron: 1}), (dead, {**path, neuron: -1})]
+    assert seen == len(tree.leaves)
+    assert set(tree.leaves.values()) == set(range(len(tree.refutations)))
+
+
+def assert_refutes(relaxation: Relaxation, tree: ReluTree) -> None:
+    """That points of the network with a refutation's phases have the weighted row where it says."""
+    least = refuted(relaxation, tree.refutations)
+    x = points(relaxation.input_set, 64)[0]
+    pre: list[Tensor] = []
+
+    def keep(position: int, values: Tensor) -> Tensor:
+        pre.append(values.flatten(1))
+        return values.clamp(min=0)
+
+    relaxation.network.evaluate(x, keep)
+    rows = values(relaxation, x)
+    for refutation, bound in zip(tree.refutations, least, strict=True):
+        assert bound > 0
+        held = torch.ones(len(x), dtype=torch.bool)
+        for (layer, neuron), side in refutation.phases.items():
+            held &= side * pre[layer][:, neuron] >= 0
+        assert bool(((rows @ refutation.weights)[held] >= bound).all())
+
+
+@given(small, st.sampled_from([-0.3, -0.01, -1e-9, 0.0, 1e-9, 0.01, 0.3]), st.booleans())
+def test_the_verdict_is_the_sign_of_the_minimum(
+    problem: Problem, margin: float, optimised: bool
+) -> None:
+    relaxation = problem.relax(intermediate="backward", slope="adaptive").convert(Tensor.detach)
+    assume(relaxation.unstable[0] <= FEW)
+    one = relaxation.take(torch.tensor([0]), torch.tensor([0]))
+    least, scale = minimum(one), float(one.scale().max())
+    shifted = lowered(one, least - margin * scale)
+    agrees(Run(tightened(shifted, NEVER) if optimised else shifted), margin * scale)
+
+
+@given(problems(batch=st.just(1)), st.sampled_from([-0.1, -1e-9, 1e-9, 0.1]))
+def test_a_conjunction_is_decided_as_a_whole(problem: Problem, margin: float) -> None:
+    """The larger of two rows is one row of a network with two more ReLUs."""
+    relaxation = problem.relax(intermediate="backward", slope="adaptive").convert(Tensor.detach)
+    assume(relaxation.C.shape[1] >= 2 and relaxation.unstable[0] <= FEW)
+    both = relaxation.take(torch.tensor([0]), torch.tensor([0, 1]))
+    C, d = both.C[0].flatten(1), both.d[0]
+    rows, largest = nn.Linear(C.shape[1], 3).double(), nn.Linear(3, 1, bias=False).double()
+    with torch.no_grad():
+        rows.weight.copy_(torch.stack([C[0] - C[1], C[1], -C[1]]))
+        rows.bias.copy_(torch.stack([d[0] - d[1], d[1], -d[1]]))
+        largest.weight.copy_(torch.tensor([[1.0, 1.0, -1.0]]))
+    model = nn.Sequential(*problem.model, nn.Flatten(), rows, nn.ReLU(), largest)
+    network = bounds.from_torch(model, problem.architecture.input_shape).detach()
+    one = bounds.Specification(torch.ones(1, 1, dtype=torch.float64))
+    least = minimum(bounds.relax(network, problem.ball, one, slope="adaptive"))
+    scale = float(both.scale().max())
+    agrees(Run(lowered(both, least - margin * scale)), margin * scale)
+
+
+def combinatorial(seed: int, *, inputs: int = 8, clauses: int = 24) -> Relaxation:
+    """Clauses of three literals over 0 ≤ x ≤ 1, as one hidden layer: the row is at most 0 where all
+    hold and every input is 0 or 1."""
+    generator = np.random.default_rng(seed)
+    weight, bias = np.zeros((clauses + 2 * inputs, inputs)), np.zeros(clauses + 2 * inputs)
+    for row in range(clauses):
+        chosen = generator.choice(inputs, 3, replace=False)
+        signs = generator.choice([-1.0, 1.0], 3)
+        weight[row, chosen] = -signs
+        bias[row] = 1 - (signs < 0).sum()  # relu(1 − Σ literals)
+    for i in range(inputs):  # min(x, 1 − x) = x − relu(2 x − 1), over two neurons
+        weight[clauses + i, i], weight[clauses + inputs + i, i] = 2.0, 1.0
+        bias[clauses + i] = -1.0
+    out = np.concatenate([np.ones(clauses), -np.ones(inputs), np.ones(inputs)])
+    model = nn.Sequential(nn.Linear(inputs, len(bias)), nn.ReLU(), nn.Linear(len(bias), 1)).double()
+    with torch.no_grad():
+        model[0].weight.copy_(torch.from_numpy(weight))
+        model[0].bias.copy_(torch.from_numpy(bias))
+        model[2].weight.copy_(torch.from_numpy(out)[None])
+        model[2].bias.zero_()
+    network = bounds.from_torch(model, (inputs,)).detach()
+    box = bounds.Box(torch.zeros(1, inputs).double(), torch.ones(1, inputs).double())
+    return bounds.relax(network, box, bounds.Specification(torch.ones(1, 1).double()))
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("clauses", [20, 60])
+def test_clauses_are_satisfiable_or_not(seed: int, clauses: int) -> None:
+    relaxation = combinatorial(seed, clauses=clauses)
+    least = minimum(relaxation)
+    # A quarter: where clauses cannot all hold, rounding an input costs as much at least.
+    run = Run(lowered(relaxation, 0.01))
+    assert run.splits.state.ended == ("closed" if least > 0.01 else "found")
+
+
+def test_what_is_learnt_closes_other_nodes() -> None:
+    """Fewer LPs than leaves: some are closed by what was refuted elsewhere."""
+    run = Run(lowered(combinatorial(1, inputs=40, clauses=172), 0.01))
+    assert run.closed
+    assert len(run.tree.refutations) < len(run.tree.leaves)
+
+
+def test_clauses_of_which_one_phase_is_missing() -> None:
+    clauses = Clauses(2)
+    clauses.learn(0, {1: 1, 2: -1})
+    clauses.hold((1, 1))
+    assert clauses.violated((1, 1)) is None
+    assert clauses.unit((1, 1)) == ((2, -1), 0)
+    clauses.hold((2, 1))
+    assert clauses.unit((1, 1)) is None
+    clauses.release((2, 1))
+    clauses.hold((2, -1))
+    assert clauses.violated((2, -1)) == 0
+    clauses.learn(1, {3: 1})
+    clauses.learn(2, {4: 1})
+    assert clauses.violated((2, -1)) is None  # two are watched, the newest
+
+
+# -- how it ends -----------------------------------------------------------------------------------
+
+
+def deep(seed: int = 5) -> Relaxation:
+    """One input of a network whose LP is far from its minimum, which is 0.1."""
+    network = random_net(4, 12, 12, 1, seed=seed)
+    ball = bounds.Ball(torch.zeros(1, 4).double(), radius=1.0)
+    relaxation = bounds.relax(network, ball, bounds.Specification(torch.ones(1, 1).double()))
+    return lowered(relaxation, minimum(relaxation) - 0.1)
+
+
+def test_it_ends_with_its_nodes() -> None:
+    whole, run = Run(deep()), Run(deep(), limit=2)
+    assert whole.closed
+    assert whole.splits.state.domains > 2
+    assert (run.closed, run.splits.state.ended, run.splits.state.domains) == (False, "domains", 2)
+    assert run.splits.state.open > 1
+    assert run.splits.state.worst < 0
+    assert whole.told[-1].ended == "open"
+
+
+def test_the_same_search_makes_the_same_tree() -> None:
+    first, second = Run(deep()), Run(deep())
+    assert first.tree.splits == second.tree.splits
+    assert first.tree.leaves == second.tree.leaves
+
+
+def test_a_solver_that_breaks_down_closes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = WarmLP.run
+
+    def broken(self: WarmLP, **limits: float) -> Vertex:
+        vertex = original(self, **limits)  # type: ignore[arg-type]
+        nothing = np.full_like(vertex.nu, np.nan)
+        return replace(vertex, nu=nothing, ending=Ending.INFEASIBLE, ray=nothing)
+
+    monkeypatch.setattr(WarmLP, "run", broken)
+    run = Run(deep(), limit=200)
+    assert not run.closed
+    assert (run.splits.state.ended, run.splits.state.worst) == ("precision", -math.inf)
+
+
+def test_multipliers_that_prove_nothing_close_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tree is closed as far as the search knows; soundly evaluated, it is not."""
+    original = NodeLP.evaluate
+
+    def wrong(self: NodeLP, *given: object) -> object:
+        found = original(self, *given)  # type: ignore[arg-type]
+        return replace(found, value=1.0)
+
+    monkeypatch.setattr(NodeLP, "evaluate", wrong)
+    run = Run(lowered(deep(), 10.0))
+    assert not run.closed
+    assert (run.splits.state.ended, run.splits.state.open) == ("precision", 1)
+
+
+def test_refutations_are_weighed_by_what_they_say() -> None:
+    """Two rows whose sum is positive, though neither is."""
+    network = bounds.from_torch(nn.Sequential(nn.ReLU()), (1,), dtype=torch.float64).detach()
+    ball = bounds.Ball(torch.zeros(1, 1).double(), radius=1.0)
+    rows = bounds.Specification(
+        torch.tensor([[1.0], [-1.0]]).double(), torch.tensor([-0.2, 0.4]).double()
+    )
+    relaxation = bounds.relax(network, ball, rows)
+    run = Run(relaxation)
+    assert run.closed
+    assert run.splits.state.domains == 1
+    weights = run.tree.refutations[0].weights
+    assert torch.allclose(weights, torch.tensor([0.5, 0.5]).double(), atol=1e-6)
+    [least] = refuted(relaxation, run.tree.refutations).tolist()
+    assert least == pytest.approx(0.1, abs=1e-6)
+
+
+def test_the_largest_of_rows_by_a_warm_lp() -> None:
+    network = random_net(3, 6, 4, seed=2)
+    ball = bounds.Ball(torch.zeros(1, 3).double(), radius=1.0)
+    C = torch.randn(3, 4, generator=torch.Generator().manual_seed(1)).double()
+    relaxation = bounds.relax(network, ball, bounds.Specification(C))
+    lp = condense(relaxation)
+    assert lp is not None
+    node = NodeLP(lp)
+    found = node.bound({}, seconds=None)
+    assert found.evidence is not None
+    # By minimax, no λ has a larger optimum: single rows are special ones.
+    single = bounds.solve(relaxation, method="exact").upper.max()
+    assert found.evidence.value >= float(single) - 1e-9
+    mixed = bounds.Specification(torch.from_numpy(found.evidence.weights)[None] @ C)
+    optimum = bounds.solve(bounds.relax(network, ball, mixed), method="exact")
+    assert float(optimum.lower) == pytest.approx(found.evidence.value, abs=1e-6)

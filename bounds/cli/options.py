@@ -79,10 +79,11 @@ def _add_certify(commands: argparse._SubParsersAction[_Parser]) -> None:
     command.add_argument("--seed", type=int, default=0, metavar="N", help="of the attack; 0")
     command.add_argument(
         "--method",
-        choices=("auto", "no_split", "input_split"),
+        choices=("auto", "no_split", "input_split", "relu_split"),
         default="auto",
         help="what follows one pass and an attack: the LP optimum of the whole set, or a search of "
-        "its parts; default: the search where at most 30 inputs can move",
+        "parts of it, or of phases of ReLUs; default: of parts where at most 30 inputs can move, "
+        "else of phases where at most 3,000 neurons are unstable",
     )
     command.add_argument(
         "--verbose",

@@ -5,6 +5,8 @@ from .certification import certify as certify
 from .certification import certify_vnnlib as certify_vnnlib
 from .certification.attacks import fgs as fgs
 from .certification.attacks import pgd as pgd
+from .certification.minimum import Minimum as Minimum
+from .certification.minimum import minimum as minimum
 from .checker import Check as Check
 from .checker import check as check
 from .errors import BoundsError as BoundsError

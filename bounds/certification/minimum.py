@@ -1,0 +1,237 @@
+"""`bounds.minimum`: the true minimum of a row over a set, between a proof and a point.
+
+The LP optimum is the first lower end, and the best point of an attack the upper one. Then searches
+are asked whether the row can be as low as a threshold between them: what they exclude is the next
+lower end, and the point that they find instead the next upper one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from bounds.arguments import require_option, require_positive, require_type, require_whole
+from bounds.certification.attacks import STEPS, attack, restarts
+from bounds.certification.choice import chosen
+from bounds.certification.decide import PASSES
+from bounds.certification.relu_splits import ReluSplits, tightened
+from bounds.deadline import Deadline
+from bounds.intermediate.relax import relax
+from bounds.network.graph import Network
+from bounds.network.merge import with_biases
+from bounds.relaxation.relaxation import Relaxation
+from bounds.relaxation.specification import Specification
+from bounds.rounding import difference_below
+from bounds.search.bounding import Question
+from bounds.search.domains import signs_of
+from bounds.search.search import Attack, BoxSearch, Search
+from bounds.sets.ball import Ball
+from bounds.sets.box import Box, InputSet
+from bounds.solution.verdict import trusted
+from bounds.solvers.solve import solve
+
+#: Where the next threshold lies on the way from the lower end to the upper one; as close to that as
+#: the tolerance once the gap is so many times the tolerance.
+SHARE, CLOSE = 0.75, 8
+#: How often a search may end without an answer before the interval is left as it is.
+PATIENCE = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Minimum:
+    """lower ≤ min over the set of ⟨C, net(x)⟩ + d ≤ upper, over the reals; each (batch, rows).
+
+    x: where the upper end is attained, (batch, rows, *input_shape). closed: whether the gap is
+    within the tolerance. domains: boxes or nodes that were bounded, (batch, rows).
+    """
+
+    lower: Tensor
+    upper: Tensor
+    x: Tensor
+    closed: Tensor
+    domains: Tensor
+
+    @property
+    def gap(self) -> Tensor:
+        return self.upper - self.lower
+
+
+@torch.inference_mode(False)
+@torch.no_grad()
+def minimum(
+    network: Network,
+    ball: Ball | Box,
+    specification: Specification,
+    *,
+    tolerance: float = 1e-6,
+    time_limit: float | None = None,
+    method: Literal["auto", "input_split", "relu_split"] = "auto",
+    seed: int = 0,
+    watch: Callable[[int, int, Search], None] | None = None,
+) -> Minimum:
+    """The minimum of each row of the network itself, where `bounds.solve` has that of its LP.
+
+    Args:
+        network, ball, specification: as for `bounds.relax`; the ball of norm inf or 1.
+        tolerance: the gap to be closed, relative to the larger of 1, |lower| and |upper|.
+        time_limit: seconds for all rows; the interval holds, however wide it is then.
+        method: which search; "auto" splits inputs where at most 30 can move, else ReLUs.
+        seed: of the attack.
+        watch: is told the input, the row and how far its present search is.
+
+    Returns:
+        A `Minimum`, in float64.
+
+    Raises:
+        InvalidInputError: what `relax` refuses, sets that the search does not take, or an option
+            out of its range.
+
+    >>> import torch, bounds
+    >>> net = bounds.from_torch(torch.nn.ReLU(), (1,), dtype=torch.float64)
+    >>> ball = bounds.Ball(torch.zeros(1, 1, dtype=torch.float64), radius=1.0)
+    >>> row = bounds.Specification(torch.tensor([[1.0]], dtype=torch.float64))
+    >>> found = bounds.minimum(net, ball, row)
+    >>> bool(found.closed), abs(round(found.upper.item(), 6))
+    (True, 0.0)
+    """
+    call = "minimum"
+    tolerance = require_positive(call, "tolerance", tolerance, "a positive number")
+    require_option(call, "method", method, get_args(Literal["auto", "input_split", "relu_split"]))
+    seed = require_whole(call, "seed", seed, least=0, most=2**63 - 1)
+    if time_limit is not None:
+        time_limit = require_positive(call, "time_limit", time_limit, "a positive time in seconds")
+    require_type(call, network, Network, "read the model with bounds.from_torch(model, shape)")
+    deadline, generator = Deadline(time_limit), torch.Generator().manual_seed(seed)
+    whole = relax(
+        network.detach(), ball, specification, slope="adaptive", time_limit=time_limit
+    ).double()
+    whole = replace(whole, network=with_biases(whole.network))
+    searches = [choice.search for choice in chosen(whole, method)]
+    batch, rows = whole.d.shape
+    solution = solve(whole, method="exact", time_limit=deadline.left or time_limit)
+    lower, points = trusted(solution), solution.certificate.x
+    upper = torch.full_like(lower, math.inf)
+    domains = torch.zeros(batch, rows, dtype=torch.long)
+    for i in range(batch):
+        root = tightened(whole.take(torch.tensor([i]), torch.arange(rows)), deadline)
+        for row in range(rows):
+            told = None if watch is None else partial(watch, i, row)
+            one = _Row(
+                root.take(torch.tensor([0]), torch.tensor([row])),
+                searches[i],
+                float(lower[i, row]),
+                points[i, row],
+                generator,
+                told,
+            )
+            one.close(tolerance, deadline)
+            lower[i, row], upper[i, row] = one.lower, one.upper
+            points[i, row], domains[i, row] = one.x, one.domains
+    closed = upper - lower <= tolerance * _size(lower, upper)
+    return Minimum(lower, upper, points, closed, domains)
+
+
+class _Row:
+    """The interval of one row of one input. search: which kind closes it, if any does."""
+
+    def __init__(
+        self,
+        relaxation: Relaxation,
+        search: Literal["input_split", "relu_split"] | None,
+        lower: float,
+        x: Tensor,
+        generator: torch.Generator,
+        watch: Callable[[Search], None] | None,
+    ) -> None:
+        self._relaxation, self._search = relaxation, search
+        self._generator, self._watch = generator, watch or (lambda _: None)
+        self.lower, self.upper, self.x, self.domains = lower, math.inf, x, 0
+        self._improve(x)
+
+    def close(self, tolerance: float, deadline: Deadline) -> None:
+        self._descend(self._relaxation.input_set, self.x.unsqueeze(0), deadline)
+        patience = PATIENCE
+        while self._search is not None and patience and not deadline.passed:
+            gap = self.upper - self.lower
+            enough = tolerance * max(1.0, abs(self.lower), abs(self.upper))
+            if not gap > enough:
+                return
+            near = gap <= CLOSE * enough
+            threshold = self.upper - 0.9 * enough if near else self.lower + SHARE * gap
+            before = self.upper
+            if self._excluded(threshold, deadline):
+                self.lower = max(self.lower, threshold)
+            elif not self.upper < before:
+                patience -= 1
+
+    def _excluded(self, threshold: float, deadline: Deadline) -> bool:
+        """Whether the row is above the threshold everywhere; if not, there may be a new point."""
+        taken = torch.full_like(self._relaxation.d, threshold)
+        part = replace(self._relaxation, d=difference_below(self._relaxation.d, taken))
+
+        def confirm(points: Tensor) -> bool:
+            return min(self._improve(x) for x in points) <= threshold
+
+        def descend(input_set: InputSet, starts: Tensor) -> bool:
+            return self._descend(input_set, starts, deadline) <= threshold
+
+        if self._search == "relu_split":
+            splits = ReluSplits(
+                part, confirm, lambda _, starts: descend(part.input_set, starts), self._watch,
+                math.inf,
+            )  # fmt: skip
+            closed = splits.excluded(0, [0], deadline)
+            self.domains += splits.state.domains
+            return closed
+        search = BoxSearch(
+            Question(part.network, part.C, part.d),
+            Box(part.input_set.lower, part.input_set.upper),
+            signs_of(part.relu_bounds, part.d.new_zeros(1, 1, dtype=torch.int8)),
+            {0: self.lower - threshold},
+            attack=Attack(
+                confirm,
+                lambda _, box, starts: descend(box, starts[0]),
+                STEPS * PASSES * restarts(part.network),
+            ),
+            watch=self._watch,
+        )
+        closed = search.run(deadline).ended == "closed"
+        self.domains += search.state.domains
+        return closed
+
+    def _descend(self, input_set: InputSet, starts: Tensor, deadline: Deadline) -> float:
+        """The row where an attack from points (points, *input_shape) ends."""
+        relaxation = self._relaxation
+        points, _ = attack(
+            relaxation.network,
+            input_set,
+            relaxation.C,
+            relaxation.d,
+            starts.unsqueeze(0),
+            generator=self._generator,
+            deadline=deadline,
+        )
+        return self._improve(points[0])
+
+    def _improve(self, x: Tensor) -> float:
+        """A number above the row at the point, which is kept if it is the lowest."""
+        network = self._relaxation.network
+        moved, proved = self._relaxation.input_set.inside(x.reshape(1, 1, *network.input_shape))
+        if not bool(proved):
+            return math.inf
+        opposite = Specification(-self._relaxation.C[0].flatten(1), -self._relaxation.d[0])
+        point = Box(moved[0], moved[0])
+        value = -float(trusted(solve(relax(network, point, opposite), method="fixed_slope")))
+        if value < self.upper:
+            self.upper, self.x = value, moved[0, 0]
+        return value
+
+
+def _size(lower: Tensor, upper: Tensor) -> Tensor:
+    return torch.maximum(lower.abs(), upper.abs()).clamp(min=1.0)

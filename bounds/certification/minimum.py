@@ -49,6 +49,10 @@ class Minimum:
 
     x: where the upper end is attained, (batch, rows, *input_shape). closed: whether the gap is
     within the tolerance. domains: boxes or nodes that were bounded, (batch, rows).
+
+    >>> number = torch.zeros(1, 1)
+    >>> Minimum(number, number + 1, number, number > 0, number).gap.tolist()
+    [[1.0]]
     """
 
     lower: Tensor

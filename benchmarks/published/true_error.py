@@ -1,0 +1,213 @@
+"""The true adversarial error, of which Table 1 of Salman et al. 2019 has but bounds.
+
+Every image that one pass and a quick attack leave is searched (`bounds.certify`): proved, or shown
+a counterexample that was replayed, or open when its time is up. So the error lies between that of
+the counterexamples and that with the open ones added.
+
+    python benchmarks/published/true_error.py --model LPD_MLP_B_0.1.pth LPD_MLP_B_0.2.pth \\
+        --data ../shared/data --json benchmarks/results/true_error.json
+
+Every image is written to a journal in the folder beside the JSON file when it is decided, and the
+same command goes on from there. The time of images that are searched together is shared by them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+import bounds
+from benchmarks.published import tables as published
+from benchmarks.published.escalate import attacked
+from benchmarks.published.instances import data_folder
+from benchmarks.published.lp_all import Row, images_of, read_images, read_network, table_rows
+from benchmarks.support import environment
+from benchmarks.support.journal import save
+from benchmarks.support.line_journal import append, entries, open_journal
+from benchmarks.support.workers import run_all
+from bounds.solution.certificate_file import network_digest
+
+Record = dict[str, Any]
+#: Images that are bounded and attacked together, and share their time.
+CHUNK = 100
+
+
+def measure(row: Row, data: Path, images: list[int], seconds: float, journal: Path) -> None:
+    """Decide these test images, and write each down."""
+    network = read_network(row.model, "cpu")
+    x, y = (part[images] for part in read_images(data))
+    ball = bounds.Ball(x, radius=row.radius, lower=0.0, upper=1.0)
+    relaxation = bounds.relax(network, ball, bounds.margins(y, 10))
+    quick = bounds.solve(relaxation, method="adaptive_slope")
+    right = network(x).flatten(1).argmax(1) == y
+    by = ["one_pass" if proved else "" for proved in quick.verified]
+    by = [name if ok else "clean" for name, ok in zip(by, right.tolist(), strict=True)]
+    left = torch.tensor([k for k, name in enumerate(by) if not name], dtype=torch.long)
+    if len(left):
+        fooled = attacked(relaxation, quick.certificate.x, left).tolist()
+        for k, is_fooled in zip(left.tolist(), fooled, strict=True):
+            by[k] = "attack" if is_fooled else ""
+    done = [
+        {"image": image, "by": name, "verdict": "unsat" if name == "one_pass" else "sat"}
+        for image, name in zip(images, by, strict=True)
+        if name
+    ]
+    append(journal, [{**line, "domains": 0, "seconds": 0.0} for line in done])
+    searched = [k for k, name in enumerate(by) if not name]
+    if not searched:
+        return
+    start = time.perf_counter()
+    found = bounds.certify(
+        network, x[searched], y[searched], radius=row.radius, lower=0.0, upper=1.0,
+        timeout=seconds * len(searched),
+    )  # fmt: skip
+    spent = (time.perf_counter() - start) / len(searched)
+    append(
+        journal,
+        [
+            {
+                "image": images[k],
+                "by": method,
+                "verdict": verdict,
+                "domains": search.domains if search is not None else 0,
+                "seconds": spent,
+            }
+            for k, method, verdict, search in zip(
+                searched, found.methods, found.verdicts, found.searches, strict=True
+            )
+        ],
+    )
+
+
+def run(row: Row, options: argparse.Namespace, folder: Path, progress: Progress) -> Record:
+    """All images that the journal does not have; the row's summary."""
+    journal = folder / f"{row.name}.jsonl"
+    about = {
+        "model": row.model.name,
+        "radius": row.radius,
+        "network": network_digest(read_network(row.model, "cpu")),
+        "timeout": options.timeout,
+    }
+    open_journal(journal, about)
+    done = images_of(entries(journal))
+    left = [image for image in range(options.images) if image not in done]
+    bar = progress.add_task(row.name, total=options.images, completed=options.images - len(left))
+    run_all(
+        measure,
+        [
+            (row, options.data, left[first : first + CHUNK], options.timeout, journal)
+            for first in range(0, len(left), CHUNK)
+        ],
+        workers=options.workers,
+        tick=lambda: progress.update(bar, completed=len(images_of(entries(journal)))),
+    )
+    return summary(row, options.images, list(images_of(entries(journal)).values()))
+
+
+def summary(row: Row, images: int, lines: list[Record]) -> Record:
+    every = [line for line in lines if line["image"] < images]
+    verdicts = Counter(line["verdict"] for line in every)
+    share = 100 / len(every)
+    return {
+        "model": row.model.name,
+        "radius": row.radius,
+        "images": len(every),
+        "true_error": [
+            share * verdicts["sat"],
+            share * (verdicts["sat"] + verdicts["unknown"]),
+        ],
+        "open": verdicts["unknown"],
+        "decided": dict(Counter(f"{line['by']}: {line['verdict']}" for line in every)),
+        "domains": sum(line["domains"] for line in every),
+        "seconds": sum(line["seconds"] for line in every),
+        "published": {k: float(v) for k, v in row.published.items() if k in COLUMNS},
+    }
+
+
+COLUMNS = ("pgd", "milp_lower", "lp_all")
+
+
+def table(record: Record) -> Table:
+    shown = Table(title=f"true adversarial error in percent, {record['timeout']:g} s an image")
+    shown.add_column("model")
+    for column in ("radius", "images", "from", "to", "open", "domains", "seconds"):
+        shown.add_column(column, justify="right")
+    for row in record["rows"]:
+        low, high = row["true_error"]
+        shown.add_row(
+            row["model"],
+            f"{row['radius']:g}",
+            str(row["images"]),
+            f"{low:.2f}",
+            f"{high:.2f}",
+            str(row["open"]),
+            str(row["domains"]),
+            f"{row['seconds']:.0f}",
+        )
+    return shown
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
+    parser.add_argument("--model", nargs="+", required=True, help="names of weights in the table")
+    parser.add_argument("--radius", type=float, help="of the row; default: all of the model")
+    parser.add_argument("--data", type=Path, default=data_folder())
+    parser.add_argument("--images", type=int, default=published.IMAGES, help="the first ones")
+    parser.add_argument("--timeout", type=float, default=60.0, help="seconds an image; 60")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--json", type=Path, required=True, metavar="FILE")
+    options = parser.parse_args()
+    if not (options.data / "mnist").is_dir():
+        parser.error(f"{options.data} has no folder mnist: give the data folder with --data")
+    return options
+
+
+def main() -> int:
+    options = parse()
+    console = Console(width=None if sys.stdout.isatty() else 132)
+    rows = [
+        row
+        for row in table_rows(options.data)
+        if row.model.name in options.model and options.radius in (None, row.radius)
+    ]
+    if not rows:
+        names = ", ".join(sorted({row.model.name for row in table_rows(options.data)}))
+        raise SystemExit(f"the table has no such row; its models are {names}.")
+    record: Record = {
+        "benchmark": "true_error",
+        **environment.describe(torch.device("cpu")),
+        "timeout": options.timeout,
+        "rows": [],
+    }
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        try:
+            for row in rows:
+                record["rows"].append(run(row, options, options.json.with_suffix(""), progress))
+                save(options.json, record)
+        except KeyboardInterrupt:
+            console.print("stopped; the same command goes on from here")
+            return 130
+    console.print(table(record))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

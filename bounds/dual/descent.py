@@ -15,7 +15,7 @@ from bounds.network.memory import pass_numbers
 
 #: Of the coefficients on a node, while a pass is there: products, parts and what they are
 #: multiplied by; and what waits at other nodes.
-COPIES = 16
+COPIES = 12
 
 
 def descent(network: Network, start: int) -> dict[int, Extent]:

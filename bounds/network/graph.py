@@ -242,7 +242,8 @@ class Network:
                     if observer is not None:
                         observer.arrived(index, arriving)
                     if operation.offset is not None:
-                        constant = constant + (arriving * operation.offset).flatten(2).sum(2)
+                        offset = operation.offset.expand(operation.output_shape).flatten()
+                        constant = constant + arriving.flatten(2) @ offset
                     send(parent, per_row(operation.adjoint, arriving))
                 case ReluNode(parents=(parent,)):
                     send(parent, relu_rule(positions[index], arriving))

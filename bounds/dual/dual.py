@@ -14,16 +14,18 @@ d = LP optimum. Every method ends here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from bounds.network.affine import row_sums
 from bounds.network.graph import Network
 from bounds.relaxation.ranges import Range
 from bounds.relaxation.triangle import ReluBounds
-from bounds.rounding import down, gamma, smallest, weighted
+from bounds.rounding import down, gamma, smallest
 from bounds.sets.box import InputSet
 
 ALL = slice(None)
@@ -108,6 +110,15 @@ def backward_pass(
     return DualPoint(constant, at_input, multipliers, arrived, rounding)
 
 
+#: Numbers (batch, *shape) as rows of coefficients see them: (batch, rows or 1, *what they see).
+Seen = Callable[[Tensor], Tensor]
+
+
+def seen_whole(numbers: Tensor) -> Tensor:
+    """By rows of coefficients on the whole tensor."""
+    return numbers.unsqueeze(1)
+
+
 class Ledger:
     """By how much the rounding of a backward pass can raise its value.
 
@@ -120,13 +131,22 @@ class Ledger:
         underflow = torch.stack([each.underflow[images] for each in ranges]).sum(0)
         self.total = underflow.unsqueeze(1).expand(coefficients.shape[:2])
 
-    def arrived(self, node: int, coefficients: Tensor) -> None:
+    def arrived(self, node: int, coefficients: Tensor, seen: Seen = seen_whole) -> None:
+        """seen: what the coefficients see of the node's numbers."""
         price = self._ranges[node].price
         if price is not None:
-            self.total = self.total + weighted(coefficients, price[self._images])
+            self.total = self.total + _weighted(coefficients, seen(price[self._images]))
 
-    def added(self, node: int, coefficients: Tensor) -> None:
+    def added(self, node: int, coefficients: Tensor, seen: Seen = seen_whole) -> None:
         dtype = coefficients.dtype
         size = self._ranges[node].magnitude[self._images]
         underflow = 3 * smallest(dtype) * size.flatten(1).sum(1).unsqueeze(1)
-        self.total = self.total + weighted(coefficients, gamma(1, dtype) * size) + underflow
+        off = _weighted(coefficients, seen(gamma(1, dtype) * size))
+        self.total = self.total + off + underflow
+
+
+def _weighted(coefficients: Tensor, weights: Tensor) -> Tensor:
+    """Σ |coefficients| · weights of each row, (batch, rows); weights (batch, rows or 1, *shape)."""
+    total = row_sums(coefficients.detach().abs(), weights.detach())
+    count = coefficients.shape[2:].numel()
+    return total if math.isfinite(gamma(count, coefficients.dtype)) else total + math.inf

@@ -7,60 +7,30 @@ The dual bound of `bounds.dual.dual` is then a sum of two:
 over the neurons of every layer passed and over the input's box. For a ReLU both are half of the
 intercept k of its upper face, as −k max(−ĉ, 0) = (ĉ − |ĉ|) k / 2, and rounding is charged to the
 second. Where ν is odd in ĉ, the same two sums give the upper bound too, with + for −. Passes that
-begin with one neuron each start from rows of a layer's matrix; below convolutions they are kept as
-`bounds.dual.patches`.
+begin with one neuron each start from rows of a layer's matrix; below convolutions, and through
+residual sums, they are kept as `bounds.dual.patches`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from bounds.dual.dual import Ledger
+from bounds.dual.descent import descent
+from bounds.dual.dual import Ledger, Seen, seen_whole
 from bounds.dual.fixed_slope import Faces
-from bounds.dual.patches import Patches, neuron_patches, window_convolution
-from bounds.network.affine import Affine, Linear, row_sums
+from bounds.dual.patches import Patches, neuron_patches, one_hot_patches
+from bounds.network.affine import Affine, Linear, Scale, row_sums
 from bounds.network.convolution import Convolution
-from bounds.network.graph import AffineNode, Network, ReluNode
-from bounds.network.memory import pass_numbers
+from bounds.network.graph import AffineNode, InputNode, Network, ReluNode, SumNode
 from bounds.relaxation.ranges import Range
 from bounds.rounding import down, floor, gamma, smallest, up
 from bounds.sets.box import Box, InputSet
 from bounds.sets.norm_ball import NormBall
-
-#: Numbers (batch, *shape) as rows of coefficients see them: (batch, rows or 1, *what they see).
-Seen = Callable[[Tensor], Tensor]
-
-
-def numbers_of_neuron(network: Network, start: int) -> int:
-    """What a row that begins with a neuron of node `start` holds during its pass, copies
-    included."""
-    return _descent(network, start)[2]
-
-
-def _descent(network: Network, start: int) -> tuple[list[int], int, int]:
-    """The nodes that rows of node `start` go through as patches, the node that comes then, and the
-    numbers that a row holds during its pass, copies included."""
-    nodes: list[int] = []
-    node, window, numbers = start, (1,) * (len(network.nodes[start].shape) - 1), 0
-    while True:
-        match network.nodes[node]:
-            case AffineNode(parents=(parent,), operation=Convolution() as operation):
-                reads = window_convolution(operation, window).input_shape
-                if math.prod(reads) >= math.prod(operation.input_shape):
-                    break
-                window, numbers = reads[1:], numbers + 4 * math.prod(reads)
-            case ReluNode(parents=(parent,)) if nodes:
-                pass
-            case _:
-                break
-        nodes.append(node)
-        node = parent
-    return nodes, node, numbers + (pass_numbers(network, node) if node > 0 else 0)
 
 
 class OnePass:
@@ -82,9 +52,9 @@ class OnePass:
         self._network, self._whole_set = network, input_set
         self._faces, self._ranges, self._start = faces, ranges, start
         self._positions = {index: k for k, index in enumerate(network.relus)}
-        self._ahead, self._last, _ = _descent(network, start)
-        bends = [isinstance(network.nodes[index], ReluNode) for index in self._ahead[1:3]]
-        self._first = self._first_layer() if odd and bends == [True, False] else None
+        self._extents = descent(network, start)
+        self._ahead = self._first_convolutions() if odd else []
+        self._first = self._first_layer() if self._ahead else None
 
     def neurons(self, images: slice, neurons: Tensor, sign: float) -> tuple[Tensor, Tensor]:
         """Numbers below and above sign · ẑ, for neurons (batch, rows) of these inputs.
@@ -100,7 +70,7 @@ class OnePass:
         rows)."""
         self._reset(images, coefficients)
         self._middle.append(d)
-        self._to_input(self._start, coefficients)
+        self._to_input({self._start: coefficients})
         return self._ends()
 
     def _reset(self, images: slice, rows: Tensor) -> None:
@@ -120,34 +90,35 @@ class OnePass:
 
     def _from_neurons(self, neurons: Tensor, sign: float) -> None:
         node = self._network.nodes[self._start]
-        ahead, last = self._ahead, self._last
-        flat = len(node.shape) == 1
         match node:
-            case AffineNode(operation=Convolution() as operation) if ahead:
+            case AffineNode(parents=(parent,), operation=Convolution() as operation) if (
+                self._extents
+            ):
                 self._begin(operation, neurons, sign)
-                patches, ahead = neuron_patches(operation, neurons, sign), ahead[1:]
+                patches = neuron_patches(operation, neurons, sign)
                 if self._first is not None:
-                    patches, ahead = self._through_first(patches, neurons), ahead[2:]
-                patches = self._through(ahead, patches)
-                if last == 0 and not isinstance(self._input_set, Box):
-                    patches = patches.inside()  # a norm counts what a box leaves out
-                if last == 0 and self._at_input(patches.values, patches.windows):
-                    return
-                rows = patches.dense()
-            case AffineNode(parents=(parent,), operation=Linear() as linear) if flat:
+                    parent, patches = self._through_first(patches, neurons)
+                self._through(parent, patches)
+            case _ if self._extents:
+                like = self._input_set.lower
+                patches = one_hot_patches(node.shape, neurons, sign, like)
+                self._through(self._start, patches)
+            case AffineNode(parents=(parent,), operation=Linear() as linear) if (
+                len(node.shape) == 1
+            ):
                 self._begin(linear, neurons, sign)
                 rows = (sign * linear.weight).index_select(0, neurons.flatten())
-                rows, last = rows.unflatten(0, neurons.shape), parent
+                self._to_input({parent: rows.unflatten(0, neurons.shape)})
             case _:
                 rows = torch.zeros(*neurons.shape, math.prod(node.shape)).to(self._input_set.lower)
                 rows = rows.scatter(2, neurons.unsqueeze(2), sign).unflatten(2, node.shape)
-        self._to_input(last, rows)
+                self._to_input({self._start: rows})
 
-    def _to_input(self, node: int, rows: Tensor) -> None:
-        """The rest of the way, of coefficients on the whole of a node."""
-        constant, at_input = self._network.backward(node, rows, self._relu, self._ledger)
+    def _to_input(self, rows: Mapping[int, Tensor]) -> None:
+        """The rest of the way, of coefficients on the whole of nodes."""
+        constant, at_input = self._network.backward_from(rows, self._relu, self._ledger)
         self._middle.append(constant)
-        if not self._at_input(at_input, _whole):
+        if not self._at_input(at_input, seen_whole):
             inputs = self._input_set
             lower, upper = inputs.minimum_below(at_input), -inputs.minimum_below(-at_input)
             self._middle.append((lower + upper) / 2)
@@ -161,6 +132,19 @@ class OnePass:
             self._ledger.total = self._ledger.total + paid
         if offset is not None:
             self._middle.append(sign * offset.expand(operation.output_shape).flatten()[neurons])
+
+    def _first_convolutions(self) -> list[int]:
+        """The node that the rows begin with, the ReLU that it reads, and what that reads, where the
+        first and the last are convolutions and all have patches."""
+        ahead = [self._start]
+        for kind in (AffineNode, ReluNode, AffineNode):
+            node = self._network.nodes[ahead[-1]]
+            if ahead[-1] not in self._extents or not isinstance(node, kind):
+                return []
+            if isinstance(node, AffineNode) and not isinstance(node.operation, Convolution):
+                return []
+            ahead.append(node.parents[0])
+        return ahead[:3]
 
     def _first_layer(self) -> tuple[Tensor, Tensor]:
         """The terms of every neuron at the first ReLU below and its convolution, (batch, *shape).
@@ -183,8 +167,9 @@ class OnePass:
         operation = first.operation
         return operation.linear(middle), operation.absolute().linear(radius) + underflow
 
-    def _through_first(self, patches: Patches, neurons: Tensor) -> Patches:
-        """The coefficients on the far side of what `_first_layer` accounts for."""
+    def _through_first(self, patches: Patches, neurons: Tensor) -> tuple[int, Patches]:
+        """The node on the far side of what `_first_layer` accounts for, and the coefficients on
+        it."""
         assert self._first is not None
         middle, radius = (each[self._images].flatten(1).gather(1, neurons) for each in self._first)
         self._middle.append(middle)
@@ -194,44 +179,72 @@ class OnePass:
         node = self._network.nodes[second]
         assert isinstance(node, AffineNode)
         assert isinstance(node.operation, Convolution)
-        return replace(patches, values=patches.values * patches.windows(above)).adjoint(
-            node.operation
-        )
+        bent = patches.times(above)
+        return node.parents[0], bent.adjoint(node.operation)
 
-    def _through(self, ahead: list[int], patches: Patches) -> Patches:
-        """The coefficients on the far side of these nodes."""
-        for index in ahead:
+    def _through(self, node: int, patches: Patches) -> None:
+        """The rest of the way, of patches on a node."""
+        pending: dict[int, Patches] = {}
+        whole: dict[int, Tensor] = {}
+
+        def send(parent: int, message: Patches) -> None:
+            if parent not in self._extents:
+                rows = message.dense()
+                if parent in whole:
+                    rows = whole[parent] + rows
+                    self._ledger.added(parent, rows)
+                whole[parent] = rows
+            elif parent in pending:
+                pending[parent] = both = pending[parent].plus(message)
+                self._ledger.added(parent, both.values, both.windows)
+            else:
+                pending[parent] = message
+
+        send(node, patches)
+        for index in self._extents:
+            if index not in pending:
+                continue
+            patches = pending.pop(index)
             match self._network.nodes[index]:
-                case ReluNode():
+                case InputNode():
+                    if not isinstance(self._input_set, Box):
+                        patches = patches.inside()  # a norm counts what a box leaves out
+                    if not self._at_input(patches.values, patches.windows):
+                        whole[index] = patches.dense()
+                case ReluNode(parents=(parent,)):
                     values = self._relu(self._positions[index], patches.values, patches.windows)
-                    patches = replace(patches, values=values)
-                case AffineNode(operation=Convolution() as operation):
-                    patches = patches.inside()
-                    price, offset = self._ranges[index].price, operation.offset
-                    if price is not None:
-                        paid = row_sums(
-                            patches.values.detach().abs(), patches.windows(price[self._images])
-                        )
-                        self._ledger.total = self._ledger.total + paid
-                    if offset is not None:
-                        biases = patches.windows(offset.expand(1, *operation.output_shape))
-                        self._middle.append(row_sums(patches.values, biases))
-                    patches = patches.adjoint(operation)
-        return patches
+                    send(parent, replace(patches, values=values, inner=True))
+                case SumNode(parents=parents):
+                    for parent in parents:
+                        send(parent, patches)
+                case AffineNode(parents=(parent,), operation=operation):
+                    self._ledger.arrived(index, patches.values, patches.windows)
+                    if operation.offset is not None:
+                        offset = operation.offset.expand(1, *operation.output_shape)
+                        self._middle.append(row_sums(patches.values, patches.windows(offset)))
+                    send(parent, _adjoint(operation, patches))
+        if whole:
+            self._to_input(whole)
 
-    def _relu(self, position: int, arriving: Tensor, seen: Seen | None = None) -> Tensor:
+    def _relu(self, position: int, arriving: Tensor, seen: Seen = seen_whole) -> Tensor:
         """The rule of `Network.backward`: ν, and its cost among the terms."""
-        seen, faces, dtype = seen or _whole, self._faces[position], arriving.dtype
+        faces, dtype = self._faces[position], arriving.dtype
         some = self._images
         intercept, above = seen(faces.intercept[some]), seen(faces.above[some])
-        self._middle.append(row_sums(arriving, intercept) / 2)
         count = arriving.shape[2:].numel()
-        cost = row_sums(arriving.abs(), intercept) * (0.5 + gamma(count, dtype))
-        self._radius.append(cost + count * smallest(dtype) * (3 + faces.largest[some].unsqueeze(1)))
+        flushed = count * smallest(dtype) * (3 + faces.largest[some].unsqueeze(1))
         if faces.below is faces.above:
+            self._middle.append(row_sums(arriving, intercept) / 2)
+            cost = row_sums(arriving.abs(), intercept) * (0.5 + gamma(count, dtype))
+            self._radius.append(cost + flushed)
             return arriving * above
-        positive, negative = arriving.clamp(min=0), arriving.clamp(max=0)
-        return positive * seen(faces.below[some]) + negative * above
+        # The lower side alone, where all that costs has one sign.
+        negative = arriving.clamp(max=0)
+        cost = row_sums(negative, intercept)
+        self._middle.append(cost)
+        self._radius.append(flushed - gamma(count, dtype) * cost)
+        # One of both is 0. (`torch.where` takes many times as long.)
+        return torch.addcmul((arriving - negative) * seen(faces.below[some]), negative, above)
 
     def _at_input(self, coefficients: Tensor, seen: Seen) -> bool:
         """Account for the input set, if it is as far from its middle on either side."""
@@ -255,6 +268,9 @@ class OnePass:
         return True
 
 
-def _whole(numbers: Tensor) -> Tensor:
-    """What rows of coefficients on the whole tensor see of numbers (batch, *shape)."""
-    return numbers.unsqueeze(1)
+def _adjoint(operation: Affine, patches: Patches) -> Patches:
+    if isinstance(operation, Convolution):
+        return patches.inside().adjoint(operation)
+    assert isinstance(operation, Scale)
+    scale = operation.scale.expand(1, *operation.output_shape)
+    return patches.times(scale)

@@ -2,7 +2,8 @@
 
 A neuron of a convolution reads a window of the layer below it, whose neurons read a larger window
 of the one below that. As long as the windows are smaller than the tensors, a backward pass that
-starts from single neurons moves and computes only what is in them.
+starts from single neurons moves and computes only what is in them. What comes to a tensor on two
+ways, as at a residual sum, goes on in windows that hold both.
 """
 
 from __future__ import annotations
@@ -20,8 +21,57 @@ from bounds.network.affine import Shape, per_row
 from bounds.network.convolution import Convolution
 
 #: A convolution of windows is one matrix product where the matrix has at most this many entries for
-#: each that is not zero: a matrix product is so much faster than sums of shifted parts.
-FILL = 8
+#: each that is not zero, and in all: a product with a small matrix is so much faster than sums of
+#: shifted parts.
+FILL, ENTRIES = 8, 2**18
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Where windows lie on the spatial axes of a tensor: that of position p begins at first + step
+    · p on each axis."""
+
+    window: Shape
+    step: Shape
+    first: Shape
+
+    @staticmethod
+    def of_neurons(axes: int) -> Extent:
+        """Each position by itself."""
+        return Extent((1,) * axes, (1,) * axes, (0,) * axes)
+
+    def read_by(self, operation: Convolution) -> Extent:
+        """What `operation` reads for these windows of its result."""
+        along = zip(
+            self.window,
+            self.step,
+            self.first,
+            operation.stride,
+            operation.padding,
+            operation.dilation,
+            operation.weight.shape[2:],
+            strict=True,
+        )
+        axes = [
+            ((size - 1) * s + dilation * (kernel - 1) + 1, step * s, first * s - p)
+            for size, step, first, s, p, dilation, kernel in along
+        ]
+        window, step, first = zip(*axes, strict=True)
+        return Extent(window, step, first)
+
+    def union(self, other: Extent) -> Extent | None:
+        """The smallest windows that hold both; None where they move apart from position to
+        position."""
+        if self.step != other.step:
+            return None
+        first = tuple(map(min, self.first, other.first))
+        last = tuple(map(max, self.end, other.end))
+        return Extent(tuple(b - a for a, b in zip(first, last, strict=True)), self.step, first)
+
+    @property
+    def end(self) -> Shape:
+        """Where the window of position 0 ends."""
+        return tuple(a + size for a, size in zip(self.first, self.window, strict=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,31 +79,51 @@ class Patches:
     """Rows of coefficients (batch, rows) on a tensor of per-sample shape (channels, *spatial).
 
     values: (batch, rows, channels, *window). places: (batch, rows), int64, the positions of the
-    neurons that the rows began with, which lay on a grid of the shape `grid`, flattened. On each
-    spatial axis the window of position p begins at first + step · p, outside the tensor perhaps:
-    coefficients there stand for padding, count for nothing, and need not be zero.
+    neurons that the rows began with, which lay on a grid of the shape `grid`, flattened. extent: of
+    their windows, which may leave the tensor: coefficients there stand for padding, count for
+    nothing, and need not be zero. inner: whether they are.
     """
 
     values: Tensor
     places: Tensor
     grid: Shape
-    step: Shape
-    first: Shape
+    extent: Extent
     shape: Shape
+    inner: bool = False
 
     @property
     def window(self) -> Shape:
-        return tuple(self.values.shape[3:])
+        return self.extent.window
+
+    def within(self, extent: Extent) -> Patches:
+        """The same coefficients in windows that hold these."""
+        ends: list[int] = []
+        for first, end, new_first, new_end in zip(
+            self.extent.first, self.extent.end, extent.first, extent.end, strict=True
+        ):
+            ends = [first - new_first, new_end - end, *ends]
+        return replace(self, values=F.pad(self.values, ends), extent=extent) if any(ends) else self
+
+    def plus(self, other: Patches) -> Patches:
+        """The sum of both, of rows that began with the same neurons."""
+        extent = self.extent.union(other.extent)
+        assert extent is not None
+        wider = self.within(extent)
+        return replace(
+            wider,
+            values=wider.values + other.within(extent).values,
+            inner=self.inner and other.inner,
+        )
 
     def windows(self, numbers: Tensor) -> Tensor:
         """What each row's window shows of `numbers`, (batch, *shape) or (1, *shape), with zeros
-        where it leaves the tensor; (batch, rows, channels, *window)."""
+        where it leaves the tensor; (batch, rows, channels, *window). One channel stands for all."""
         shown = _fitted(numbers, self._padding)
-        if math.prod(self.grid) > 2 * self.places.shape[1]:
+        if math.prod(self.grid) > 2 * self.places.shape[1] and len(numbers[0]) == self.shape[0]:
             flat = shown.flatten(1).expand(len(self.places), -1)
             return flat.gather(1, self._entries.flatten(1)).reshape(self.values.shape)
         # Most of the grid's windows are wanted, and moved whole rather than number by number.
-        for axis, (size, step) in enumerate(zip(self.window, self.step, strict=True)):
+        for axis, (size, step) in enumerate(zip(self.window, self.extent.step, strict=True)):
             shown = shown.unfold(2 + axis, size, step)
         axes = len(self.grid)
         channels_last = (0, *range(2, 2 + axes), 1, *range(2 + axes, 2 + 2 * axes))
@@ -63,33 +133,30 @@ class Patches:
             images = torch.arange(len(numbers), device=places.device).unsqueeze(1)
             places = places + math.prod(self.grid) * images
         chosen = shown.flatten(1).index_select(0, places.flatten())
-        return chosen.reshape(self.values.shape)
+        return chosen.reshape(*self.places.shape, *shown.shape[1:])
 
     def adjoint(self, operation: Convolution) -> Patches:
         """The coefficients on what `operation` reads, of which these are on the result."""
         local = window_convolution(operation, self.window)
-        if math.prod(local.input_shape) <= FILL * local.fan_in:
+        reads, results = math.prod(local.input_shape), math.prod(local.output_shape)
+        if reads <= FILL * local.fan_in and reads * results <= ENTRIES:
             values = (self.values.flatten(2) @ window_matrix(local, self.values)).unflatten(
                 2, local.input_shape
             )
         else:
             values = per_row(local.adjoint, self.values)
-        return Patches(
-            values,
-            self.places,
-            self.grid,
-            tuple(step * s for step, s in zip(self.step, operation.stride, strict=True)),
-            tuple(
-                first * s - p
-                for first, s, p in zip(self.first, operation.stride, operation.padding, strict=True)
-            ),
-            operation.input_shape,
-        )
+        extent = self.extent.read_by(operation)
+        return Patches(values, self.places, self.grid, extent, operation.input_shape)
+
+    def times(self, numbers: Tensor) -> Patches:
+        """Products with numbers of the tensor, as for `windows`, and zeros outside."""
+        return replace(self, values=self.values * self.windows(numbers), inner=True)
 
     def inside(self) -> Patches:
         """The same, with zeros where the windows leave the tensor."""
-        ones = self.values.new_ones(1, *self.shape)
-        return replace(self, values=self.values * self.windows(ones))
+        if self.inner or max(self._padding) <= 0:
+            return self
+        return self.times(self.values.new_ones(1, 1, *self.shape[1:]))
 
     def dense(self) -> Tensor:
         """The coefficients on the whole tensor; (batch, rows, *shape)."""
@@ -109,7 +176,7 @@ class Patches:
             entries = entries.unsqueeze(-1) * room + torch.arange(size, device=left.device)
         begins, stride = torch.zeros_like(left), 1
         for count, step, room in zip(
-            reversed(self.grid), reversed(self.step), reversed(self._padded), strict=True
+            reversed(self.grid), reversed(self.extent.step), reversed(self._padded), strict=True
         ):
             begins = begins + left % count * step * stride
             left = left // count
@@ -121,14 +188,14 @@ class Patches:
         """The extent of all windows together."""
         return tuple(
             step * (count - 1) + size
-            for step, count, size in zip(self.step, self.grid, self.window, strict=True)
+            for step, count, size in zip(self.extent.step, self.grid, self.window, strict=True)
         )
 
     @property
     def _padding(self) -> tuple[int, ...]:
         """What `F.pad` needs to make of the tensor the extent of all windows; negative: it cuts."""
         ends: list[int] = []
-        for first, room, size in zip(self.first, self._padded, self.shape[1:], strict=True):
+        for first, room, size in zip(self.extent.first, self._padded, self.shape[1:], strict=True):
             ends = [-first, first + room - size, *ends]
         return tuple(ends)
 
@@ -146,38 +213,39 @@ def neuron_patches(operation: Convolution, neurons: Tensor, sign: float) -> Patc
     neurons: (batch, rows), int64, positions in the flattened result.
     """
     grid = operation.output_shape[1:]
-    places = math.prod(grid)
-    local = window_convolution(operation, (1,) * len(grid))
+    places, alone = math.prod(grid), Extent.of_neurons(len(grid))
+    local = window_convolution(operation, alone.window)
     rows = window_matrix(local, operation.weight)
     values = (sign * rows).index_select(0, (neurons // places).flatten())
     return Patches(
         values.reshape(*neurons.shape, *local.input_shape),
         neurons % places,
         grid,
-        operation.stride,
-        tuple(-p for p in operation.padding),
+        alone.read_by(operation),
         operation.input_shape,
     )
 
 
+def one_hot_patches(shape: Shape, neurons: Tensor, sign: float, like: Tensor) -> Patches:
+    """The coefficients `sign` at single neurons (batch, rows) of a tensor of that shape."""
+    channels, *grid = shape
+    places, axes = math.prod(grid), len(grid)
+    values = torch.zeros(*neurons.shape, channels, dtype=like.dtype, device=like.device)
+    values = values.scatter(2, (neurons // places).unsqueeze(2), sign)
+    values = values.reshape(*values.shape, *[1] * axes)
+    return Patches(values, neurons % places, tuple(grid), Extent.of_neurons(axes), shape)
+
+
 def window_convolution(operation: Convolution, window: Shape) -> Convolution:
     """The part of `operation` that computes a window of its result, from the window that reads."""
-    reads = tuple(
-        (size - 1) * stride + dilation * (kernel - 1) + 1
-        for size, stride, dilation, kernel in zip(
-            window,
-            operation.stride,
-            operation.dilation,
-            operation.weight.shape[2:],
-            strict=True,
-        )
-    )
+    axes = len(window)
+    reads = Extent(window, (1,) * axes, (0,) * axes).read_by(operation)
     return replace(
         operation,
-        input_shape=(operation.input_shape[0], *reads),
+        input_shape=(operation.input_shape[0], *reads.window),
         output_shape=(operation.output_shape[0], *window),
         bias=None,
-        padding=(0,) * len(window),
+        padding=(0,) * axes,
     )
 
 

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from bounds.deadline import NEVER, Deadline
+from bounds.dual.descent import numbers_at_a_time, numbers_of_neuron
 from bounds.dual.fixed_slope import Faces
-from bounds.dual.one_pass import OnePass, numbers_of_neuron
+from bounds.dual.one_pass import OnePass
 from bounds.dual.recomputed import Part, recomputed
 from bounds.network.affine import Convert
 from bounds.network.graph import Network
@@ -43,16 +44,19 @@ def neuron_bounds(
     deadline: Deadline = NEVER,
 ) -> ReluBounds:
     """The bounds of those neurons of node `start` that are wanted, infinite for the others, and for
-    those that are not reached in time.
+    those that are not reached in time. A neuron that is dead, by an upper bound from a pass of its
+    own, gets no lower one: nothing depends on it.
 
     wanted: (batch, *shape), of bools. below, ranges: of the ReLUs and nodes below. slope: "fixed"
     or "adaptive".
     """
     scene = _Scene(network, input_set, tuple(Faces.of(neurons, slope) for neurons in below))
-    numbers = max(1, numbers_of_neuron(network, start))
+    numbers = numbers_of_neuron(network, start)
+    kept = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in scene.tensors)
+    held = numbers if kept else min(numbers, numbers_at_a_time(network, start))
     # A norm takes whole rows, of which it makes many copies.
     copies = 0 if isinstance(input_set, Box) else NORM_COPIES * math.prod(network.input_shape)
-    rows = numbers_at_once(input_set.lower, max_memory) // (numbers + copies)
+    rows = numbers_at_once(input_set.lower, max_memory) // max(1, held + copies)
 
     def passes(tensors: Sequence[Tensor], wanted: Tensor, first: bool) -> Iterator[Part]:
         flat = wanted.flatten(1)
@@ -73,13 +77,28 @@ def neuron_bounds(
             # Inputs with fewer neurons fill up with their last one.
             row = row.minimum(counts[some].unsqueeze(1) - 1)
             neurons = found[begins[some].unsqueeze(1) + row]
-            lower, upper = one.neurons(some, neurons, 1.0)
             if slope == "adaptive":
-                upper = -one.neurons(some, neurons, -1.0)[0]
+                lower, upper = _both_sides(one, some, neurons)
+            else:
+                lower, upper = one.neurons(some, neurons, 1.0)
             places = flat.shape[1] * images[some].unsqueeze(1) + neurons
             yield places[own], lower[own], upper[own]
 
     return ReluBounds(*recomputed(passes, scene.tensors, wanted, numbers))
+
+
+def _both_sides(one: OnePass, images: slice, neurons: Tensor) -> tuple[Tensor, Tensor]:
+    """Numbers below and above, by a pass each; none below neurons that are dead."""
+    upper = -one.neurons(images, neurons, -1.0)[0]
+    alive = ~(upper <= 0)
+    count = int(alive.sum(1).max())
+    if count == 0:
+        return torch.full_like(upper, -math.inf), upper
+    # Inputs with fewer fill up with others.
+    chosen = torch.argsort(alive, dim=1, descending=True, stable=True)[:, :count]
+    found = one.neurons(images, neurons.gather(1, chosen), 1.0)[0]
+    lower = torch.full_like(upper, -math.inf).scatter(1, chosen, found)
+    return torch.where(alive, lower, -math.inf), upper
 
 
 def row_bounds(relaxation: Relaxation) -> Tensor:

@@ -20,8 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bounds.dual.descent import numbers_of_neuron
 from bounds.dual.fixed_slope import Faces
-from bounds.dual.one_pass import numbers_of_neuron
 from bounds.dual.recomputed import KEPT
 from bounds.errors import InvalidInputError
 from bounds.network.affine import per_row

@@ -21,6 +21,8 @@ from bounds.network.affine import Shape
 WINDOWS = 2**20
 #: From so many neighbouring sums on it pays to add up whole blocks of them.
 BLOCK = 16
+#: Bytes of such sums that a CPU's core adds up at a time: half of what its own cache holds.
+SUMS = 2**19
 
 
 def correlate(x: Tensor, weight: Tensor, stride: Shape, padding: Shape) -> Tensor:
@@ -92,7 +94,7 @@ def _correlate(x: Tensor, weight: Tensor, stride: Shape, padding: Shape) -> Tens
 def _scatter(y: Tensor, weight: Tensor, stride: Shape, padding: Shape, shape: Shape) -> Tensor:
     """The kernel in blocks of the size of the stride, where that is large, one after the other."""
     outputs, channels, high, wide = weight.shape
-    (down, right), (above, left) = stride, padding
+    down, right = stride
     if down * right * channels < BLOCK:
         products = weight.flatten(1).mT @ y.flatten(2)
         return F.fold(products, shape[1:], (high, wide), padding=padding, stride=stride)
@@ -101,22 +103,37 @@ def _scatter(y: Tensor, weight: Tensor, stride: Shape, padding: Shape, shape: Sh
     filled = F.pad(weight, (0, blocks_right * right - wide, 0, blocks_down * down - high))
     blocks = filled.reshape(outputs, channels, blocks_down, down, blocks_right, right)
     matrices = blocks.permute(2, 4, 0, 3, 5, 1).flatten(3)
+    found = y.new_empty(len(y), *shape)
+    sums = math.prod(shape) * y.element_size()
+    together = len(y) if y.is_cuda else max(1, SUMS * torch.get_num_threads() // sums)
+    for first in range(0, len(y), max(1, together)):
+        some = slice(first, first + together)
+        image = _scatter_blocks(y[some], matrices, (channels, down, right))
+        found[some] = _fitting(image, padding, shape).permute(0, 3, 1, 2)
+    return found
+
+
+def _scatter_blocks(y: Tensor, matrices: Tensor, block: Shape) -> Tensor:
+    """(samples, height, width, channels), padding included, from blocks of (channels, down,
+    right)."""
+    blocks_down, blocks_right, outputs, numbers = matrices.shape
+    channels, down, right = block
     samples, _, rows, columns = y.shape
     places = y.permute(0, 2, 3, 1).reshape(-1, outputs)
-    total = y.new_zeros(
-        samples, rows + blocks_down - 1, columns + blocks_right - 1, matrices.shape[3]
-    )
+    total = y.new_zeros(samples, rows + blocks_down - 1, columns + blocks_right - 1, numbers)
     for i in range(blocks_down):
         for j in range(blocks_right):
             part = (places @ matrices[i, j]).unflatten(0, (samples, rows, columns))
             total[:, i : i + rows, j : j + columns] += part
     # (samples, rows, columns, down, right · channels) to (samples, height, width, channels)
     image = total.unflatten(3, (down, -1)).permute(0, 1, 3, 2, 4)
-    image = image.reshape(samples, total.shape[1] * down, total.shape[2] * right, channels)
-    # Off with the padding, and zeros where the stride never reached.
-    height, width = shape[1:]
+    return image.reshape(samples, total.shape[1] * down, total.shape[2] * right, channels)
+
+
+def _fitting(image: Tensor, padding: Shape, shape: Shape) -> Tensor:
+    """Off with the padding, and zeros where the stride never reached."""
+    (above, left), (height, width) = padding, shape[1:]
     missing = max(0, above + height - image.shape[1]), max(0, left + width - image.shape[2])
     if any(missing):
         image = F.pad(image, (0, 0, 0, missing[1], 0, missing[0]))
-    image = image[:, above : above + height, left : left + width]
-    return image.permute(0, 3, 1, 2).contiguous()
+    return image[:, above : above + height, left : left + width]

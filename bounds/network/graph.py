@@ -7,7 +7,7 @@ from.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -211,8 +211,19 @@ class Network:
         is told what is about to be rounded. Returns the constant (batch, rows), which gathers the
         biases, and c (batch, rows, *input_shape).
         """
-        pending = {start: coefficients}
-        constant = coefficients.new_zeros(coefficients.shape[:2])
+        return self.backward_from({start: coefficients}, relu_rule, observer)
+
+    def backward_from(
+        self,
+        coefficients: Mapping[int, Tensor],
+        relu_rule: ReluRule,
+        observer: Observer | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """The same for Σ ⟨coefficients, node⟩ over several nodes, each by its index."""
+        pending = dict(coefficients)
+        start = max(pending)
+        like = pending[start]
+        constant = like.new_zeros(like.shape[:2])
         positions = {index: k for k, index in enumerate(self.relus)}
 
         def send(parent: int, message: Tensor) -> None:
@@ -231,7 +242,8 @@ class Network:
                     if observer is not None:
                         observer.arrived(index, arriving)
                     if operation.offset is not None:
-                        constant = constant + (arriving * operation.offset).flatten(2).sum(2)
+                        offset = operation.offset.expand(operation.output_shape).flatten()
+                        constant = constant + arriving.flatten(2) @ offset
                     send(parent, per_row(operation.adjoint, arriving))
                 case ReluNode(parents=(parent,)):
                     send(parent, relu_rule(positions[index], arriving))
@@ -242,5 +254,5 @@ class Network:
                     raise TypeError(f"Network.backward does not know {self.nodes[index]!r}.")
         at_input = pending.get(0)
         if at_input is None:
-            at_input = coefficients.new_zeros(*coefficients.shape[:2], *self.input_shape)
+            at_input = like.new_zeros(*like.shape[:2], *self.input_shape)
         return constant, at_input

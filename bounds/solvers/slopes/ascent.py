@@ -35,6 +35,9 @@ from bounds.sets.box import InputSet
 
 #: Adam's first step, in units of the slope, and the decays of its two means.
 RATE, FIRST, SECOND = 0.5, 0.9, 0.999
+#: The first decay grows to that from 1 / (1 + LAG): few steps are better off without the directions
+#: of the first ones, which all have the same size.
+LAG = 10
 #: A row's step shrinks by this factor where it finds no better bound, but to no less than
 #: 1 / (1 + iteration), whose sum diverges: no row comes to rest far from its maximum.
 SHRINK = 0.98
@@ -132,6 +135,7 @@ class SlopeAscent:
         self._blocks = [slice(*pair) for pair in pairwise(ends)]
 
         self.iteration = 0
+        self._forgotten = 1.0  # the share of the mean that its start at 0 still has
         self.best = torch.full_like(self._constant, -torch.inf)
         self.best_nu = coefficients.new_zeros(*coefficients.shape[:2], ends[-1])
         self._rate = torch.full_like(self.best, RATE)
@@ -153,9 +157,11 @@ class SlopeAscent:
         """One iteration: the direction at the current slopes, a step, and d where it leads."""
         self.iteration += 1
         up = self._forward()
-        self._mean.lerp_(up, 1 - FIRST)
+        first = min(FIRST, self.iteration / (self.iteration + LAG))
+        self._forgotten *= first
+        self._mean.lerp_(up, 1 - first)
         self._mean_square.mul_(SECOND).addcmul_(up, up, value=1 - SECOND)
-        unbiased = (1 - SECOND**self.iteration) ** 0.5 / (1 - FIRST**self.iteration)
+        unbiased = (1 - SECOND**self.iteration) ** 0.5 / (1 - self._forgotten)
         step = self._mean / (self._mean_square.sqrt() + torch.finfo(up.dtype).tiny)
         step *= (unbiased * self._rate).unsqueeze(2)
         self._slopes = (self._slopes + step).clamp_(0, 1)

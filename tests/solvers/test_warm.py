@@ -17,6 +17,7 @@ from bounds import Relaxation
 from bounds.highs import QuietHighs
 from bounds.network.affine import Linear
 from bounds.network.graph import AffineNode
+from bounds.search.relu_split.bounding import NodeLP
 from bounds.solvers.interior_point.condense import CondensedLP, condense
 from bounds.solvers.simplex.warm import Ending, Side, WarmLP
 from lp_reference.quiet import quiet_highs
@@ -34,9 +35,9 @@ def relaxation(seed: int, norm: float) -> Relaxation:
     return bounds.relax(random_net(*WIDTHS, seed=seed), ball, rows)
 
 
-def split_lp(problem: Relaxation, row: int, splits: Splits) -> float:
-    """The optimum with z = ẑ ≥ 0 or z = 0 ≥ ẑ for each split (ReLU, neuron); inf where there is no
-    feasible point."""
+def split_lp(problem: Relaxation, rows: list[int], splits: Splits) -> float:
+    """The optimum of the largest of these rows with z = ẑ ≥ 0 or z = 0 ≥ ẑ for each split (ReLU,
+    neuron); inf where there is no feasible point."""
     lower, upper = problem.input_set.lower[0].numpy(), problem.input_set.upper[0].numpy()
     x = cp.Variable(WIDTHS[0])
     constraints = [x >= lower, x <= upper]
@@ -67,8 +68,9 @@ def split_lp(problem: Relaxation, row: int, splits: Splits) -> float:
                 case Side.DEAD:
                     constraints += [z[i] == 0, value[i] <= 0]
         value = z
-    objective = problem.C[0, row].numpy() @ value + float(problem.d[0, row])
-    program = cp.Problem(cp.Minimize(objective), constraints)
+    largest = cp.Variable()
+    constraints.append(problem.C[0, rows].numpy() @ value + problem.d[0, rows].numpy() <= largest)
+    program = cp.Problem(cp.Minimize(largest), constraints)
     with quiet_highs():
         program.solve(solver=cp.HIGHS)
     assert program.status in ("optimal", "infeasible")
@@ -124,7 +126,7 @@ def test_split_lps_have_the_optima_of_cvxpy(seed: int, norm: float, data: st.Dat
         for i in range(len(names)):
             warm.split(first + i, drawn.get(i, Side.BOTH))
         vertex = warm.run()
-        optimum = split_lp(problem, row, {names[i]: side for i, side in drawn.items()})
+        optimum = split_lp(problem, [row], {names[i]: side for i, side in drawn.items()})
         if math.isinf(optimum):
             assert vertex.ending is Ending.INFEASIBLE
             assert vertex.ray is not None
@@ -147,6 +149,36 @@ def test_split_lps_have_the_optima_of_cvxpy(seed: int, norm: float, data: st.Dat
             if side is Side.DEAD:
                 assert vertex.z[i] == 0
                 assert pre[i] <= 1e-6
+
+
+@given(seed=st.integers(0, 10**6), norm=st.sampled_from([math.inf, 1.0]), data=st.data())
+def test_dual_equals_lp_on_split_conjunctions(seed: int, norm: float, data: st.DataObject) -> None:
+    """The best weights λ of the rows, and the best ν for them: by minimax, the least that the
+    largest row can be."""
+    problem = relaxation(seed, norm)
+    lp = condense(problem)
+    assert lp is not None
+    names = [
+        (k, int(index))
+        for k, (indices, real) in enumerate(lp.chosen)
+        for index in indices[0][real[0]]
+    ]
+    node, first = NodeLP(lp), lp.layers[0]
+    phases = st.dictionaries(
+        st.integers(0, max(0, len(names) - 1)), st.sampled_from([1, -1]), max_size=6
+    )
+    for _ in range(2):
+        drawn = data.draw(phases if names else st.just({}))
+        found = node.bound({first + i: side for i, side in drawn.items()}, seconds=None).evidence
+        sides = {names[i]: Side.ACTIVE if side > 0 else Side.DEAD for i, side in drawn.items()}
+        optimum = split_lp(problem, [0, 1, 2], sides)
+        assert found is not None
+        assert (found.weights >= 0).all()
+        assert found.weights.sum() == pytest.approx(1.0)
+        # Above its margin a node is closed, however far; below, this is the optimum.
+        unit = max(1.0, abs(optimum)) if math.isfinite(optimum) else 1.0
+        assert found.value <= optimum + 1e-6 * unit
+        assert found.value >= min(optimum, node.margin) - 1e-6 * unit
 
 
 def test_a_split_goes_on_from_the_last_basis() -> None:

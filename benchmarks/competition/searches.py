@@ -1,7 +1,7 @@
-"""Which instances of VNN-COMP the search by input splits decides, in CPU seconds of one thread.
+"""Which instances of VNN-COMP `certify` decides by its searches, in CPU seconds of one thread.
 
-    OMP_NUM_THREADS=1 python benchmarks/competition/input_splits.py --suite acasxu \
-        --json benchmarks/results/input_splits.json
+    OMP_NUM_THREADS=1 python benchmarks/competition/searches.py --suite acasxu \
+        --json benchmarks/results/searches.json
 
 Reading the model is counted, starting Python is not. The JSON file is written after every instance,
 and the same command goes on from there. Exit status 1 where a verdict is not the competition's.
@@ -36,7 +36,7 @@ def measure(instance: Instance, *, timeout: float) -> Record:
         "truth": instance.truth,
         "verdict": found.verdict,
         "methods": sorted(set(found.methods)),
-        "boxes": sum(search.domains for search in searches),
+        "domains": sum(search.domains for search in searches),
         "open": sum(search.open for search in searches),
         "seconds": round(time.process_time() - start, 3),
     }
@@ -51,7 +51,7 @@ def contradictions(entries: Record) -> list[str]:
 
 
 def table(record: Record) -> Table:
-    columns = ("unsat", "sat", "unknown", "unknown, truth known", "boxes", "CPU s", "slowest")
+    columns = ("unsat", "sat", "unknown", "unknown, truth known", "domains", "CPU s", "slowest")
     shown = Table(title=f"{record['timeout']:g} s an instance, {record['threads']} thread(s)")
     for column in ("suite", "instances", *columns):
         shown.add_column(column, justify="left" if column == "suite" else "right")
@@ -64,7 +64,7 @@ def table(record: Record) -> Table:
             str(len(every)),
             *(str(verdicts.count(verdict)) for verdict in ("unsat", "sat", "unknown")),
             str(sum(e["verdict"] == "unknown" and bool(e["truth"]) for e in every)),
-            str(sum(entry["boxes"] for entry in every)),
+            str(sum(entry["domains"] for entry in every)),
             f"{sum(seconds):.1f}",
             f"{max(seconds, default=0.0):.1f}",
         )
@@ -84,7 +84,7 @@ def main() -> int:
         parser.error(f"no suite {', '.join(unknown)}; there are {suites(options.data)}")
     torch.set_num_threads(1)
     fresh: Record = {
-        "benchmark": "input_splits",
+        "benchmark": "searches",
         **environment.describe(torch.device("cpu")),
         "timeout": options.timeout,
         "suites": {},

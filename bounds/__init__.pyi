@@ -1,5 +1,11 @@
 # The public names, and where they live: read by `lazy_loader` and by type checkers.
 
+from .analysis.audit import Audit as Audit
+from .analysis.audit import audit as audit
+from .analysis.certified_radius import CertifiedRadius as CertifiedRadius
+from .analysis.certified_radius import certified_radius as certified_radius
+from .analysis.output_bounds import OutputBounds as OutputBounds
+from .analysis.output_bounds import output_bounds as output_bounds
 from .certification import Certification as Certification
 from .certification import certify as certify
 from .certification import certify_vnnlib as certify_vnnlib

@@ -1,0 +1,1 @@
+"""What researchers ask of an exact reference: intervals, radii, and audits of others' bounds."""

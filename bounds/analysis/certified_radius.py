@@ -1,0 +1,152 @@
+"""`bounds.certified_radius`: how far each input can be perturbed, proved and refuted."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bounds.arguments import class_labels, number_of_classes, require_floats, require_positive
+from bounds.certification.attacks import pgd
+from bounds.deadline import Deadline
+from bounds.errors import InvalidInputError
+from bounds.intermediate.relax import relax
+from bounds.network.graph import Network
+from bounds.relaxation.specification import margins
+from bounds.sets.ball import Ball
+from bounds.sets.numbers import Number
+from bounds.solvers.solve import Method, solve
+
+#: Halvings of the interval of radii, at most: its ends are neighbours by then.
+HALVINGS = 60
+
+
+@dataclass(frozen=True, eq=False)
+class CertifiedRadius:
+    """For each input, (batch,): no point within `proved` is answered wrongly, over the reals; some
+    point within `refuted` is, or it is infinite where none was found up to the largest radius.
+
+    `proved` is −inf where the input itself is not proved to be answered rightly.
+
+    >>> number = torch.tensor([0.5])
+    >>> CertifiedRadius(number, number + 1).gap.tolist()
+    [1.0]
+    """
+
+    proved: Tensor
+    refuted: Tensor
+
+    @property
+    def gap(self) -> Tensor:
+        return self.refuted - self.proved
+
+
+@torch.inference_mode(False)
+@torch.no_grad()
+def certified_radius(
+    network: Network,
+    x: Tensor,
+    y: Tensor | int,
+    *,
+    most: float,
+    norm: float = math.inf,
+    lower: Number | None = None,
+    upper: Number | None = None,
+    method: Method = "exact",
+    tolerance: float = 1e-3,
+    time_limit: float | None = None,
+) -> CertifiedRadius:
+    """The largest radius that a method proves around each input, by bisection over the batch.
+
+    Args:
+        x, y: (batch, *input_shape) and one class an input, or one for all.
+        most: the largest radius to look at, in the units of x.
+        norm, lower, upper: as for `Ball`.
+        method: of `bounds.solve`, on "backward" intermediate bounds with adaptive slopes.
+        tolerance: what bisection may leave between the radius that is proved and one at which the
+            method does not prove it, relative to the latter.
+        time_limit: seconds, default none. What is proved by then holds.
+
+    Returns:
+        A `CertifiedRadius`, in float64. What lies between its ends is open: a larger radius may
+        hold, by a tighter method or `bounds.certify`.
+
+    Raises:
+        InvalidInputError: what `Ball`, `margins`, `relax` and `solve` refuse, or options out of
+            range.
+
+    >>> import torch, bounds
+    >>> net = bounds.from_torch(torch.nn.Identity(), (2,), dtype=torch.float64)
+    >>> found = certified_radius(net, torch.tensor([[2.0, 0.0]]).double(), 0, most=4.0)
+    >>> found.proved.round(decimals=2).tolist(), bool(found.refuted >= found.proved)
+    ([1.0], True)
+    """
+    call = "certified_radius"
+    x = require_floats(call, "x", x)
+    most = require_positive(call, "most", most, "a positive radius")
+    tolerance = require_positive(call, "tolerance", tolerance, "a positive number")
+    if x.dim() != 1 + len(network.input_shape) or len(x) == 0:
+        raise InvalidInputError(
+            f"{call}(x) has shape {tuple(x.shape)}, expected (batch, "
+            f"{', '.join(map(str, network.input_shape))}) with at least one input."
+        )
+    classes = number_of_classes(call, network.output_shape)
+    labels = class_labels(call, y, len(x), classes).to(x.device)
+    deadline = Deadline(time_limit)
+    shape: dict[str, Any] = {"norm": norm, "lower": lower, "upper": upper}
+
+    def proves(images: Tensor, radius: Tensor) -> Tensor:
+        ball = Ball(x, radius=most, **shape).take(images)
+        ball = replace(ball, radius=_shaped(radius, ball.x, norm))
+        relaxation = relax(network, ball, margins(labels[images], classes), slope="adaptive")
+        iterative = method not in ("fixed_slope", "adaptive_slope")
+        options: dict[str, Any] = {"sign_only": True} if iterative else {}
+        if iterative and deadline.left is not None:
+            options["time_limit"] = max(deadline.left, 1e-3)
+        return solve(relaxation, method=method, **options).verified
+
+    every = torch.arange(len(x))
+    proved = torch.full((len(x),), -math.inf, dtype=torch.float64)
+    failed = torch.full((len(x),), float(most), dtype=torch.float64)
+    zero, whole = torch.zeros_like(failed), failed.clone()
+    proved = torch.where(proves(every, zero), zero, proved)
+    proved = torch.where((proved == 0) & proves(every, whole), whole, proved)
+    for _ in range(HALVINGS):
+        left = ((proved >= 0) & (failed - proved > tolerance * failed)).nonzero().flatten()
+        if len(left) == 0 or deadline.passed:
+            break
+        radius = (proved[left] + failed[left]) / 2
+        holds = proves(left, radius)
+        proved[left] = torch.where(holds, radius, proved[left])
+        failed[left] = torch.where(holds, failed[left], radius)
+    return CertifiedRadius(proved, _refuted(network, x, labels, failed, most, shape))
+
+
+def _refuted(
+    network: Network, x: Tensor, labels: Tensor, start: Tensor, most: float, shape: dict[str, Any]
+) -> Tensor:
+    """The smallest radii, of some from `start` up, at which an attack finds a wrong answer."""
+    found = torch.full_like(start, math.inf)
+    right = network(x).flatten(1).argmax(1) == labels
+    found[~right.cpu()] = 0.0
+    radius = start.clone()
+    while bool((open_ := found.isinf() & (radius <= most)).any()):
+        images = open_.nonzero().flatten()
+        ball = Ball(x, radius=most, **shape).take(images)
+        at = _shaped(radius[images], ball.x, ball.norm)
+        box = {"lower": ball.lower, "upper": ball.upper}
+        points = pgd(network, ball.x, labels[images], radius=at, norm=ball.norm, **box)
+        wrong = (network(points).flatten(1).argmax(1) != labels[images]).cpu()
+        found[images[wrong]] = radius[images[wrong]]
+        last = radius[images] >= most
+        radius[images] = torch.where(last, math.inf, (1.25 * radius[images]).clamp(max=most))
+    return found
+
+
+def _shaped(radius: Tensor, x: Tensor, norm: float) -> Tensor:
+    """One number an input, as `Ball` takes it."""
+    radius = radius.to(x.device)
+    return radius if norm != math.inf else radius.reshape(-1, *[1] * (x.dim() - 1))

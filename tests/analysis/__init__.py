@@ -1,0 +1,1 @@
+"""Intervals of outputs, certified radii, and audits."""

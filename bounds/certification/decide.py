@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -16,13 +16,18 @@ from bounds.certification.choice import Method, chosen
 from bounds.certification.counterexample import Counterexample
 from bounds.certification.stopwatch import Stopwatch
 from bounds.deadline import Deadline
+from bounds.errors import InvalidInputError
 from bounds.network.memory import pass_numbers
 from bounds.network.merge import with_biases
 from bounds.relaxation.relaxation import Relaxation
 from bounds.rounding import difference_below
 from bounds.search.bounding import Question
 from bounds.search.domains import signs_of
+from bounds.search.proof import Branches, CaseProof, Exclusion, Leaf, Proof
+from bounds.search.relu_tree import Refutation, ReluTree
 from bounds.search.search import Attack, BoxSearch, Search
+from bounds.search.tree import Tree
+from bounds.search.visible import VISIBLE, reserve
 from bounds.sets.box import Box
 from bounds.solution.solution import Solution
 from bounds.solution.soundness import soundly
@@ -72,7 +77,10 @@ class Escalation:
     disjuncts: the rows of each. replay: confirms candidates. margin: what a row has to exceed to
     be positive, (batch, rows) in float64. decisions: one an input, in which all is noted at once.
     method: what follows the attack, see `bounds.certification.choice`. watch: is told how far
-    searches are. clock: is told what took how long.
+    searches are. clock: is told what took how long. proof: is given what proves each "unsat", where
+    one is asked for, with the input's number.
+
+    Raises InvalidInputError for a proof about a set that is no box.
     """
 
     def __init__(
@@ -88,7 +96,17 @@ class Escalation:
         deadline: Deadline,
         clock: Stopwatch,
         watch: Watch,
+        proof: Proof | None,
+        numbers: Sequence[int],
     ) -> None:
+        if proof is not None and not isinstance(relaxation.input_set, Box):
+            raise InvalidInputError(
+                "proof= got a ball whose norm is not inf, and proofs are about boxes: use "
+                "norm=inf, or leave it out."
+            )
+        self.proof, self.numbers, self.whole = proof, numbers, disjuncts
+        self.excluded: list[dict[int, Exclusion]] = [{} for _ in decisions]
+        self.needed = margin if proof is None else margin + reserve(relaxation).to(margin)
         # Shorter disjuncts repeat their last row, which changes nothing.
         longest = max(map(len, disjuncts))
         self.disjuncts = [[*rows, *[rows[-1]] * (longest - len(rows))] for rows in disjuncts]
@@ -135,14 +153,42 @@ class Escalation:
         """Keep the better bound of each row, and see whether they exclude all disjuncts."""
         # Evaluated in float64, whatever the relaxation is in.
         proof = trusted(soundly(solution, relaxation)).double()
-        bounds = difference_below(proof, self.margin[list(images)][:, list(rows)])
-        for i, found in zip(images, bounds.tolist(), strict=True):
+        bounds = difference_below(proof, self.needed[list(images)][:, list(rows)])
+        for at, (i, found) in enumerate(zip(images, bounds.tolist(), strict=True)):
             decision = self.decisions[i]
             decision.method = solution.method
-            for row, bound in zip(rows, found, strict=True):
+            for position, (row, bound) in enumerate(zip(rows, found, strict=True)):
                 decision.lower[row] = max(decision.lower[row], bound)
+                if bound > 0 and self.proof is not None:
+                    self._note(i, row, solution, at, position)
             if proved(decision.lower, self.disjuncts):
-                decision.verdict = "unsat"
+                self._proved(i)
+
+    def _note(self, i: int, row: int, solution: Solution, at: int, position: int) -> None:
+        """Keep what excludes the disjuncts of a row: LP (at, position) of the solution."""
+        for k, rows in enumerate(self.whole):
+            if row in rows and k not in self.excluded[i]:
+                one = rows.index(row)
+                if solution.method == "adaptive_slope":
+                    self.excluded[i][k] = Leaf("adaptive", one)
+                else:
+                    nu = (each[at, position].flatten() for each in solution.certificate.multipliers)
+                    weights = torch.zeros(len(rows)).index_fill(0, torch.tensor([one]), 1.0)
+                    refutation = Refutation({}, weights, tuple(nu))
+                    self.excluded[i][k] = ReluTree(leaves={0: 0}, refutations=[refutation])
+
+    def _proved(self, i: int) -> None:
+        """The one place where a verdict becomes "unsat"."""
+        self.decisions[i].verdict = "unsat"
+        if self.proof is not None:
+            rows = torch.arange(len(self.decisions[i].lower))
+            whole = self._less(i, self.relaxation.take(torch.tensor([i]), rows).double())
+            excluded = [self.excluded[i][k] for k in range(len(self.whole))]
+            self.proof.add(self.numbers[i], CaseProof(whole, self.whole, excluded))
+
+    def _less(self, i: int, whole: Relaxation) -> Relaxation:
+        """The relaxation of one input with rows that are less by what they have to exceed."""
+        return replace(whole, d=difference_below(whole.d, self.margin[[i]].to(whole.d)))
 
     def _exclude(self, i: int, disjuncts: Sequence[int]) -> bool:
         """Whether the LP optima of these disjuncts' rows exclude them all.
@@ -169,8 +215,10 @@ class Escalation:
         decision, left = self.decisions[i], self._left(i)
         whole = self.relaxation.take(torch.tensor([i]), torch.arange(len(decision.lower))).double()
         rows = torch.tensor(self.disjuncts)
-        d = difference_below(whole.d, self.margin[[i]].to(whole.d))[0, rows]
-        question = Question(with_biases(whole.network), whole.C[0, rows], d)
+        d = self._less(i, whole).d[0, rows]
+        kept = 0.0 if self.proof is None else VISIBLE
+        question = Question(with_biases(whole.network), whole.C[0, rows], d, kept)
+        tree = Tree(len(left))
 
         def confirm(points: Tensor) -> bool:
             return any(self._confirm(i, point, SPLIT) for point in points)
@@ -196,6 +244,7 @@ class Escalation:
             attack=Attack(confirm, descend, STEPS * PASSES * restarts(question.network)),
             watch=partial(self.watch, i),
             limit=self.limit,
+            tree=tree,
         )
         decision.method = SPLIT
         try:
@@ -204,7 +253,8 @@ class Escalation:
         finally:
             decision.search = search.state
         if search.state.ended == "closed":
-            decision.verdict = "unsat"
+            self.excluded[i] |= {k: Branches(tree, root) for root, k in enumerate(left)}
+            self._proved(i)
 
     def _search(self, starts: dict[tuple[int, int], Tensor]) -> None:
         """Attack the disjuncts k of the inputs i, from points (points, *input_shape) for each."""

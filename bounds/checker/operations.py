@@ -29,6 +29,9 @@ class Matrix(ABC):
 
     #: How many numbers a product makes for each row besides x and y.
     between = 0
+    #: How many products a number of `forward` is the sum of at most, and one of `backward`; 0 where
+    #: they are only moved.
+    terms = (0, 0)
 
     @abstractmethod
     def forward(self, x: Array) -> Array:
@@ -52,6 +55,8 @@ def matrix(operation: Affine, arithmetic: Arithmetic, change: Change = np.asarra
             return Patches(arithmetic, change(_float64(operation.weight)), operation)
         case Scale():
             factors = np.broadcast_to(_float64(operation.scale), operation.input_shape).ravel()
+            if (factors == 1).all():
+                return Identity()
             return Diagonal(arithmetic.numbers(change(factors)))
         case Reshape():
             return Identity()
@@ -89,6 +94,7 @@ class Dense(Matrix):
 
     def __init__(self, arithmetic: Arithmetic, weight: np.ndarray) -> None:
         self.arithmetic, (self.outputs, self.inputs) = arithmetic, weight.shape
+        self.terms = self.inputs, self.outputs
         self.weight = arithmetic.constant(weight)
         self.transposed = arithmetic.constant(weight.T)
 
@@ -127,6 +133,7 @@ class Patches(Matrix):
         self.weights = [arithmetic.constant(part.T) for part in split]
         self.transposed = [arithmetic.constant(part) for part in split]
         self.between = self.read.size * self.channels
+        self.terms = self.weights[0].nrows(), self.weights[0].ncols() * len(self.read)
 
     def forward(self, x: Array) -> Array:
         rows = len(x)
@@ -170,6 +177,8 @@ class Diagonal(Matrix):
 
     factors: Array
 
+    terms = (1, 1)
+
     def forward(self, x: Array) -> Array:
         return x * self.factors
 
@@ -195,6 +204,10 @@ class Selection(Matrix):
     index: np.ndarray
     inputs: int
 
+    @property
+    def terms(self) -> tuple[int, int]:  # type: ignore[override]
+        return 0, int(np.bincount(self.index, minlength=1).max())
+
     def forward(self, x: Array) -> Array:
         return x[:, self.index]
 
@@ -213,6 +226,11 @@ class Transpose(Matrix):
     @property
     def between(self) -> int:  # type: ignore[override]
         return self.matrix.between
+
+    @property
+    def terms(self) -> tuple[int, int]:  # type: ignore[override]
+        forward, backward = self.matrix.terms
+        return backward, forward
 
     def forward(self, x: Array) -> Array:
         return self.matrix.backward(x)

@@ -22,9 +22,6 @@ from bounds.checker.passes import Batch, Passes
 from bounds.checker.proof_file import Cases, Forest
 from bounds.solution.proof_file import ADAPTIVE, CUT, FIXED, SPLIT
 
-#: Nodes that are bounded together.
-BATCH = 512
-
 
 @dataclass(frozen=True, eq=False)
 class Open:
@@ -61,17 +58,17 @@ class BoxTrees:
 
     def prove(self, disjuncts: np.ndarray, tell: Callable[[int], None]) -> Open:
         """Walks the trees of these disjuncts; tell: of how many nodes are done."""
-        stack, failed = [], [self._roots(disjuncts[:0])]
-        for first in range(0, len(disjuncts), BATCH):
-            stack.append(disjuncts[first : first + BATCH])
-            pending = [self._roots(stack.pop())]
+        together = self._passes.boxes
+        failed = [self._roots(disjuncts[:0])]
+        for first in range(0, len(disjuncts), together):
+            pending = [self._roots(disjuncts[first : first + together])]
             while pending:
                 part = pending.pop()
-                while pending and len(part) < BATCH:
+                while pending and len(part) < together:
                     part = Open.join([pending.pop(), part])
-                if len(part) > BATCH:
-                    pending.append(part.take(slice(None, -BATCH)))
-                    part = part.take(slice(-BATCH, None))
+                if len(part) > together:
+                    pending.append(part.take(slice(None, -together)))
+                    part = part.take(slice(-together, None))
                 children, unproved = self._step(part)
                 failed.append(unproved)
                 if len(children):

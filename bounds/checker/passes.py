@@ -20,6 +20,7 @@ box alike.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +34,11 @@ from bounds.network.graph import AffineNode, Network, ReluNode, SumNode
 NUMBERS = 2**18
 #: What products that underflow cost, for each unit of the sizes of all values.
 UNDERFLOW = 2.0**-950
+
+#: What a ReLU makes of coefficients (boxes, rows, numbers) on its output: those on its input, the
+#: least that is left over, and the size of the terms that this is the sum of; (boxes, rows) each.
+Passed = tuple[np.ndarray, np.ndarray, np.ndarray]
+Rule = Callable[[int, np.ndarray], Passed]
 
 
 class Passes:
@@ -49,7 +55,9 @@ class Passes:
         self.bias: dict[int, np.ndarray | None] = {
             k: layer.bias if layer.bias.any() else None for k, layer in self.graph.layers.items()
         }
+        #: Rows, and boxes, that are looked at together.
         self.rows = max(1, NUMBERS // max(self.graph.sizes))
+        self.boxes = max(1, min(512, 2**23 // sum(self.graph.sizes)))
         self._gather_biases()
         self._find_exact()
 
@@ -245,22 +253,82 @@ class Batch:
             rows = np.zeros((*neurons.shape, self.passes.graph.sizes[start]))
             np.put_along_axis(rows, neurons[..., None], 1.0, 2)
         rows = np.concatenate((rows, -rows), 1)
-        adaptive = np.full(len(boxes), self._slope == "adaptive")
-        return self._descend(start, rows, boxes, adaptive, constant, paid).least
+        rule = self._slopes(boxes, np.full(len(boxes), self._slope == "adaptive"))
+        return self._descend(start, rows, boxes, rule, constant, paid).least
 
     def rows(self, C: np.ndarray, d: np.ndarray, boxes: np.ndarray, adaptive: np.ndarray) -> Forms:
         """Forms below ⟨C, output⟩ + d, for C (boxes, rows, outputs) and d (boxes, rows) on these
         boxes. adaptive: whether that is the slope, of each box."""
-        last, paid = len(self.passes.nodes) - 1, gamma(self._sums) * np.abs(d)
-        forms = self._descend(last, C, boxes, adaptive, d, paid)
+        return self._from_output(C, d, 0.0, boxes, self._slopes(boxes, adaptive))
+
+    def mixtures(
+        self, C: np.ndarray, d: np.ndarray, weights: np.ndarray, boxes: np.ndarray, rule: Rule
+    ) -> np.ndarray:
+        """Lower bounds of Σ λ (⟨C, output⟩ + d) on these boxes, (boxes,), for λ ≥ 0 and d (boxes,
+        rows), C (boxes, rows, outputs)."""
+        mixed, offset = np.matmul(weights[:, None], C), (weights * d).sum(1, keepdims=True)
+        # What is off of these sums counts where the output, or 1, is at its largest.
+        off = np.matmul(weights[:, None], np.abs(C))
+        size = _dot(off, self._sizes[-1][boxes] + FLOOR)
+        size = size + (weights * np.abs(d)).sum(1, keepdims=True) + FLOOR
+        paid = gamma(weights.shape[1]) * size
+        return self._from_output(mixed, offset, paid, boxes, rule).least[:, 0]
+
+    def _from_output(
+        self,
+        C: np.ndarray,
+        d: np.ndarray,
+        paid: np.ndarray | float,
+        boxes: np.ndarray,
+        rule: Rule,
+    ) -> Forms:
+        last = len(self.passes.nodes) - 1
+        forms = self._descend(last, C, boxes, rule, d, paid + gamma(self._sums) * np.abs(d))
         return Forms(forms.c, np.where(self.usable[boxes, None], forms.least, -np.inf))
+
+    def _slopes(self, boxes: np.ndarray, adaptive: np.ndarray) -> Rule:
+        def through(k: int, here: np.ndarray) -> Passed:
+            face = self.faces[k]
+            negative = np.minimum(here, 0)
+            lost = _dot(negative, face.cut[boxes])
+            above = face.above[boxes]
+            below = np.where(adaptive[:, None], face.adaptive[boxes], above)
+            there = np.maximum(here, 0)
+            there *= below[:, None]
+            negative *= above[:, None]
+            there += negative
+            return there, lost, -lost
+
+        return through
+
+    def multipliers(
+        self,
+        boxes: np.ndarray,
+        bounds: Sequence[tuple[np.ndarray, np.ndarray]],
+        nu: Sequence[np.ndarray],
+        given: Sequence[np.ndarray],
+    ) -> Rule:
+        """ν where it is given, and else c where l ≥ 0 and 0 elsewhere, for one row a box; with l
+        and u of each ReLU. All (boxes, numbers)."""
+
+        def through(k: int, here: np.ndarray) -> Passed:
+            c, (lower, upper) = here[:, 0], bounds[k]
+            there = np.where(given[k], nu[k], np.where(lower >= 0, c, 0.0))
+            at_lower = c * np.maximum(lower, 0) - there * lower
+            at_upper = c * np.maximum(upper, 0) - there * upper
+            least = np.minimum(at_lower, at_upper)
+            least = np.where((lower < 0) & (upper > 0), np.minimum(least, 0), least)
+            size = (np.abs(c) + np.abs(there)) * np.maximum(np.abs(lower), np.abs(upper))
+            return there[:, None], least.sum(1)[:, None], size.sum(1)[:, None]
+
+        return through
 
     def _descend(
         self,
         start: int,
         rows: np.ndarray,
         boxes: np.ndarray,
-        adaptive: np.ndarray,
+        rule: Rule,
         constant: np.ndarray,
         paid: np.ndarray,
     ) -> Forms:
@@ -280,18 +348,9 @@ class Batch:
                 flat = here.reshape(-1, here.shape[2])
                 here = passes.matrix[index].backward(flat).reshape(*shape, -1)
             elif isinstance(node, ReluNode):
-                k = passes.relus.index(index)
-                face = self.faces[k]
-                negative = np.minimum(here, 0)
-                lost = _dot(negative, face.cut[boxes])
-                constant = constant + lost
-                paid = paid - gamma(here.shape[2] + self._sums) * lost
-                above = face.above[boxes]
-                below = np.where(adaptive[:, None], face.adaptive[boxes], above)
-                here = np.maximum(here, 0)
-                here *= below[:, None]
-                negative *= above[:, None]
-                here += negative
+                here, least, size = rule(passes.relus.index(index), here)
+                constant = constant + least
+                paid = paid + gamma(here.shape[2] + self._sums) * size
             for parent in node.parents:
                 if parent in arrived:
                     here = arrived[parent] + here

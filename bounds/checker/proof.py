@@ -22,10 +22,12 @@ from bounds.checker.evidence import Rejected
 from bounds.checker.floats import require_gradual_underflow
 from bounds.checker.passes import Passes
 from bounds.checker.proof_file import Cases, Forest, ProofFile, cases_of, forest_of, read_proof
+from bounds.checker.relus import ReluTrees, refutations_of
 from bounds.network.graph import Network
 from bounds.read.load import load
 from bounds.read.vnnlib import read_vnnlib
 from bounds.read.vnnlib.property import Property
+from bounds.solution.proof_file import MULTIPLIERS, SPLIT
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,17 +152,27 @@ def _unproved(
     watch: Callable[[int, int], None],
 ) -> np.ndarray:
     """The leaves that are not proved, by their nodes."""
-    total = len(forest.kind)
+    total, inputs = len(forest.kind), passes.graph.sizes[0]
     boxes = BoxTrees(passes, cases, forest)
     every = np.arange(len(cases.rows) - 1)
+    neurons = (forest.kind == MULTIPLIERS) | ((forest.kind == SPLIT) & (forest.at >= inputs))
+    by_neurons = np.isin(every, forest.disjunct[neurons])
     with np.errstate(all="ignore"):  # what overflows proves nothing
-        return boxes.prove(every, lambda done: watch(done, total)).node
+        failed = boxes.prove(every[~by_neurons], lambda done: watch(done, total)).node
+        if not by_neurons.any():
+            return failed
+        refutations = refutations_of(file, cases, passes.neurons)
+        slope = file.statement["slope"]
+        trees = ReluTrees(passes, cases, forest, refutations, inputs=inputs, slope=slope)
+        before = boxes.evaluated
+        others = trees.prove(every[by_neurons], lambda done: watch(before + done, total))
+    return np.concatenate((failed, np.array(others, dtype=np.int64)))
 
 
 def _result(
     file: ProofFile, cases: Cases, forest: Forest, failed: np.ndarray, name: str | None
 ) -> ProofCheck:
-    leaves = np.bincount(forest.disjunct[forest.kind != 0], minlength=len(cases.rows) - 1)
+    leaves = np.bincount(forest.disjunct[forest.kind != SPLIT], minlength=len(cases.rows) - 1)
     open_leaves = np.bincount(forest.disjunct[failed], minlength=len(cases.rows) - 1)
     found, rejections = [], []
     for at, number in enumerate(cases.number.tolist()):

@@ -1,0 +1,182 @@
+"""Trees that split neurons, and single leaves with multipliers: that no input has an unsafe output.
+
+Every input has ẑ ≤ 0 or ẑ ≥ 0 at a split, so that it goes to a leaf all of whose path it satisfies.
+A refutation is about all inputs that satisfy its phases; where these are some of the path's, it is
+about those of the leaf. With l ≤ ẑ ≤ u on the case and the phases, a neuron's (ẑ, z) is on the
+segment from (l, max(l, 0)) to (u, max(u, 0)) or, where l < 0 < u, in the triangle of these and
+(0, 0): what c z − ν ẑ is at least, is so at one of the vertices, for every ν.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from bounds.checker.evidence import Rejected
+from bounds.checker.passes import Batch, Passes
+from bounds.checker.proof_file import Cases, Forest, ProofFile
+from bounds.solution.proof_file import MULTIPLIERS, SPLIT
+
+WIDTHS = {2: "multipliers.f16", 4: "multipliers.f32", 8: "multipliers.f64"}
+
+
+@dataclass(frozen=True, eq=False)
+class Refutations:
+    """Of each disjunct, where they begin and end; literals and weights of each, (numbers,). listed:
+    of each case the neurons that have a ν, (cases, neurons). multipliers: ν of each refutation at
+    the neurons that its case lists."""
+
+    ends: np.ndarray
+    literals: list[np.ndarray]
+    weights: list[np.ndarray]
+    listed: np.ndarray
+    multipliers: list[np.ndarray]
+
+
+def refutations_of(file: ProofFile, cases: Cases, neurons: int) -> Refutations:
+    """Raises Rejected where tensors do not fit together."""
+    disjuncts = len(cases.rows) - 1
+    ends = file.counts("disjunct.refutations", disjuncts)
+    total = int(ends[-1])
+    disjunct = np.repeat(np.arange(disjuncts), np.diff(ends))
+    case = cases.of_disjunct[disjunct]
+    phases = file.counts("refutation.phases", total)
+    literals = file.list("phase.literal", int(phases[-1]))
+    if (literals >= 2 * neurons).any():
+        raise Rejected("a refutation needs a phase of a neuron that the network does not have")
+    rows = np.concatenate(([0], np.cumsum(np.diff(cases.rows)[disjunct])))
+    weights = file.list("refutation.weights", int(rows[-1]))
+    if (weights < 0).any():
+        raise Rejected("a refutation has a negative weight")
+    bits = file["case.neurons"]
+    if bits.shape != (len(cases), -(-neurons // 8)):
+        raise Rejected(f"the file has 'case.neurons' of shape {bits.shape}")
+    listed = np.unpackbits(bits.astype(np.uint8), axis=1, count=neurons).astype(bool)
+    return Refutations(
+        ends,
+        np.split(literals, phases[1:-1]) if total else [],
+        np.split(weights, rows[1:-1]) if total else [],
+        listed,
+        list(_multipliers(file, listed.sum(1)[case])),
+    )
+
+
+def _multipliers(file: ProofFile, counts: np.ndarray) -> Iterator[np.ndarray]:
+    """Of each refutation, given how many neurons its case lists."""
+    width = file.list("refutation.bytes", len(counts))
+    if not np.isin(width, list(WIDTHS)).all():
+        raise Rejected("a refutation has multipliers of a width that is none")
+    ends = np.concatenate(([0], np.cumsum(-(-counts // 8))))
+    bits = file.list("multipliers.present", int(ends[-1])).astype(np.uint8)
+    used = dict.fromkeys(WIDTHS, 0)
+    values = {each: file.arrays[name] for each, name in WIDTHS.items()}
+    for number, count in enumerate(counts.tolist()):
+        own = bits[ends[number] : ends[number + 1]]
+        present = np.unpackbits(own, count=count).astype(bool)
+        kind, found = int(width[number]), np.zeros(count)
+        part = values[kind][used[kind] : used[kind] + int(present.sum())]
+        if part.ndim != 1 or len(part) < int(present.sum()):
+            raise Rejected(f"the file has too few numbers in {WIDTHS[kind]!r}")
+        found[present] = part
+        used[kind] += len(part)
+        yield found
+    for kind, name in WIDTHS.items():
+        file.list(name, used[kind])
+
+
+class ReluTrees:
+    """The trees of a forest whose leaves have multipliers; `prove` gives those leaves that are not
+    proved."""
+
+    def __init__(
+        self,
+        passes: Passes,
+        cases: Cases,
+        forest: Forest,
+        refutations: Refutations,
+        *,
+        inputs: int,
+        slope: str | None,
+    ) -> None:
+        self._passes, self._cases, self._forest = passes, cases, forest
+        self._refutations, self._inputs, self._slope = refutations, inputs, slope
+        self._ends = np.cumsum(passes.sizes)[:-1]
+
+    def prove(self, disjuncts: np.ndarray, tell: Callable[[int], None]) -> list[int]:
+        """The nodes of leaves that are not proved; tell: of how many are done."""
+        failed: list[int] = []
+        case, together, done = self._cases.of_disjunct, self._passes.boxes, 0
+        for first in range(0, len(disjuncts), together):
+            part = disjuncts[first : first + together]
+            own = np.unique(case[part])
+            nothing = np.zeros((len(own), self._passes.neurons), dtype=np.int8)
+            ends = self._cases.lower[own], self._cases.upper[own]
+            batch = Batch(self._passes, *ends, nothing, slope=self._slope)
+            for disjunct in part.tolist():
+                at = int(np.searchsorted(own, case[disjunct]))
+                holds = self._refuted(batch, at, disjunct)
+                failed += [n for n, which in self._leaves(disjunct) if not holds[which]]
+                done += int((self._forest.disjunct == disjunct).sum())
+                tell(done)
+        return failed
+
+    def _leaves(self, disjunct: int) -> Iterator[tuple[int, int]]:
+        """Each leaf with its refutation, or −1 where that needs phases that are not on its path."""
+        forest, literals = self._forest, self._refutations.literals
+        base = int(self._refutations.ends[disjunct])
+        count = int(self._refutations.ends[disjunct + 1]) - base
+        pending: list[tuple[int, frozenset[int]]] = [(int(forest.roots[disjunct]), frozenset())]
+        while pending:
+            node, path = pending.pop()
+            if forest.kind[node] == SPLIT:
+                dead = 2 * (int(forest.at[node]) - self._inputs)
+                child = int(forest.first[node])
+                pending += [(child, path | {dead}), (child + 1, path | {dead + 1})]
+                continue
+            which = int(forest.which[node]) if forest.kind[node] == MULTIPLIERS else count
+            if which < count and path.issuperset(literals[base + which].tolist()):
+                yield node, which
+            else:
+                yield node, -1
+
+    def _refuted(self, batch: Batch, at: int, disjunct: int) -> np.ndarray:
+        """Whether each of a disjunct's refutations holds, and false after the last of them."""
+        ends = self._refutations.ends
+        numbers = np.arange(ends[disjunct], ends[disjunct + 1])
+        holds = np.zeros(len(numbers) + 1, dtype=bool)
+        for first in range(0, len(numbers), self._passes.rows):
+            part = numbers[first : first + self._passes.rows]
+            holds[first : first + len(part)] = self._values(batch, at, disjunct, part) > 0
+        return holds
+
+    def _values(self, batch: Batch, at: int, disjunct: int, numbers: np.ndarray) -> np.ndarray:
+        """Lower bounds of the mixtures of rows where the phases hold; infinite where none can."""
+        refutations, cases = self._refutations, self._cases
+        count, neurons = len(numbers), self._passes.neurons
+        listed = refutations.listed[cases.of_disjunct[disjunct]]
+        lower = np.concatenate([face.lower[at] for face in batch.faces]) + np.zeros((count, 1))
+        upper = np.concatenate([face.upper[at] for face in batch.faces]) + np.zeros((count, 1))
+        nu = np.zeros((count, neurons))
+        for line, number in enumerate(numbers):
+            nu[line, listed] = refutations.multipliers[number]
+            literals = refutations.literals[number]
+            active, dead = literals[literals % 2 == 1] // 2, literals[literals % 2 == 0] // 2
+            lower[line, active] = np.maximum(lower[line, active], 0)
+            upper[line, dead] = np.minimum(upper[line, dead], 0)
+        rows = slice(int(cases.rows[disjunct]), int(cases.rows[disjunct + 1]))
+        boxes = np.full(count, at)
+        split = [np.split(each, self._ends, 1) for each in (lower, upper, nu)]
+        given = np.broadcast_to(listed, nu.shape)
+        rule = batch.multipliers(
+            boxes, list(zip(*split[:2], strict=True)), split[2], np.split(given, self._ends, 1)
+        )
+        least = batch.mixtures(
+            np.broadcast_to(cases.C[rows], (count, *cases.C[rows].shape)),
+            np.broadcast_to(cases.d[rows], (count, rows.stop - rows.start)),
+            np.stack([refutations.weights[number] for number in numbers]),
+            boxes,
+            rule,
+        )
+        return np.where((lower > upper).any(1) & batch.usable[at], np.inf, least)

@@ -68,10 +68,10 @@ class ProvedCase:
 class ProofCheck:
     """What became of a proof.
 
-    cases: all of the file; none where it was rejected as a whole. rejections: every claim that does
-    not follow, with the reason. vnnlib: the name of the property that was found to be what is
-    proved; None where none was given. leaves: of all trees. statement: the statement of the file,
-    see `bounds.solution.proof_file`.
+    cases: all of the file, by their numbers; none where it was rejected as a whole. rejections:
+    every claim that does not follow, with the reason. vnnlib: the name of the property that was
+    found to be what is proved; None where none was given. leaves: of all trees. statement: the
+    statement of the file, see `bounds.solution.proof_file`.
 
     >>> ProofCheck((), (), None, 0, {}).accepted
     True
@@ -197,4 +197,5 @@ def _result(
                 not open_leaves[first:end].any(),
             )
         )
+    found.sort(key=lambda case: case.number)
     return ProofCheck(tuple(found), tuple(rejections), name, int(leaves.sum()), file.statement)

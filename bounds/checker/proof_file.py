@@ -265,7 +265,7 @@ def read_proof(path: str | os.PathLike[str]) -> ProofFile:
         )
     try:
         with safe_open(name, framework="numpy") as tensors:
-            metadata = tensors.metadata()
+            statement = _statement(file, tensors.metadata())
             names = list(tensors.keys())
             kinds = {each: tensors.get_slice(each).get_dtype() for each in names}
             _require_types(file, kinds)
@@ -275,7 +275,7 @@ def read_proof(path: str | os.PathLike[str]) -> ProofFile:
             raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise file.refuse(f"is not a safetensors file ({reason})") from error
-    return ProofFile(name, _statement(file, metadata), arrays)
+    return ProofFile(name, statement, arrays)
 
 
 def _require_types(file: ProofFile, kinds: dict[str, str]) -> None:

@@ -205,7 +205,8 @@ class Proof:
             self._note(f"multipliers.f{8 * flat.itemsize}", flat[listed][present])
 
     def _note(self, name: str, values: object) -> None:
-        self._lists.setdefault(name, []).append(np.asarray(values))
+        array = np.asarray(values, np.int64 if isinstance(values, list) else None)
+        self._lists.setdefault(name, []).append(array)
 
     def _arrays(self) -> dict[str, np.ndarray]:
         """The tensors by name; those of refutations only where there are any."""

@@ -15,8 +15,8 @@ from bounds.network.graph import Network
 from tests.checker.test_edits import NETWORKS, relaxation
 from tests.support.certificates import reasons, save
 
-#: The formats of the files, the readers of models and properties with the classes that hold what they read, errors,
-#: and a HiGHS that prints nothing.
+#: The formats of the files, the readers of models and properties with the classes that hold what
+#: they read, errors, and a HiGHS that prints nothing.
 SHARED = {
     "bounds.arguments",
     "bounds.network.affine",

@@ -57,10 +57,7 @@ def test_rows_are_sound_where_rounding_is_all_that_counts(
     for adaptive in (False, True):
         forms = batch.rows(C, d, np.array([0]), np.array([adaptive]))
         values = [
-            [
-                dot(row, evaluate(model, x)) + Fraction(float(off))
-                for x in corners(lower[0], upper[0])
-            ]
+            [dot(row, evaluate(model, x)) + Fraction(float(off)) for x in corners(lower, upper)]
             for row, off in zip(C[0], d[0], strict=True)
         ]
         for least, each in zip(forms.least[0], values, strict=True):

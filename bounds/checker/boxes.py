@@ -17,9 +17,10 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from bounds.checker.batch import Batch
 from bounds.checker.floats import down, up
-from bounds.checker.passes import Batch, Passes
-from bounds.checker.proof_file import Cases, Forest
+from bounds.checker.forest import Cases, Forest
+from bounds.checker.passes import Passes
 from bounds.solution.proof_file import ADAPTIVE, CUT, FIXED, SPLIT
 
 
@@ -56,8 +57,11 @@ class BoxTrees:
         self._case = cases.of_disjunct
         self.evaluated = 0
 
-    def prove(self, disjuncts: np.ndarray, tell: Callable[[int], None]) -> Open:
-        """Walks the trees of these disjuncts; tell: of how many nodes are done."""
+    def prove(
+        self, disjuncts: np.ndarray, tell: Callable[[int], None], *, every: bool = False
+    ) -> Open:
+        """Walks the trees of these disjuncts; tell: of how many nodes are done. every: gives all
+        leaves, as if none were proved."""
         together = self._passes.boxes
         failed = [self._roots(disjuncts[:0])]
         for first in range(0, len(disjuncts), together):
@@ -69,7 +73,7 @@ class BoxTrees:
                 if len(part) > together:
                     pending.append(part.take(slice(None, -together)))
                     part = part.take(slice(-together, None))
-                children, unproved = self._step(part)
+                children, unproved = self._step(part, every)
                 failed.append(unproved)
                 if len(children):
                     pending.append(children)
@@ -85,7 +89,7 @@ class BoxTrees:
             np.zeros((len(disjuncts), self._passes.neurons), dtype=np.int8),
         )
 
-    def _step(self, part: Open) -> tuple[Open, Open]:
+    def _step(self, part: Open, every: bool) -> tuple[Open, Open]:
         """The children of these nodes, and leaves that are not proved."""
         self.evaluated += len(part)
         kind = self._forest.kind[part.node]
@@ -98,7 +102,7 @@ class BoxTrees:
         signs = np.where(batch.usable[left, None], batch.signs[left], part.signs[left])
         cut = Open(part.node[left], lower[~empty], upper[~empty], signs)
         children = self._children(cut.take(kind[left] == SPLIT))
-        return children, part.take(~proved & (kind != SPLIT))
+        return children, part.take((every | ~proved) & (kind != SPLIT))
 
     def _by_row(self, batch: Batch, part: Open, kind: np.ndarray) -> np.ndarray:
         """Which of the nodes are leaves whose row is proved positive."""

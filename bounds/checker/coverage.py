@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 
 from bounds.checker.evidence import Rejected
-from bounds.checker.proof_file import Cases
+from bounds.checker.forest import Cases
 from bounds.read.vnnlib.property import Case, Disjunct, Property
 
 

@@ -157,18 +157,19 @@ class Patches(Matrix):
         parts = np.split(y.reshape(rows, -1, places), self.groups, 1)
         inputs = []
         for part, weight in zip(parts, self.transposed, strict=True):
-            lines = np.moveaxis(part, 2, 1).reshape(-1, weight.nrows())
             # A row that starts at one neuron is 0 at most places.
-            used = ~np.asarray(lines == 0, dtype=bool).all(axis=1)
-            patches = self.arithmetic.zeros(len(lines), weight.ncols())
-            patches[used] = self.arithmetic.product(lines[used], weight)
-            patches = patches.reshape(rows, places, -1, offsets)
-            x = self.arithmetic.zeros(rows, patches.shape[2], self.input_places + 1)
+            row, place = np.nonzero(np.asarray(part != 0, dtype=bool).any(axis=1))
+            patches = self.arithmetic.product(part[row, :, place], weight)
+            patches = patches.reshape(len(row), weight.ncols() // offsets, offsets)
+            x = self.arithmetic.zeros(rows, patches.shape[1], self.input_places)
             # One offset reads no place of the input twice, so that no addition is lost.
             for offset in range(offsets):
-                x[:, :, self.read[offset]] += np.moveaxis(patches[..., offset], 1, 2)
-            inputs.append(x[:, :, :-1])
-        return np.concatenate(inputs, axis=1).reshape(rows, -1)
+                read = self.read[offset, place]
+                inside = np.flatnonzero(read < self.input_places)
+                x[row[inside], :, read[inside]] += patches[inside, :, offset]
+            inputs.append(x)
+        whole = inputs[0] if len(inputs) == 1 else np.concatenate(inputs, axis=1)
+        return whole.reshape(rows, -1)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 This is the proof, step by step. It shares no code with the search: only the format of the file and
 the readers of models and properties are the same. It computes in float64 with all rounding taken
-off (`bounds.checker.passes`), and in balls where that does not suffice.
+off (`bounds.checker.batch`), and in balls where that does not suffice.
 """
 
 from __future__ import annotations
@@ -10,19 +10,24 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import torch
 
-from bounds.checker.boxes import BoxTrees
+from bounds.checker.arithmetic import ball_precision, balls, rationals
+from bounds.checker.boxes import BoxTrees, Open
 from bounds.checker.certificate import Rejection
+from bounds.checker.closely import LEAVES, SecondLook, require_small
 from bounds.checker.coverage import require_covered
 from bounds.checker.evidence import Rejected
 from bounds.checker.floats import require_gradual_underflow
+from bounds.checker.forest import Cases, Forest, cases_of, forest_of
 from bounds.checker.passes import Passes
-from bounds.checker.proof_file import Cases, Forest, ProofFile, cases_of, forest_of, read_proof
-from bounds.checker.relus import ReluTrees, refutations_of
+from bounds.checker.proof_file import ProofFile, read_proof
+from bounds.checker.refutations import refutations_of
+from bounds.checker.relus import ReluTrees
 from bounds.network.graph import Network
 from bounds.read.load import load
 from bounds.read.vnnlib import read_vnnlib
@@ -94,6 +99,8 @@ def check_proof(
     model: Network | str | os.PathLike[str],
     *,
     vnnlib: Property | str | os.PathLike[str] | None = None,
+    precision: int = 128,
+    exact: bool = False,
     watch: Callable[[int, int], None] = lambda done, all: None,
 ) -> ProofCheck:
     """Prove again that a network has no unsafe output, from a file that `certify` wrote.
@@ -107,13 +114,16 @@ def check_proof(
         model: the network, or the path of a `torch.export` archive or of an ONNX file.
         vnnlib: the property, or the path of its file. Without one, what is proved is what the file
             says of itself: see `ProofCheck.cases`.
+        precision: bits of the balls, in which leaves are looked at that float64 leaves open.
+        exact: also look at every leaf in rational numbers, which takes small networks and trees.
         watch: is told how many nodes of how many are done.
 
     Raises:
         InvalidInputError: a file that is not a proof, or a property of other numbers of inputs or
-            outputs than the network's.
+            outputs than the network's, or options that cannot be used.
         UnsupportedLayerError: a network with an operation that is not known to the checker.
-        BoundsError: a process that flushes subnormal numbers to zero.
+        BoundsError: a process that flushes subnormal numbers to zero; or python-flint is missing,
+            and balls or rationals are needed.
 
     >>> import torch, bounds
     >>> network = bounds.from_torch(torch.nn.Identity(), (2,), dtype=torch.float64)
@@ -136,37 +146,83 @@ def check_proof(
         cases = cases_of(file, network)
         if vnnlib is not None:
             require_covered(cases, vnnlib)
-        passes = Passes(network)
-        forest = forest_of(file, cases, (passes.graph.sizes[0], passes.neurons))
-        failed = _unproved(passes, file, cases, forest, watch)
+        leaves = _Leaves(network, file, cases, precision=precision, exact=exact)
+        failed = leaves.unproved(watch)
     except Rejected as rejected:
         return ProofCheck((), (Rejection(str(rejected)),), name, 0, file.statement)
-    return _result(file, cases, forest, failed, name)
+    return _result(file, cases, leaves.forest, failed, name)
 
 
-def _unproved(
-    passes: Passes,
-    file: ProofFile,
-    cases: Cases,
-    forest: Forest,
-    watch: Callable[[int, int], None],
-) -> np.ndarray:
-    """The leaves that are not proved, by their nodes."""
-    total, inputs = len(forest.kind), passes.graph.sizes[0]
-    boxes = BoxTrees(passes, cases, forest)
-    every = np.arange(len(cases.rows) - 1)
-    neurons = (forest.kind == MULTIPLIERS) | ((forest.kind == SPLIT) & (forest.at >= inputs))
-    by_neurons = np.isin(every, forest.disjunct[neurons])
-    with np.errstate(all="ignore"):  # what overflows proves nothing
-        failed = boxes.prove(every[~by_neurons], lambda done: watch(done, total)).node
-        if not by_neurons.any():
-            return failed
-        refutations = refutations_of(file, cases, passes.neurons)
-        slope = file.statement["slope"]
-        trees = ReluTrees(passes, cases, forest, refutations, inputs=inputs, slope=slope)
-        before = boxes.evaluated
-        others = trees.prove(every[by_neurons], lambda done: watch(before + done, total))
-    return np.concatenate((failed, np.array(others, dtype=np.int64)))
+class _Leaves:
+    """Which leaves are not proved, by their nodes; those that float64 leaves open are looked at
+    again in balls and, where that is asked for, all of them in rationals."""
+
+    def __init__(
+        self, network: Network, file: ProofFile, cases: Cases, *, precision: int, exact: bool
+    ) -> None:
+        self._passes, self._file, self._cases = Passes(network), file, cases
+        inputs = self._passes.graph.sizes[0]
+        self.forest = forest_of(file, cases, (inputs, self._passes.neurons))
+        if exact:
+            require_small(network, self.forest)
+        self._exact, self._precision, self._inputs = exact, precision, inputs
+        self._look = partial(SecondLook, network, cases=cases, slope=file.statement["slope"])
+
+    def unproved(self, watch: Callable[[int, int], None]) -> np.ndarray:
+        forest, total = self.forest, len(self.forest.kind)
+        every = np.arange(len(self._cases.rows) - 1)
+        neurons = (forest.kind == MULTIPLIERS) | (
+            (forest.kind == SPLIT) & (forest.at >= self._inputs)
+        )
+        by_neurons = np.isin(every, forest.disjunct[neurons])
+        boxes = BoxTrees(self._passes, self._cases, forest)
+        with np.errstate(all="ignore"):  # what overflows proves nothing
+            left = boxes.prove(
+                every[~by_neurons], lambda done: watch(done, total), every=self._exact
+            )
+            failed = [
+                node
+                for k, node in enumerate(left.node.tolist())
+                if not self._holds(False, "box", *self._at(left, k))
+            ]
+            if by_neurons.any():
+                failed += self._by_neurons(
+                    every[by_neurons], lambda done: watch(boxes.evaluated + done, total)
+                )
+        return np.array(failed, dtype=np.int64)
+
+    def _at(self, left: Open, k: int) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
+        disjunct = int(self.forest.disjunct[left.node[k]])
+        return disjunct, left.lower[k], left.upper[k], left.signs[k]
+
+    def _by_neurons(self, disjuncts: np.ndarray, tell: Callable[[int], None]) -> list[int]:
+        refutations = refutations_of(self._file, self._cases, self._passes.neurons)
+        trees = ReluTrees(
+            self._passes,
+            self._cases,
+            self.forest,
+            refutations,
+            inputs=self._inputs,
+            slope=self._file.statement["slope"],
+        )
+
+        def again(holds: bool, disjunct: int, number: int) -> bool:
+            return self._holds(holds, "refutation", refutations, disjunct, number)
+
+        return trees.prove(disjuncts, tell, again)
+
+    def _holds(self, seen: bool, kind: str, *leaf: Any) -> bool:
+        """Whether a leaf does, given whether that was seen in float64."""
+        if seen and not self._exact:
+            return True
+        with ball_precision(self._precision):
+            return bool(getattr(self._second, kind)(*leaf))
+
+    @cached_property
+    def _second(self) -> SecondLook:
+        if self._exact:
+            return self._look(rationals(), limit=self.forest.leaves)
+        return self._look(balls(), limit=LEAVES)
 
 
 def _result(

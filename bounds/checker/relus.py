@@ -10,80 +10,17 @@ segment from (l, max(l, 0)) to (u, max(u, 0)) or, where l < 0 < u, in the triang
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
-from bounds.checker.evidence import Rejected
-from bounds.checker.passes import Batch, Passes
-from bounds.checker.proof_file import Cases, Forest, ProofFile
+from bounds.checker.batch import Batch
+from bounds.checker.forest import Cases, Forest
+from bounds.checker.passes import Passes
+from bounds.checker.refutations import Refutations
 from bounds.solution.proof_file import MULTIPLIERS, SPLIT
 
-WIDTHS = {2: "multipliers.f16", 4: "multipliers.f32", 8: "multipliers.f64"}
-
-
-@dataclass(frozen=True, eq=False)
-class Refutations:
-    """Of each disjunct, where they begin and end; literals and weights of each, (numbers,). listed:
-    of each case the neurons that have a ν, (cases, neurons). multipliers: ν of each refutation at
-    the neurons that its case lists."""
-
-    ends: np.ndarray
-    literals: list[np.ndarray]
-    weights: list[np.ndarray]
-    listed: np.ndarray
-    multipliers: list[np.ndarray]
-
-
-def refutations_of(file: ProofFile, cases: Cases, neurons: int) -> Refutations:
-    """Raises Rejected where tensors do not fit together."""
-    disjuncts = len(cases.rows) - 1
-    ends = file.counts("disjunct.refutations", disjuncts)
-    total = int(ends[-1])
-    disjunct = np.repeat(np.arange(disjuncts), np.diff(ends))
-    case = cases.of_disjunct[disjunct]
-    phases = file.counts("refutation.phases", total)
-    literals = file.list("phase.literal", int(phases[-1]))
-    if (literals >= 2 * neurons).any():
-        raise Rejected("a refutation needs a phase of a neuron that the network does not have")
-    rows = np.concatenate(([0], np.cumsum(np.diff(cases.rows)[disjunct])))
-    weights = file.list("refutation.weights", int(rows[-1]))
-    if (weights < 0).any():
-        raise Rejected("a refutation has a negative weight")
-    bits = file["case.neurons"]
-    if bits.shape != (len(cases), -(-neurons // 8)):
-        raise Rejected(f"the file has 'case.neurons' of shape {bits.shape}")
-    listed = np.unpackbits(bits.astype(np.uint8), axis=1, count=neurons).astype(bool)
-    return Refutations(
-        ends,
-        np.split(literals, phases[1:-1]) if total else [],
-        np.split(weights, rows[1:-1]) if total else [],
-        listed,
-        list(_multipliers(file, listed.sum(1)[case])),
-    )
-
-
-def _multipliers(file: ProofFile, counts: np.ndarray) -> Iterator[np.ndarray]:
-    """Of each refutation, given how many neurons its case lists."""
-    width = file.list("refutation.bytes", len(counts))
-    if not np.isin(width, list(WIDTHS)).all():
-        raise Rejected("a refutation has multipliers of a width that is none")
-    ends = np.concatenate(([0], np.cumsum(-(-counts // 8))))
-    bits = file.list("multipliers.present", int(ends[-1])).astype(np.uint8)
-    used = dict.fromkeys(WIDTHS, 0)
-    values = {each: file.arrays[name] for each, name in WIDTHS.items()}
-    for number, count in enumerate(counts.tolist()):
-        own = bits[ends[number] : ends[number + 1]]
-        present = np.unpackbits(own, count=count).astype(bool)
-        kind, found = int(width[number]), np.zeros(count)
-        part = values[kind][used[kind] : used[kind] + int(present.sum())]
-        if part.ndim != 1 or len(part) < int(present.sum()):
-            raise Rejected(f"the file has too few numbers in {WIDTHS[kind]!r}")
-        found[present] = part
-        used[kind] += len(part)
-        yield found
-    for kind, name in WIDTHS.items():
-        file.list(name, used[kind])
+#: Whether a refutation holds, given whether it does so in float64, and its disjunct and number.
+Again = Callable[[bool, int, int], bool]
 
 
 class ReluTrees:
@@ -104,8 +41,9 @@ class ReluTrees:
         self._refutations, self._inputs, self._slope = refutations, inputs, slope
         self._ends = np.cumsum(passes.sizes)[:-1]
 
-    def prove(self, disjuncts: np.ndarray, tell: Callable[[int], None]) -> list[int]:
-        """The nodes of leaves that are not proved; tell: of how many are done."""
+    def prove(self, disjuncts: np.ndarray, tell: Callable[[int], None], again: Again) -> list[int]:
+        """The nodes of leaves that are not proved; tell: of how many are done. again: what else is
+        asked of refutations."""
         failed: list[int] = []
         case, together, done = self._cases.of_disjunct, self._passes.boxes, 0
         for first in range(0, len(disjuncts), together):
@@ -117,6 +55,9 @@ class ReluTrees:
             for disjunct in part.tolist():
                 at = int(np.searchsorted(own, case[disjunct]))
                 holds = self._refuted(batch, at, disjunct)
+                for which in range(len(holds) - 1):
+                    number = int(self._refutations.ends[disjunct]) + which
+                    holds[which] = again(bool(holds[which]), disjunct, number)
                 failed += [n for n, which in self._leaves(disjunct) if not holds[which]]
                 done += int((self._forest.disjunct == disjunct).sum())
                 tell(done)

@@ -56,6 +56,8 @@ def _proof(options: argparse.Namespace) -> int:
             options.certificate,
             network,
             vnnlib=options.vnnlib,
+            precision=options.precision,
+            exact=options.exact,
             watch=lambda done, total: status.update(
                 f"proving every leaf again: {done} of {total} nodes"
             ),

@@ -126,12 +126,17 @@ def _add_check(commands: argparse._SubParsersAction[_Parser]) -> None:
         "--vnnlib", metavar="SPEC", help="the property that a proof has to be about"
     )
     command.add_argument(
-        "--precision", type=int, default=128, metavar="BITS", help="of the balls; 128"
+        "--precision",
+        type=int,
+        default=128,
+        metavar="BITS",
+        help="of the balls; default %(default)s",
     )
     command.add_argument(
         "--exact",
         action="store_true",
-        help="also find the optimum of every LP in rational numbers; for small ones",
+        help="also find the optimum of every LP in rational numbers, or prove every leaf in them; "
+        "for small ones",
     )
     command.add_argument(
         "--trust-bounds",

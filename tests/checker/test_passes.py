@@ -15,7 +15,8 @@ from torch import nn
 
 import bounds
 from bounds.checker import floats
-from bounds.checker.passes import Batch, Passes
+from bounds.checker.batch import Batch
+from bounds.checker.passes import Passes
 from tests.support.networks import Architecture, Dice, architectures, seeds
 from tests.support.rational import evaluate
 from tests.support.referee import random_relaxation

@@ -14,12 +14,16 @@ from hypothesis import strategies as st
 import bounds
 from benchmarks.competition.instances import instances
 from bounds.certification import decide
+from bounds.checker import closely, proof
+from bounds.checker.batch import Batch
+from bounds.checker.boxes import BoxTrees
 from bounds.models import load_digits_images, load_digits_model
 from bounds.read.vnnlib import parse_vnnlib
 from bounds.search.search import BoxSearch
 from tests.support.networks import Architecture, Dice, architectures, seeds
 from tests.support.proofs import (
     contents,
+    edit,
     hard_property,
     reasons,
     save,
@@ -194,4 +198,51 @@ def test_what_has_no_proof_yet(tmp_path: Path) -> None:
         lambda: bounds.certify(network, x, 0, radius=0.5, proof=tmp_path / "no" / "proof"),
         bounds.InvalidInputError,
         "cannot write",
+    )
+
+
+# -- in balls, and in rationals
+
+
+def test_in_balls_and_rationals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each leaf of both kinds of trees; what is proved of each, and what is not, is the same."""
+    network, property = hard_property()
+    boxes, phases = tmp_path / "boxes", tmp_path / "phases"
+    bounds.certify_vnnlib(network, property, proof=boxes)
+    relaxation = random_relaxation(3, 8, 8, 3, seed=4, batch=1)
+    neurons, weights = unstable_neurons(relaxation)[:2], list(torch.eye(2).double())
+    _, values = whole_tree(relaxation, neurons, weights, Dice(0))
+    for slack in (1e-6, -1e-6):
+        lifted = replace(relaxation, d=relaxation.d + slack - min(values))
+        save(phases, lifted, whole_tree(lifted, neurons, weights, Dice(0))[0])
+        assert bounds.check_proof(phases, lifted.network, exact=True).accepted == (slack > 0)
+        with monkeypatch.context() as patch:
+            patch.setattr(Batch, "mixtures", lambda *_: np.full(4, -np.inf))
+            check = bounds.check_proof(phases, lifted.network)
+            assert check.accepted == (slack > 0)
+            assert slack > 0 or "1 of 4 leaves" in reasons(check)
+            patch.setattr(proof, "LEAVES", 3)
+            assert not bounds.check_proof(phases, lifted.network).accepted
+    assert bounds.check_proof(boxes, network, vnnlib=property, exact=True).accepted
+    # Leaves that float64 leaves open, of boxes that it has cut.
+    monkeypatch.setattr(BoxTrees, "_by_row", lambda self, batch, part, kind: kind < 0)
+    assert bounds.check_proof(boxes, network, vnnlib=property, precision=200).accepted
+    shifted = edit(boxes, lambda statement, arrays: arrays["row.d"].__isub__(0.1))
+    for exact in (False, True):
+        assert not bounds.check_proof(shifted, network, exact=exact).accepted
+
+
+@pytest.mark.parametrize(("limit", "what"), [("NUMBERS", "input and ReLU numbers"),
+                                             ("SMALL", "leaves")])  # fmt: skip
+def test_only_small_ones_in_rationals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, what: str
+) -> None:
+    network = bounds.from_torch(torch.nn.Identity(), (2,), dtype=torch.float64)
+    x = torch.tensor([[2.0, 0.0]]).double()
+    bounds.certify(network, x, 0, radius=0.5, proof=tmp_path / "proof")
+    monkeypatch.setattr(closely, limit, 0)
+    refused(
+        lambda: bounds.check_proof(tmp_path / "proof", network, exact=True),
+        bounds.InvalidInputError,
+        f"{what}, expected at most 0: leave it out",
     )

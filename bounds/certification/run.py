@@ -13,12 +13,19 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from bounds.arguments import require_dtype, require_option, require_positive, require_whole
+from bounds.arguments import (
+    require_dtype,
+    require_option,
+    require_positive,
+    require_whole,
+    shown,
+)
 from bounds.certification.choice import Method
 from bounds.certification.counterexample import Counterexample
 from bounds.certification.decide import Decision, Escalation, Replay, Watch
 from bounds.certification.stopwatch import Stopwatch
 from bounds.deadline import Deadline
+from bounds.errors import InvalidInputError
 from bounds.intermediate.relax import relax
 from bounds.network.graph import Network
 from bounds.relaxation.specification import Specification
@@ -109,6 +116,10 @@ class Run:
             require_dtype(call, "deployed", deployed)
         if timeout is not None:
             timeout = require_positive(call, "timeout", timeout, "a positive time in seconds")
+        if proof is not None and not isinstance(proof, (str, os.PathLike)):
+            raise InvalidInputError(
+                f"{call}(proof) got {shown(proof)}, expected the path of a file to be written."
+            )
         self._start = time.perf_counter()
         self._deadline, self._clock = Deadline(timeout), Stopwatch()
         self._generator = torch.Generator().manual_seed(seed)

@@ -83,6 +83,15 @@ def rationals() -> Arithmetic:
     return Arithmetic(number, fmpq_mat)
 
 
+def require_precision(call: str, bits: int) -> None:
+    """Raises InvalidInputError for too few bits, or too many."""
+    if isinstance(bits, bool) or not isinstance(bits, int) or bits not in PRECISIONS:
+        raise InvalidInputError(
+            f"{call}(precision={shown(bits)}): expected a number of bits from {PRECISIONS.start} to "
+            f"{PRECISIONS.stop - 1}."
+        )
+
+
 @contextmanager
 def ball_precision(bits: int) -> Iterator[None]:
     """Compute with balls of this precision inside.
@@ -90,11 +99,7 @@ def ball_precision(bits: int) -> Iterator[None]:
     Raises:
         InvalidInputError: too few bits, or too many. BoundsError: python-flint is not installed.
     """
-    if isinstance(bits, bool) or not isinstance(bits, int) or bits not in PRECISIONS:
-        raise InvalidInputError(
-            f"check(precision={shown(bits)}): expected a number of bits from {PRECISIONS.start} to "
-            f"{PRECISIONS.stop - 1}."
-        )
+    require_precision("check", bits)
     try:
         from flint import ctx
     except ImportError as error:

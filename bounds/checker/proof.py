@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bounds.checker.arithmetic import ball_precision, balls, rationals
+from bounds.checker.arithmetic import ball_precision, balls, rationals, require_precision
 from bounds.checker.boxes import BoxTrees, Open
 from bounds.checker.certificate import Rejection
 from bounds.checker.closely import LEAVES, SecondLook, require_small
@@ -133,6 +133,7 @@ def check_proof(
     >>> proved.accepted, proved.cases[0].label
     (True, 0)
     """
+    require_precision("check_proof", precision)
     require_gradual_underflow()
     file = read_proof(proof)
     network = model if isinstance(model, Network) else load(model, dtype=torch.float64)

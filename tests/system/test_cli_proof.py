@@ -108,6 +108,7 @@ def test_what_cannot_be_used(run: Run, model: Path, specs: dict[str, Path], tmp_
             ("check", certificate, model, "--vnnlib", specs["unsat"]),
             "--vnnlib goes with a proof",
         ),
+        "precision": (("check", proof, model, "--precision", 1), "precision=1"),
         "folder": (
             ("certify", model, "--vnnlib", specs["unsat"], "--proof", tmp_path),
             "cannot write",

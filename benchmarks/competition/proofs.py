@@ -58,7 +58,7 @@ def proved(entries: Record) -> list[Record]:
 
 
 def table(record: Record) -> Table:
-    columns = ("unsat", "accepted", "leaves", "median bytes", "largest", "bytes a leaf", "CPU s")
+    columns = ("unsat", "accepted", "leaves", "median B", "largest B", "B a leaf there", "CPU s")
     shown = Table(title=f"{record['timeout']:g} s an instance, {record['threads']} thread(s)")
     for column in ("suite", "instances", *columns, "check CPU s", "slowest check"):
         shown.add_column(column, justify="left" if column == "suite" else "right")

@@ -87,8 +87,8 @@ def require_precision(call: str, bits: int) -> None:
     """Raises InvalidInputError for too few bits, or too many."""
     if isinstance(bits, bool) or not isinstance(bits, int) or bits not in PRECISIONS:
         raise InvalidInputError(
-            f"{call}(precision={shown(bits)}): expected a number of bits from {PRECISIONS.start} to "
-            f"{PRECISIONS.stop - 1}."
+            f"{call}(precision={shown(bits)}): expected a number of bits from "
+            f"{PRECISIONS.start} to {PRECISIONS.stop - 1}."
         )
 
 

@@ -172,7 +172,8 @@ class Escalation:
                 if solution.method == "adaptive_slope":
                     self.excluded[i][k] = Leaf("adaptive", one)
                 else:
-                    nu = (each[at, position].flatten() for each in solution.certificate.multipliers)
+                    found = solution.certificate.multipliers
+                    nu = (each[at, position].flatten().cpu() for each in found)
                     weights = torch.zeros(len(rows)).index_fill(0, torch.tensor([one]), 1.0)
                     refutation = Refutation({}, weights, tuple(nu))
                     self.excluded[i][k] = ReluTree(leaves={0: 0}, refutations=[refutation])
@@ -183,6 +184,7 @@ class Escalation:
         if self.proof is not None:
             rows = torch.arange(len(self.decisions[i].lower))
             whole = self._less(i, self.relaxation.take(torch.tensor([i]), rows).double())
+            whole = whole.convert(lambda tensor: tensor.cpu())
             excluded = [self.excluded[i][k] for k in range(len(self.whole))]
             self.proof.add(self.numbers[i], CaseProof(whole, self.whole, excluded))
 

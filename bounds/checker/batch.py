@@ -28,6 +28,7 @@ import numpy as np
 from bounds.checker.floats import FLOOR, UNIT, down, gamma
 from bounds.checker.operations import Dense
 from bounds.checker.passes import Faces, Passes
+from bounds.checker.refutations import Stated
 from bounds.network.graph import AffineNode, ReluNode, SumNode
 
 #: What products that underflow cost, for each unit of the sizes of all values.
@@ -52,7 +53,9 @@ class Batch:
     """Boxes [lower, upper], (boxes, inputs), and what follows for the nodes on each.
 
     signs: of ReLU inputs, (boxes, neurons): 1 where it is known to be never negative, −1 where
-    never positive. usable: whether all l and u are numbers; (boxes,).
+    never positive. slope: of backward passes from neurons, None for intervals alone. known: other
+    batches of the same boxes, whose l and u hold too; stated: what more a file says of one box.
+    usable: whether all l and u are numbers; (boxes,).
     """
 
     def __init__(
@@ -63,11 +66,13 @@ class Batch:
         signs: np.ndarray,
         *,
         slope: str | None = "adaptive",
+        known: Sequence[Batch] = (),
+        stated: Stated | None = None,
     ) -> None:
         self.passes, self.lower, self.upper = passes, lower, upper
         self.usable = np.ones(len(lower), dtype=bool)
         self.faces: list[Faces] = []
-        self._slope = slope
+        self._slope, self._known, self._stated = slope, known, stated
         self._sizes: list[np.ndarray] = []
         self._prices: dict[int, np.ndarray] = {}
         self._underflow = np.zeros(len(lower))
@@ -101,8 +106,13 @@ class Batch:
                 offset += own.shape[1]
                 lower = np.where(own > 0, np.maximum(found[parent][0], 0), found[parent][0])
                 upper = np.where(own < 0, np.minimum(found[parent][1], 0), found[parent][1])
+                for other in self._known:
+                    face = other.faces[len(self.faces)]
+                    lower, upper = np.maximum(lower, face.lower), np.minimum(upper, face.upper)
                 if parent not in passes.exact and self._slope is not None:
                     self._improve(parent, lower, upper)
+                if self._stated is not None:
+                    self._improve_as_stated(parent, self._stated, lower, upper)
                 numbers = np.isfinite(lower) & np.isfinite(upper) & (lower <= upper)
                 self.usable &= numbers.all(1)
                 self.faces.append(Faces.of(lower, upper))
@@ -157,6 +167,30 @@ class Batch:
             at = boxes[:, None].repeat(rows, 1)[own], neurons[own]
             lower[at] = np.maximum(lower[at], least[:, :rows][own])
             upper[at] = np.minimum(upper[at], -least[:, rows:][own])
+
+    def _improve_as_stated(
+        self, node: int, stated: Stated, lower: np.ndarray, upper: np.ndarray
+    ) -> None:
+        """Of the one box."""
+        k = len(self.faces)
+        ends = np.cumsum(self.passes.sizes)[:-1]
+        given = np.split(stated.listed, ends)
+        for first in range(0, len(stated.neuron[k]), self.passes.rows):
+            part = slice(first, first + self.passes.rows)
+            neuron, is_upper = stated.neuron[k][part], stated.upper[k][part]
+            count = len(neuron)
+            rows = np.zeros((count, 1, self.passes.graph.sizes[node]))
+            rows[np.arange(count), 0, neuron] = np.where(is_upper, -1.0, 1.0)
+            rule = self.multipliers(
+                [(face.lower, face.upper) for face in self.faces],
+                np.split(stated.multipliers[k][part], ends, 1),
+                [each[None] for each in given],
+            )
+            nothing = np.zeros((count, 1))
+            boxes = np.zeros(count, dtype=np.int64)
+            least = self._descend(node, rows, boxes, rule, nothing, nothing).least[:, 0]
+            np.maximum.at(lower[0], neuron[~is_upper], least[~is_upper])
+            np.minimum.at(upper[0], neuron[is_upper], -least[is_upper])
 
     def _neurons(self, node: int, boxes: np.ndarray, neurons: np.ndarray) -> np.ndarray:
         """Lower bounds of those numbers of a node, and then of what is −1 times them."""
@@ -226,15 +260,14 @@ class Batch:
 
         return through
 
+    @staticmethod
     def multipliers(
-        self,
-        boxes: np.ndarray,
         bounds: Sequence[tuple[np.ndarray, np.ndarray]],
         nu: Sequence[np.ndarray],
         given: Sequence[np.ndarray],
     ) -> Rule:
         """ν where it is given, and else c where l ≥ 0 and 0 elsewhere, for one row a box; with l
-        and u of each ReLU. All (boxes, numbers)."""
+        and u of each ReLU. All (boxes, numbers), or (1, numbers) for all of them."""
 
         def through(k: int, here: np.ndarray) -> Passed:
             c, (lower, upper) = here[:, 0], bounds[k]

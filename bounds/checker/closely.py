@@ -44,9 +44,7 @@ class Closely:
         self._zeros = arithmetic.zeros
         self._last = len(network.nodes) - 1
 
-    def neurons(
-        self, points: InputSet, signs: np.ndarray, slope: str | None
-    ) -> list[Neurons] | None:
+    def neurons(self, points: InputSet, signs: np.ndarray) -> list[Neurons] | None:
         """l and u of every ReLU; None where one is no number."""
         found: list[Neurons] = []
         graph, ends = (
@@ -61,11 +59,11 @@ class Closely:
             lower = np.where(own > 0, np.maximum(lower, 0), lower)
             upper = np.where(own < 0, np.minimum(upper, 0), upper)
             here = np.flatnonzero((lower < 0) & (upper > 0))
-            if slope is not None and len(here):
+            if len(here):
                 rows = np.zeros((2 * len(here), len(lower)))
                 rows[np.arange(len(here)), here] = 1
                 rows[len(here) + np.arange(len(here)), here] = -1
-                rule = slope_rule(graph.arithmetic, slope, found)
+                rule = slope_rule(graph.arithmetic, "adaptive", found)
                 start = graph.nodes[graph.relus[k]].parents[0]
                 least = row_minimum(graph, points, found, start, self._numbers(rows), rule)
                 below = np.array([proved_below(number) for number in least])
@@ -159,35 +157,29 @@ class SecondLook:
         network: Network,
         arithmetic: Arithmetic,
         cases: Cases,
-        slope: str | None,
         *,
         limit: int,
     ) -> None:
-        self._closely, self._cases, self._slope = Closely(network, arithmetic), cases, slope
-        self._left, self._whole = limit, dict[int, list[Neurons] | None]()
+        self._closely, self._cases, self._left = Closely(network, arithmetic), cases, limit
 
     def box(self, disjunct: int, lower: np.ndarray, upper: np.ndarray, signs: np.ndarray) -> bool:
         """Whether a disjunct is excluded on a box."""
         if self._spent():
             return False
         points = _box(lower, upper)
-        neurons = self._closely.neurons(points, signs, "adaptive")
+        neurons = self._closely.neurons(points, signs)
         if neurons is None:
             return False
         return self._closely.excluded(points, neurons, *self._rows(disjunct))
 
-    def refutation(self, refutations: Refutations, disjunct: int, number: int) -> bool:
-        """Whether a refutation of a disjunct holds."""
+    def refutation(
+        self, refutations: Refutations, disjunct: int, number: int, neurons: Sequence[Neurons]
+    ) -> bool:
+        """Whether a refutation of a disjunct holds, with these l and u, which hold on its case."""
         if self._spent():
             return False
         case = int(refutations.case[number])
         points = _box(self._cases.lower[case], self._cases.upper[case])
-        if case not in self._whole:
-            nothing = np.zeros(refutations.listed.shape[1], dtype=np.int8)
-            self._whole[case] = self._closely.neurons(points, nothing, self._slope)
-        neurons = self._whole[case]
-        if neurons is None:
-            return False
         rows = self._rows(disjunct)
         return self._closely.refuted(points, neurons, *rows, refutations, number)
 

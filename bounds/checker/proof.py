@@ -167,7 +167,7 @@ class _Leaves:
         if exact:
             require_small(network, self.forest)
         self._exact, self._precision, self._inputs = exact, precision, inputs
-        self._look = partial(SecondLook, network, cases=cases, slope=file.statement["slope"])
+        self._look = partial(SecondLook, network, cases=cases)
 
     def unproved(self, watch: Callable[[int, int], None]) -> np.ndarray:
         forest, total = self.forest, len(self.forest.kind)
@@ -197,18 +197,17 @@ class _Leaves:
         return disjunct, left.lower[k], left.upper[k], left.signs[k]
 
     def _by_neurons(self, disjuncts: np.ndarray, tell: Callable[[int], None]) -> list[int]:
-        refutations = refutations_of(self._file, self._cases, self._passes.neurons)
+        refutations = refutations_of(self._file, self._cases, self._passes.sizes)
         trees = ReluTrees(
             self._passes,
             self._cases,
             self.forest,
             refutations,
             inputs=self._inputs,
-            slope=self._file.statement["slope"],
         )
 
-        def again(holds: bool, disjunct: int, number: int) -> bool:
-            return self._holds(holds, "refutation", refutations, disjunct, number)
+        def again(holds: bool, *leaf: Any) -> bool:
+            return self._holds(holds, "refutation", refutations, *leaf)
 
         return trees.prove(disjuncts, tell, again)
 

@@ -16,13 +16,12 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from bounds.checker.evidence import Rejected
-from bounds.checker.file import SLOPES
 from bounds.errors import InvalidInputError
 from bounds.network.graph import Network
 from bounds.solution.certificate_file import network_digest
 from bounds.solution.proof_file import FORMAT, KEY, proof_digest
 
-STATED = {"format", "network", "of", "intermediate", "slope", "versions", "digest"}
+STATED = {"format", "network", "of", "versions", "digest"}
 ALWAYS = {
     "case.number": "int",
     "case.lower": "F64",
@@ -39,7 +38,14 @@ ALWAYS = {
     "split.place": "F64",
     "leaf.row": "int",
 }
+BOUNDS = {
+    "bound.counts": "int",
+    "bound.of": "int",
+    "bound.present": "U8",
+    "bound.multipliers": "F32",
+}
 REFUTATIONS = {
+    "case.bounds": "U8",
     "case.neurons": "U8",
     "disjunct.refutations": "int",
     "leaf.refutation": "int",
@@ -151,7 +157,10 @@ def read_proof(path: str | os.PathLike[str]) -> ProofFile:
 
 
 def _require_types(file: ProofFile, kinds: dict[str, str]) -> None:
-    expected = ALWAYS | REFUTATIONS if REFUTATIONS.keys() & kinds.keys() else ALWAYS
+    expected = dict(ALWAYS)
+    for more in (REFUTATIONS, BOUNDS):
+        if more.keys() & kinds.keys():
+            expected |= more
     for name in sorted(expected.keys() ^ kinds.keys()):
         raise file.refuse(f"{'lacks' if name in expected else 'has an unknown'} tensor {name!r}")
     for name, kind in expected.items():
@@ -181,12 +190,6 @@ def _statement(file: ProofFile, metadata: dict[str, str] | None) -> dict[str, An
     for key in ("network", "digest"):
         if not isinstance(statement[key], str):
             raise file.refuse(f"has {key!r} as {type(statement[key]).__name__}, expected text")
-    for key, allowed in (
-        ("of", ("property", "inputs")),
-        ("intermediate", ("interval", "backward")),
-    ):
-        if statement[key] not in allowed:
-            raise file.refuse(f"has {key!r} {statement[key]!r}, expected one of {allowed}")
-    if statement["slope"] not in (SLOPES if statement["intermediate"] == "backward" else (None,)):
-        raise file.refuse(f"has slope {statement['slope']!r}, which is none of its recipe")
+    if statement["of"] not in ("property", "inputs"):
+        raise file.refuse(f"has 'of' {statement['of']!r}, expected 'property' or 'inputs'")
     return statement

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,16 +10,31 @@ import numpy as np
 from bounds.checker.evidence import Rejected
 from bounds.checker.forest import Cases
 from bounds.checker.proof_file import ProofFile
+from bounds.solution.proof_file import STATED
 
 WIDTHS = {2: "multipliers.f16", 4: "multipliers.f32", 8: "multipliers.f64"}
 
 
 @dataclass(frozen=True, eq=False)
-class Refutations:
-    """ends: of each disjunct, where its own begin and end. case, literals, weights: of each.
-    listed: of each case the neurons that have a ν, (cases, neurons). multipliers: ν of each
-    refutation at the neurons that its case lists."""
+class Stated:
+    """Of one case, for each ReLU: neurons, and whether the upper bound of each is meant, (rows,);
+    with ν at all neurons of all ReLUs, (rows, neurons). listed: which of these are given."""
 
+    neuron: list[np.ndarray]
+    upper: list[np.ndarray]
+    multipliers: list[np.ndarray]
+    listed: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Refutations:
+    """recipe: of each case, for its l and u; stated: what the file says of these, where it does.
+    ends: of each disjunct, where its own begin and end. case, literals, weights: of each. listed:
+    of each case the neurons that have a ν, (cases, neurons). multipliers: ν of each refutation at
+    the neurons that its case lists."""
+
+    recipe: np.ndarray
+    stated: dict[int, Stated]
     ends: np.ndarray
     case: np.ndarray
     literals: list[np.ndarray]
@@ -28,8 +43,9 @@ class Refutations:
     multipliers: list[np.ndarray]
 
 
-def refutations_of(file: ProofFile, cases: Cases, neurons: int) -> Refutations:
-    """Raises Rejected where tensors do not fit together."""
+def refutations_of(file: ProofFile, cases: Cases, sizes: Sequence[int]) -> Refutations:
+    """sizes: of each ReLU. Raises Rejected where tensors do not fit together."""
+    neurons = sum(sizes)
     disjuncts = len(cases.rows) - 1
     ends = file.counts("disjunct.refutations", disjuncts)
     total = int(ends[-1])
@@ -47,7 +63,13 @@ def refutations_of(file: ProofFile, cases: Cases, neurons: int) -> Refutations:
     if bits.shape != (len(cases), -(-neurons // 8)):
         raise Rejected(f"the file has 'case.neurons' of shape {bits.shape}")
     listed = np.unpackbits(bits.astype(np.uint8), axis=1, count=neurons).astype(bool)
+    recipe = file.list("case.bounds", len(cases))
+    if (recipe > STATED).any():
+        raise Rejected("a case has a recipe for its bounds that is none")
+    stated = _stated(file, listed, sizes) if (recipe == STATED).any() else {}
     return Refutations(
+        recipe,
+        stated,
         ends,
         case,
         np.split(literals, phases[1:-1]) if total else [],
@@ -78,3 +100,44 @@ def _multipliers(file: ProofFile, counts: np.ndarray) -> Iterator[np.ndarray]:
         yield found
     for kind, name in WIDTHS.items():
         file.list(name, used[kind])
+
+
+def _stated(file: ProofFile, listed: np.ndarray, sizes: Sequence[int]) -> dict[int, Stated]:
+    """Of every case."""
+    if "bound.counts" not in file.arrays:
+        raise Rejected("the file has cases of stated bounds, and none of these")
+    first = np.concatenate(([0], np.cumsum(sizes))).astype(np.int64)
+    ends = file.counts("bound.counts", len(listed) * len(sizes))
+    literal = file.list("bound.of", int(ends[-1]))
+    bits, values = file["bound.present"].astype(np.uint8), file.arrays["bound.multipliers"]
+    found, octets, used = {}, 0, 0
+    for case, own in enumerate(listed):
+        stated = Stated([], [], [], own)
+        for k, size in enumerate(sizes):
+            at = case * len(sizes) + k
+            part = literal[ends[at] : ends[at + 1]]
+            neuron = part // 2 - first[k]
+            if ((neuron < 0) | (neuron >= size)).any():
+                raise Rejected("a bound is stated of a neuron of another ReLU")
+            below = np.flatnonzero(own[: first[k]])
+            width = -(-len(below) // 8)
+            packed = bits[octets : octets + len(part) * width]
+            octets += len(packed)
+            if packed.ndim != 1 or len(packed) < len(part) * width:
+                raise Rejected("the file has too few numbers in 'bound.present'")
+            packed = packed.reshape(len(part), width)
+            present = np.unpackbits(packed, axis=1, count=len(below)).astype(bool)
+            some = values[used : used + int(present.sum())]
+            used += len(some)
+            if some.ndim != 1 or len(some) < int(present.sum()):
+                raise Rejected("the file has too few numbers in 'bound.multipliers'")
+            line, column = np.nonzero(present)
+            nu = np.zeros((len(part), int(first[-1])))
+            nu[line, below[column]] = some
+            stated.neuron.append(neuron)
+            stated.upper.append(part % 2 == 1)
+            stated.multipliers.append(nu)
+        found[case] = stated
+    file.list("bound.present", octets)
+    file.list("bound.multipliers", used)
+    return found

@@ -14,13 +14,24 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from bounds.checker.batch import Batch
+from bounds.checker.evidence import Neurons
 from bounds.checker.forest import Cases, Forest
 from bounds.checker.passes import Passes
 from bounds.checker.refutations import Refutations
-from bounds.solution.proof_file import MULTIPLIERS, SPLIT
+from bounds.solution.proof_file import (
+    BACKWARD_ADAPTIVE,
+    BACKWARD_FIXED,
+    INTERVAL,
+    MULTIPLIERS,
+    SPLIT,
+    STATED,
+)
 
-#: Whether a refutation holds, given whether it does so in float64, and its disjunct and number.
-Again = Callable[[bool, int, int], bool]
+#: Whether a refutation holds, given whether it does so in float64, its disjunct and number, and the
+#: l and u of its case.
+Again = Callable[[bool, int, int, list[Neurons]], bool]
+#: Of backward passes, by the recipe.
+SLOPES = {INTERVAL: None, BACKWARD_FIXED: "fixed", BACKWARD_ADAPTIVE: "adaptive"}
 
 
 class ReluTrees:
@@ -35,33 +46,45 @@ class ReluTrees:
         refutations: Refutations,
         *,
         inputs: int,
-        slope: str | None,
     ) -> None:
         self._passes, self._cases, self._forest = passes, cases, forest
-        self._refutations, self._inputs, self._slope = refutations, inputs, slope
+        self._refutations, self._inputs = refutations, inputs
         self._ends = np.cumsum(passes.sizes)[:-1]
 
     def prove(self, disjuncts: np.ndarray, tell: Callable[[int], None], again: Again) -> list[int]:
         """The nodes of leaves that are not proved; tell: of how many are done. again: what else is
         asked of refutations."""
         failed: list[int] = []
-        case, together, done = self._cases.of_disjunct, self._passes.boxes, 0
-        for first in range(0, len(disjuncts), together):
-            part = disjuncts[first : first + together]
-            own = np.unique(case[part])
-            nothing = np.zeros((len(own), self._passes.neurons), dtype=np.int8)
-            ends = self._cases.lower[own], self._cases.upper[own]
-            batch = Batch(self._passes, *ends, nothing, slope=self._slope)
-            for disjunct in part.tolist():
-                at = int(np.searchsorted(own, case[disjunct]))
-                holds = self._refuted(batch, at, disjunct)
-                for which in range(len(holds) - 1):
-                    number = int(self._refutations.ends[disjunct]) + which
-                    holds[which] = again(bool(holds[which]), disjunct, number)
-                failed += [n for n, which in self._leaves(disjunct) if not holds[which]]
-                done += int((self._forest.disjunct == disjunct).sum())
-                tell(done)
+        own, done = self._cases.of_disjunct[disjuncts], 0
+        sizes = np.bincount(self._forest.disjunct, minlength=len(self._forest.roots))
+        for batch, cases in self._batches(np.unique(own)):
+            for at, case in enumerate(cases.tolist()):
+                neurons = [Neurons(f.lower[at], f.upper[at]) for f in batch.faces]
+                for disjunct in disjuncts[own == case].tolist():
+                    holds = self._refuted(batch, at, disjunct)
+                    for which in range(len(holds) - 1):
+                        number = int(self._refutations.ends[disjunct]) + which
+                        holds[which] = again(bool(holds[which]), disjunct, number, neurons)
+                    failed += [n for n, which in self._leaves(disjunct) if not holds[which]]
+                    done += int(sizes[disjunct])
+                    tell(done)
         return failed
+
+    def _batches(self, cases: np.ndarray) -> Iterator[tuple[Batch, np.ndarray]]:
+        """l and u of all cases, each by its recipe: of some together, and which these are."""
+        for recipe in range(STATED + 1):
+            own = cases[self._refutations.recipe[cases] == recipe]
+            together = 1 if recipe == STATED else self._passes.boxes
+            for first in range(0, len(own), together):
+                part = own[first : first + together]
+                nothing = np.zeros((len(part), self._passes.neurons), dtype=np.int8)
+                at = self._passes, self._cases.lower[part], self._cases.upper[part], nothing
+                if recipe == STATED:
+                    known = [Batch(*at, slope=slope) for slope in ("fixed", "adaptive")]
+                    stated = self._refutations.stated[int(part[0])]
+                    yield Batch(*at, slope=None, known=known, stated=stated), part
+                else:
+                    yield Batch(*at, slope=SLOPES[recipe]), part
 
     def _leaves(self, disjunct: int) -> Iterator[tuple[int, int]]:
         """Each leaf with its refutation, or −1 where that needs phases that are not on its path."""
@@ -111,7 +134,7 @@ class ReluTrees:
         split = [np.split(each, self._ends, 1) for each in (lower, upper, nu)]
         given = np.broadcast_to(listed, nu.shape)
         rule = batch.multipliers(
-            boxes, list(zip(*split[:2], strict=True)), split[2], np.split(given, self._ends, 1)
+            list(zip(*split[:2], strict=True)), split[2], np.split(given, self._ends, 1)
         )
         least = batch.mixtures(
             np.broadcast_to(cases.C[rows], (count, *cases.C[rows].shape)),

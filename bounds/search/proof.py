@@ -13,6 +13,7 @@ import numpy as np
 
 from bounds.dual.fixed_slope import RULES
 from bounds.errors import InvalidInputError
+from bounds.intermediate.intermediate import Kept
 from bounds.network.graph import Network
 from bounds.relaxation.relaxation import Relaxation
 from bounds.search.relu_tree import ReluTree
@@ -23,15 +24,24 @@ from bounds.search.visible import narrow
 from bounds.solution.certificate_file import network_digest
 from bounds.solution.proof_file import (
     ADAPTIVE,
+    BACKWARD_ADAPTIVE,
+    BACKWARD_FIXED,
     CUT,
     FIXED,
+    INTERVAL,
     MULTIPLIERS,
     SPLIT,
+    STATED,
     whole_numbers,
     write_proof,
 )
 
 KINDS = {"fixed": FIXED, "adaptive": ADAPTIVE}
+RECIPES = {
+    ("interval", None): INTERVAL,
+    ("backward", "fixed"): BACKWARD_FIXED,
+    ("backward", "adaptive"): BACKWARD_ADAPTIVE,
+}
 
 
 @dataclass(frozen=True)
@@ -57,11 +67,27 @@ Exclusion = Leaf | Branches | ReluTree
 @dataclass(frozen=True, eq=False)
 class CaseProof:
     """relaxation: of the case, with all of its rows, in float64; its l and u are found anew by the
-    recipe that it names. disjuncts: the rows of each, one after another. excluded: how each is."""
+    recipe that it names, and from what is stated, which goes with "optimised"
+    (`bounds.search.root`). disjuncts: the rows of each, one after another. excluded: how each
+    is."""
 
     relaxation: Relaxation
     disjuncts: Sequence[Sequence[int]]
     excluded: Sequence[Exclusion]
+    stated: Sequence[Kept] | None = None
+
+    @property
+    def recipe(self) -> int:
+        """Raises InvalidInputError for bounds whose proof the file has no place for."""
+        how = self.relaxation.intermediate, self.relaxation.slope
+        if how in RECIPES:
+            return RECIPES[how]
+        if how == ("optimised", None) and self.stated is not None:
+            return STATED
+        raise InvalidInputError(
+            f"a proof got bounds of intermediate={how[0]!r}, expected 'interval' or 'backward', "
+            "which a checker can find anew, or those of bounds.search.root: relax with these."
+        )
 
 
 @dataclass(frozen=True)
@@ -86,7 +112,6 @@ class Proof:
 
     def __init__(self) -> None:
         self._lists: dict[str, list[np.ndarray]] = {}
-        self._recipe: tuple[str, str | None] | None = None
         self.leaves = 0
 
     def __bool__(self) -> bool:
@@ -97,30 +122,17 @@ class Proof:
 
         Raises InvalidInputError for a path that cannot be written.
         """
-        assert self._recipe is not None, "there is nothing to write"
-        intermediate, slope = self._recipe
-        statement = {
-            "network": network_digest(network),
-            "of": of,
-            "intermediate": intermediate,
-            "slope": slope,
-        }
-        return ProofFile(
-            os.fsdecode(path), write_proof(path, self._arrays(), statement), self.leaves
-        )
+        statement = {"network": network_digest(network), "of": of}
+        size = write_proof(path, self._arrays(), statement)
+        return ProofFile(os.fsdecode(path), size, self.leaves)
 
     def add(self, number: int, case: CaseProof) -> None:
-        """One more case; all have their l and u from the same recipe.
+        """One more case.
 
         Raises InvalidInputError for bounds whose proof the file has no place for.
         """
         whole = case.relaxation
-        if whole.intermediate not in ("interval", "backward"):
-            raise InvalidInputError(
-                f"a proof got bounds of intermediate={whole.intermediate!r}, expected 'interval' "
-                "or 'backward', which a checker can find anew: relax with one of these."
-            )
-        self._recipe = whole.intermediate, whole.slope
+        self._note("case.bounds", np.array([case.recipe], dtype=np.uint8))
         self._note("case.number", [number])
         self._note("case.lower", whole.input_set.lower.cpu().numpy())
         self._note("case.upper", whole.input_set.upper.cpu().numpy())
@@ -129,6 +141,7 @@ class Proof:
             [k.unstable.cpu().numpy().ravel() for k in whole.relu_bounds] or [np.zeros(0, bool)]
         )
         self._note("case.neurons", np.packbits(unstable)[None])
+        self._stated(case, np.split(unstable, self._ends(whole)[1:-1]))
         trees: dict[int, list[Nodes]] = {}
         C, d = whole.C[0].flatten(1).cpu().numpy(), whole.d[0].cpu().numpy()
         for rows, excluded in zip(case.disjuncts, case.excluded, strict=True):
@@ -175,8 +188,7 @@ class Proof:
     def _relus(
         self, tree: ReluTree, whole: Relaxation, rows: Sequence[int], listed: np.ndarray
     ) -> None:
-        sizes = [neurons.lower[0].numel() for neurons in whole.relu_bounds]
-        first = np.concatenate(([0], np.cumsum(sizes))).astype(np.int64)
+        first = self._ends(whole)
         inputs = whole.input_set.lower[0].numel()
         kinds, at, leaves, level = [], [], [], [0]
         for node in level:  # which grows
@@ -204,6 +216,33 @@ class Proof:
             self._note("multipliers.present", np.packbits(present))
             self._note(f"multipliers.f{8 * flat.itemsize}", flat[listed][present])
 
+    @staticmethod
+    def _ends(whole: Relaxation) -> np.ndarray:
+        """Where the neurons of each ReLU begin and end, among all."""
+        sizes = [neurons.lower[0].numel() for neurons in whole.relu_bounds]
+        return np.concatenate(([0], np.cumsum(sizes))).astype(np.int64)
+
+    def _stated(self, case: CaseProof, listed: Sequence[np.ndarray]) -> None:
+        """The bounds that have multipliers of their own, ReLU by ReLU."""
+        first, counts = self._ends(case.relaxation), np.zeros(len(listed), dtype=np.int64)
+        for each in case.stated or ():
+            k = each.position
+            counts[k] += len(each.neuron)
+            self._note("bound.of", 2 * (first[k] + each.neuron.numpy()) + (each.sign.numpy() < 0))
+            nothing = np.zeros((len(each.neuron), 0))
+            nu = [
+                each.multipliers[j].numpy()[:, own]
+                if j in each.multipliers
+                else np.zeros((len(nothing), int(own.sum())))
+                for j, own in enumerate(listed[:k])
+            ]
+            flat = np.concatenate([nothing, *nu], 1).astype(np.float32)
+            self._note("bound.present", np.packbits(flat != 0, axis=1).ravel())
+            self._note("bound.multipliers", flat[flat != 0])
+        self._note("bound.counts", counts)
+        for name, kind in (("of", "i8"), ("present", "u1"), ("multipliers", "f4")):
+            self._note(f"bound.{name}", np.zeros(0, kind))
+
     def _note(self, name: str, values: object) -> None:
         array = np.asarray(values, np.int64 if isinstance(values, list) else None)
         self._lists.setdefault(name, []).append(array)
@@ -211,20 +250,25 @@ class Proof:
     def _arrays(self) -> dict[str, np.ndarray]:
         """The tensors by name; those of refutations only where there are any."""
         floats: dict[str, str] = {"row.coefficient": "f8", "split.place": "f8"}
-        left_out = ["case.neurons", "disjunct.refutations"]
+        of_refutations = {"case.bounds", "case.neurons", "disjunct.refutations"}
+        of_bounds = {"bound.counts", "bound.of", "bound.present", "bound.multipliers"}
+        left_out = of_refutations | of_bounds
         if "refutation.bytes" in self._lists:
+            left_out -= of_refutations
             floats |= {"multipliers.f16": "f2", "multipliers.f32": "f4", "multipliers.f64": "f8"}
-            left_out = []
+            if any(STATED in part for part in self._lists["case.bounds"]):
+                left_out -= of_bounds
         lists = {name: parts for name, parts in self._lists.items() if name not in left_out}
         found = {name: np.concatenate(parts) for name, parts in lists.items()}
         for name in floats.keys() - found.keys():
             found[name] = np.zeros(0, floats[name])
         for name in {"split.at", "leaf.row"} - found.keys():
             found[name] = np.zeros(0, np.int64)
-        bits = ("node.kind", "refutation.bytes", "case.neurons", "multipliers.present")
+        octets = {"node.kind", "refutation.bytes", "case.neurons", "case.bounds"}
+        octets |= {"multipliers.present", "bound.present"}
         return {
             name: whole_numbers(array)
-            if array.dtype.kind in "iu" and name not in bits
+            if array.dtype.kind in "iu" and name not in octets
             else array.astype(floats.get(name, array.dtype))
             for name, array in found.items()
         }

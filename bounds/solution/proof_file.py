@@ -40,12 +40,13 @@ positive value. A node that is split, and leaf 3: the linear bounds of all rows 
 its box first, see `bounds/search/clipping.py`; of leaf 3 nothing is left, and a node that is split
 is so after the cut. Boxes, l and u are not in the file: whoever checks it computes its own.
 
-*Leaf 4*, of trees that split neurons or nothing, takes l and u of the whole case from the recipe in
-the statement, and multipliers from a refutation, which leaves may share. In files that have such
-leaves:
+*Leaf 4*, of trees that split neurons or nothing, takes l and u of the whole case by the case's
+recipe, and multipliers from a refutation, which leaves may share. In files that have such leaves:
 
 | tensor | type | shape | what |
 |---|---|---|---|
+| `case.bounds` | uint8 | (B,) | the recipe: "interval" (0), "backward" with the slope "fixed" (1) \
+or "adaptive" (2), or stated (3) |
 | `case.neurons` | uint8 | (B, ⌈M / 8⌉) | a bit for each neuron, the highest first: whether \
 refutations have its ν |
 | `disjunct.refutations` | int | (K,) | how many refutations it has |
@@ -68,6 +69,18 @@ holds for the row Σ λ_r (⟨C_r, y⟩ + d_r), where ĉ arrives at z from later
 ẑ, and the phases are some of those on the leaf's path. Of a neuron without a ν in the file, ν is
 ĉ where l ≥ 0, and 0 elsewhere.
 
+*Stated bounds* begin with the better of recipes 1 and 2, which are followed each by itself; and
+then, ReLU by ReLU, some numbers ẑ or −ẑ are bounded from below with multipliers of the file, which
+are as those of refutations, with the l and u that are found by then. In files that have such cases:
+
+| tensor | type | shape | what |
+|---|---|---|---|
+| `bound.counts` | int | (B · ReLUs,) | of each case and ReLU, how many bounds it has |
+| `bound.of` | int | (Σ counts,) | 2 · neuron, and 1 more where it is the upper one |
+| `bound.present` | uint8 | (Σ ⌈neurons of earlier ReLUs that have ν / 8⌉,) | as \
+`multipliers.present` |
+| `bound.multipliers` | float32 | those present | ν |
+
 The metadata has one entry, `bounds.proof`, a JSON object:
 
 | key | what |
@@ -75,8 +88,6 @@ The metadata has one entry, `bounds.proof`, a JSON object:
 | `format` | 1 |
 | `network` | the digest of the network, see `bounds.solution.certificate_file.network_digest` |
 | `of` | "property" (every case of one) or "inputs" (of a data set) |
-| `intermediate`, `slope` | the recipe for l and u of leaves 4: "interval" and null, or "backward" \
-and "fixed" or "adaptive" |
 | `versions` | of bounds, torch and Python |
 | `digest` | SHA-256 of everything else, see `proof_digest` |
 """
@@ -99,6 +110,8 @@ FORMAT = 1
 KEY = "bounds.proof"
 #: What `node.kind` has.
 SPLIT, FIXED, ADAPTIVE, CUT, MULTIPLIERS = range(5)
+#: What `case.bounds` has.
+INTERVAL, BACKWARD_FIXED, BACKWARD_ADAPTIVE, STATED = range(4)
 
 
 def write_proof(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,9 +20,13 @@ from bounds.checker.batch import Batch
 from bounds.checker.boxes import BoxTrees
 from bounds.models import load_digits_images, load_digits_model
 from bounds.read.vnnlib import parse_vnnlib
+from bounds.search.relu_tree import ReluTree
+from bounds.search.root import optimised_root
 from bounds.search.search import BoxSearch
 from tests.support.networks import Architecture, Dice, architectures, seeds
 from tests.support.proofs import (
+    Arrays,
+    Statement,
     contents,
     edit,
     hard_property,
@@ -118,6 +123,87 @@ def test_a_tree_of_phases_is_proved_where_each_leaf_is(
         check = bounds.check_proof(path, lifted.network)
         assert written.leaves == check.leaves == 2**depth
         assert check.accepted == (slack > 0), reasons(check)
+
+
+@given(
+    seeds,
+    st.sampled_from([(4, 10, 10, 10, 2), (3, 8, 8, 8, 8, 2)]),
+    st.integers(0, 2),
+    st.sampled_from([0.3, 1.0]),
+)
+@settings(max_examples=15)
+def test_a_tree_whose_root_has_optimised_bounds(
+    tmp_path_factory: pytest.TempPathFactory,
+    seed: int,
+    widths: tuple[int, ...],
+    depth: int,
+    radius: float,
+) -> None:
+    """Their multipliers are in the file."""
+    relaxation = random_relaxation(*widths, seed=seed, batch=1, radius=radius)
+    root, kept = optimised_root(relaxation)
+    neurons = unstable_neurons(root)[:depth]
+    assume(len(neurons) == depth)
+    weights = [torch.ones(1).double()]
+    _, values = whole_tree(root, neurons, weights, Dice(0))
+    size = 1 + max(map(abs, values))
+    path = tmp_path_factory.mktemp("proof") / "proof"
+    for slack in (1e-7, -1e-7):
+        lifted = replace(root, d=root.d + size * slack - min(values))
+        tree, found = whole_tree(lifted, neurons, weights, Dice(0))
+        assert (min(found) > 0) == (slack > 0)
+        save(path, lifted, tree, kept)
+        check = bounds.check_proof(path, root.network)
+        assert check.accepted == (slack > 0), reasons(check)
+
+
+def test_stated_bounds_are_proved_too(tmp_path: Path) -> None:
+    """With other multipliers they are looser, and the leaf is not proved; others do not fit."""
+    root, kept = optimised_root(random_relaxation(4, 10, 10, 10, 2, seed=1, batch=1, radius=1.0))
+    assert sum(len(each.neuron) for each in kept) > 5
+    _, [value] = whole_tree(root, [], [torch.ones(1).double()], Dice(0))
+    lifted = replace(root, d=root.d + 1e-6 - value)
+    tree, _ = whole_tree(lifted, [], [torch.ones(1).double()], Dice(0))
+    path, network = tmp_path / "proof", root.network
+    save(path, lifted, tree, kept)
+    assert bounds.check_proof(path, network).accepted
+    forgeries: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray], str]] = {
+        "signs": ("bound.multipliers", lambda nu: -nu, "1 of 1 leaves"),
+        "ends": ("bound.of", lambda of: of ^ 1, "1 of 1 leaves"),
+        "none": ("bound.multipliers", lambda nu: 0 * nu, "1 of 1 leaves"),
+        "NaN": ("bound.multipliers", lambda nu: nu * np.float32(np.nan), "not finite"),
+        "fewer": ("bound.multipliers", lambda nu: nu[:-1], "too few numbers"),
+        "more": ("bound.multipliers", lambda nu: np.append(nu, nu[:1]), "expected"),
+        "bits": ("bound.present", lambda bits: bits[:-1], "too few numbers"),
+        "neurons": ("bound.of", lambda of: of + 20, "of a neuron of another ReLU"),
+        "counts": ("bound.counts", lambda counts: counts[::-1], "of a neuron of another ReLU"),
+        "recipe": ("case.bounds", lambda recipe: recipe - 1, "1 of 1 leaves"),
+        "no recipe": ("case.bounds", lambda recipe: recipe + 1, "a recipe for its bounds"),
+    }
+    for name, (tensor, change, reason) in forgeries.items():
+
+        def forged(
+            statement: Statement,
+            arrays: Arrays,
+            tensor: str = tensor,
+            change: Callable[[np.ndarray], np.ndarray] = change,
+        ) -> None:
+            arrays[tensor] = change(arrays[tensor])
+
+        check = bounds.check_proof(edit(path, forged), network)
+        assert not check.accepted, name
+        assert reason in reasons(check), (name, reasons(check))
+
+
+def test_optimised_bounds_need_their_multipliers() -> None:
+    root, _ = optimised_root(random_relaxation(3, 8, 8, 2, batch=1))
+    tree = ReluTree(leaves={0: 0}, refutations=[])
+    refused(
+        lambda: save(Path("proof"), root, tree),
+        bounds.InvalidInputError,
+        "intermediate='optimised'",
+        "bounds.search.root",
+    )
 
 
 # -- published networks

@@ -302,8 +302,6 @@ REFUSED: dict[str, tuple[Edit, str]] = {
     "format": (replace("format", 2), "in format 2, and this version of bounds reads format 1"),
     "no format": (replace("format", None), "without a format"),
     "of": (replace("of", "models"), "has 'of' 'models'"),
-    "intermediate": (replace("intermediate", "lp"), "has 'intermediate' 'lp'"),
-    "slope": (replace("slope", None), "has slope None"),
     "more": (replace("more", 1), "has an unknown entry 'more'"),
     "digest": (replace("versions", {"a": 1}), "versions that are not text"),
     "network": (replace("network", 1), "has 'network' as int"),

@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 from torch import Tensor
 
 import bounds
+from bounds.intermediate.intermediate import Kept
 from bounds.read.vnnlib import parse_vnnlib
 from bounds.read.vnnlib.property import Property
 from bounds.search.proof import CaseProof, Proof
@@ -109,10 +110,12 @@ def whole_tree(
     return tree, values
 
 
-def save(path: Path, relaxation: bounds.Relaxation, tree: Any) -> bounds.ProofFile:
+def save(
+    path: Path, relaxation: bounds.Relaxation, tree: Any, stated: Sequence[Kept] | None = None
+) -> bounds.ProofFile:
     """A proof about all rows of the relaxation's one input as one disjunct."""
     proof = Proof()
-    proof.add(0, CaseProof(relaxation, [list(range(relaxation.d.shape[1]))], [tree]))
+    proof.add(0, CaseProof(relaxation, [list(range(relaxation.d.shape[1]))], [tree], stated))
     return proof.save(path, relaxation.network, of="inputs")
 
 

@@ -112,8 +112,9 @@ class Closely:
     ) -> bool:
         """Whether the mixture of rows is positive where the phases hold, or they cannot."""
         sizes = np.cumsum([len(each.lower) for each in neurons])[:-1]
-        lower = np.concatenate([each.lower for each in neurons])
-        upper = np.concatenate([each.upper for each in neurons])
+        nothing = np.zeros(0)
+        lower = np.concatenate([nothing, *(each.lower for each in neurons)])
+        upper = np.concatenate([nothing, *(each.upper for each in neurons)])
         literals = refutations.literals[number]
         active, dead = literals[literals % 2 == 1] // 2, literals[literals % 2 == 0] // 2
         lower[active], upper[dead] = np.maximum(lower[active], 0), np.minimum(upper[dead], 0)

@@ -120,8 +120,10 @@ class ReluTrees:
         refutations, cases = self._refutations, self._cases
         count, neurons = len(numbers), self._passes.neurons
         listed = refutations.listed[cases.of_disjunct[disjunct]]
-        lower = np.concatenate([face.lower[at] for face in batch.faces]) + np.zeros((count, 1))
-        upper = np.concatenate([face.upper[at] for face in batch.faces]) + np.zeros((count, 1))
+        nothing = np.zeros(0)
+        lower = np.concatenate([nothing, *(face.lower[at] for face in batch.faces)])
+        upper = np.concatenate([nothing, *(face.upper[at] for face in batch.faces)])
+        lower, upper = np.tile(lower, (count, 1)), np.tile(upper, (count, 1))
         nu = np.zeros((count, neurons))
         for line, number in enumerate(numbers):
             nu[line, listed] = refutations.multipliers[number]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -141,7 +142,7 @@ class Proof:
             [k.unstable.cpu().numpy().ravel() for k in whole.relu_bounds] or [np.zeros(0, bool)]
         )
         self._note("case.neurons", np.packbits(unstable)[None])
-        self._stated(case, np.split(unstable, self._ends(whole)[1:-1]))
+        self._stated(case, [unstable[a:b] for a, b in pairwise(self._ends(whole))])
         trees: dict[int, list[Nodes]] = {}
         C, d = whole.C[0].flatten(1).cpu().numpy(), whole.d[0].cpu().numpy()
         for rows, excluded in zip(case.disjuncts, case.excluded, strict=True):

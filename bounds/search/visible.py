@@ -46,7 +46,7 @@ def narrow(
     found = []
     for first in range(0, len(refutations), TOGETHER):
         part = refutations[first : first + TOGETHER]
-        exact = torch.stack([torch.cat([*one.multipliers]) for one in part]).double()
+        exact = torch.stack([_flat(one) for one in part])
         best = [each.numpy() for each in exact]
         for dtype in (torch.float32, torch.float16):
             rounded = exact.to(dtype)
@@ -55,6 +55,10 @@ def narrow(
                 best[number] = rounded[number].numpy()
         found += best
     return found
+
+
+def _flat(one: Refutation) -> Tensor:
+    return torch.cat([torch.zeros(0, dtype=torch.float64), *one.multipliers])
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 import bounds
@@ -23,6 +24,7 @@ from bounds.read.vnnlib import parse_vnnlib
 from bounds.search.relu_tree import ReluTree
 from bounds.search.root import optimised_root
 from bounds.search.search import BoxSearch
+from tests.support.layers import Dense
 from tests.support.networks import Architecture, Dice, architectures, seeds
 from tests.support.proofs import (
     Arrays,
@@ -154,6 +156,49 @@ def test_a_tree_whose_root_has_optimised_bounds(
         assert (min(found) > 0) == (slack > 0)
         save(path, lifted, tree, kept)
         check = bounds.check_proof(path, root.network)
+        assert check.accepted == (slack > 0), reasons(check)
+
+
+RECIPES: dict[str, dict[str, str]] = {
+    "interval": {"intermediate": "interval"},
+    "fixed": {},
+    "adaptive": {"slope": "adaptive"},
+    "optimised": {},
+}
+
+
+@settings(max_examples=25)
+@given(architectures(), seeds, st.sampled_from([0.05, 0.3, 1.0]), st.sampled_from([*RECIPES]),
+       st.integers(0, 2))  # fmt: skip
+@example(Architecture((1,), (Dense(2),), 0), 0, 0.3, "optimised", 0)  # without a ReLU
+def test_trees_of_any_network(
+    tmp_path_factory: pytest.TempPathFactory,
+    architecture: Architecture,
+    seed: int,
+    radius: float,
+    recipe: str,
+    depth: int,
+) -> None:
+    """Convolutions, residual blocks and all else that is drawn, with l and u of each recipe."""
+    network, dice = architecture.network(), Dice(seed)
+    x = dice.normal(1, *network.input_shape)
+    rows = bounds.Specification(dice.normal(2, math.prod(network.output_shape)))
+    box = bounds.Box(x - radius, x + radius)
+    root = bounds.relax(network, box, rows, **RECIPES[recipe])  # type: ignore[arg-type]
+    kept = None
+    if recipe == "optimised":
+        root, kept = optimised_root(root)
+    neurons = unstable_neurons(root)[:depth]
+    assume(len(neurons) == depth)
+    weights = [torch.tensor([0.5, 0.5]).double(), torch.tensor([1.0, 0.0]).double()]
+    _, values = whole_tree(root, neurons, weights, Dice(0))
+    size = 1 + max(map(abs, values))
+    path = tmp_path_factory.mktemp("proof") / "proof"
+    for slack in (1e-6, -1e-6):
+        lifted = replace(root, d=root.d + size * slack - min(values))
+        tree, _ = whole_tree(lifted, neurons, weights, Dice(0))
+        save(path, lifted, tree, kept)
+        check = bounds.check_proof(path, network)
         assert check.accepted == (slack > 0), reasons(check)
 
 

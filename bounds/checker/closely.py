@@ -47,10 +47,8 @@ class Closely:
     def neurons(self, points: InputSet, signs: np.ndarray) -> list[Neurons] | None:
         """l and u of every ReLU; None where one is no number."""
         found: list[Neurons] = []
-        graph, ends = (
-            self._graph,
-            np.cumsum([0, *(self._graph.sizes[k] for k in self._graph.relus)]),
-        )
+        graph = self._graph
+        ends = np.cumsum([0, *(graph.sizes[k] for k in graph.relus)])
 
         def relu(k: int, box: Array) -> Array:
             own = signs[ends[k] : ends[k + 1]]

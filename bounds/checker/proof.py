@@ -101,7 +101,7 @@ def check_proof(
     vnnlib: Property | str | os.PathLike[str] | None = None,
     precision: int = 128,
     exact: bool = False,
-    watch: Callable[[int, int], None] = lambda done, all: None,
+    watch: Callable[[int, int], None] = lambda done, total: None,
 ) -> ProofCheck:
     """Prove again that a network has no unsafe output, from a file that `certify` wrote.
 
@@ -198,13 +198,7 @@ class _Leaves:
 
     def _by_neurons(self, disjuncts: np.ndarray, tell: Callable[[int], None]) -> list[int]:
         refutations = refutations_of(self._file, self._cases, self._passes.sizes)
-        trees = ReluTrees(
-            self._passes,
-            self._cases,
-            self.forest,
-            refutations,
-            inputs=self._inputs,
-        )
+        trees = ReluTrees(self._passes, self._cases, self.forest, refutations, inputs=self._inputs)
 
         def again(holds: bool, *leaf: Any) -> bool:
             return self._holds(holds, "refutation", refutations, *leaf)

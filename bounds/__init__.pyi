@@ -14,7 +14,10 @@ from .certification.attacks import pgd as pgd
 from .certification.minimum import Minimum as Minimum
 from .certification.minimum import minimum as minimum
 from .checker import Check as Check
+from .checker import ProofCheck as ProofCheck
+from .checker import ProvedCase as ProvedCase
 from .checker import check as check
+from .checker import check_proof as check_proof
 from .errors import BoundsError as BoundsError
 from .errors import InvalidInputError as InvalidInputError
 from .errors import ModelFileError as ModelFileError
@@ -29,6 +32,7 @@ from .relaxation.relaxation import Relaxation as Relaxation
 from .relaxation.specification import Specification as Specification
 from .relaxation.specification import margins as margins
 from .relaxation.triangle import ReluBounds as ReluBounds
+from .search.proof import ProofFile as ProofFile
 from .sets.ball import Ball as Ball
 from .sets.box import Box as Box
 from .solution.certificate import Certificate as Certificate

@@ -136,9 +136,15 @@ def _refuted(
     while bool((open_ := found.isinf() & (radius <= most)).any()):
         images = open_.nonzero().flatten()
         ball = Ball(x, radius=most, **shape).take(images)
-        at = _shaped(radius[images], ball.x, ball.norm)
-        box = {"lower": ball.lower, "upper": ball.upper}
-        points = pgd(network, ball.x, labels[images], radius=at, norm=ball.norm, **box)
+        points = pgd(
+            network,
+            ball.x,
+            labels[images],
+            radius=_shaped(radius[images], ball.x, ball.norm),
+            norm=ball.norm,
+            lower=ball.lower,
+            upper=ball.upper,
+        )
         wrong = (network(points).flatten(1).argmax(1) != labels[images]).cpu()
         found[images[wrong]] = radius[images[wrong]]
         last = radius[images] >= most

@@ -39,6 +39,7 @@ def certify(
     deployed: torch.dtype | None = None,
     method: Method = "auto",
     watch: Watch | None = None,
+    proof: str | os.PathLike[str] | None = None,
 ) -> Certification:
     """Whether every margin z_y − z_j is positive on a ball around each input.
 
@@ -68,6 +69,9 @@ def certify(
             optimum of the whole set. "auto": the first where at most 30 inputs can move, else the
             second where at most 3,000 neurons are unstable; `Certification.chosen` says which.
         watch: is told, after every batch of a search, which input it is and how far.
+        proof: the path of a file for what proves the inputs that are "unsat"
+            (`bounds.solution.proof_file`), which `bounds check` proves again; none is written where
+            there is nothing to prove. `Certification.proof` says what was.
 
     Raises:
         Interrupted: a KeyboardInterrupt, with what was known when Ctrl-C came.
@@ -88,6 +92,7 @@ def certify(
         deployed=deployed,
         method=method,
         watch=watch,
+        proof=proof,
     )
     x = ordinary(require_floats("certify", "x", x)).detach()
     network = network_of("certify", model, x, dtype=dtype, files=True).detach()
@@ -113,7 +118,7 @@ def certify(
                 numbers=numbers,
                 decisions=[decisions[number] for number in numbers],
             )
-    return run.certification(decisions)
+    return run.certification(decisions, run.save_proof(network, "inputs"))
 
 
 def _confirmation(

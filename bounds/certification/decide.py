@@ -14,16 +14,23 @@ from torch import Tensor
 from bounds.certification.attacks import STEPS, attack, restarts
 from bounds.certification.choice import Method, chosen
 from bounds.certification.counterexample import Counterexample
-from bounds.certification.relu_splits import ReluSplits, tightened
+from bounds.certification.relu_splits import ReluSplits
 from bounds.certification.stopwatch import Stopwatch
 from bounds.deadline import Deadline
+from bounds.errors import InvalidInputError
+from bounds.intermediate.intermediate import Kept
 from bounds.network.memory import pass_numbers
 from bounds.network.merge import with_biases
 from bounds.relaxation.relaxation import Relaxation
 from bounds.rounding import difference_below
 from bounds.search.bounding import Question
 from bounds.search.domains import signs_of
+from bounds.search.proof import Branches, CaseProof, Exclusion, Leaf, Proof, by_one_pass
+from bounds.search.relu_tree import Refutation, ReluTree
+from bounds.search.root import optimised_root
 from bounds.search.search import Attack, BoxSearch, Search
+from bounds.search.tree import Tree
+from bounds.search.visible import VISIBLE, reserve
 from bounds.sets.box import Box, InputSet
 from bounds.solution.solution import Solution
 from bounds.solution.soundness import soundly
@@ -77,7 +84,10 @@ class Escalation:
     disjuncts: the rows of each. replay: confirms candidates. margin: what a row has to exceed to
     be positive, (batch, rows) in float64. decisions: one an input, in which all is noted at once.
     method: what follows the attack, see `bounds.certification.choice`. watch: is told how far
-    searches are. clock: is told what took how long.
+    searches are. clock: is told what took how long. proof: is given what proves each "unsat", where
+    one is asked for, with the input's number.
+
+    Raises InvalidInputError for a proof about a set that is no box.
     """
 
     def __init__(
@@ -93,7 +103,17 @@ class Escalation:
         deadline: Deadline,
         clock: Stopwatch,
         watch: Watch,
+        proof: Proof | None,
+        numbers: Sequence[int],
     ) -> None:
+        if proof is not None and not isinstance(relaxation.input_set, Box):
+            raise InvalidInputError(
+                "proof= got a ball whose norm is not inf, and proofs are about boxes: use "
+                "norm=inf, or leave it out."
+            )
+        self.proof, self.numbers, self.whole = proof, numbers, disjuncts
+        self.excluded: list[dict[int, Exclusion]] = [{} for _ in decisions]
+        self.needed = margin if proof is None else margin + reserve(relaxation).to(margin)
         # Shorter disjuncts repeat their last row, which changes nothing.
         longest = max(map(len, disjuncts))
         self.disjuncts = [[*rows, *[rows[-1]] * (longest - len(rows))] for rows in disjuncts]
@@ -142,14 +162,45 @@ class Escalation:
         """Keep the better bound of each row, and see whether they exclude all disjuncts."""
         # Evaluated in float64, whatever the relaxation is in.
         proof = trusted(soundly(solution, relaxation)).double()
-        bounds = difference_below(proof, self.margin[list(images)][:, list(rows)])
-        for i, found in zip(images, bounds.tolist(), strict=True):
+        bounds = difference_below(proof, self.needed[list(images)][:, list(rows)])
+        for at, (i, found) in enumerate(zip(images, bounds.tolist(), strict=True)):
             decision = self.decisions[i]
             decision.method = solution.method
-            for row, bound in zip(rows, found, strict=True):
+            for position, (row, bound) in enumerate(zip(rows, found, strict=True)):
                 decision.lower[row] = max(decision.lower[row], bound)
+                if bound > 0 and self.proof is not None:
+                    self._note(i, row, solution, at, position)
             if proved(decision.lower, self.disjuncts):
-                decision.verdict = "unsat"
+                self._proved(i)
+
+    def _note(self, i: int, row: int, solution: Solution, at: int, position: int) -> None:
+        """Keep what excludes the disjuncts of a row: LP (at, position) of the solution."""
+        for k, rows in enumerate(self.whole):
+            if row in rows and k not in self.excluded[i]:
+                one = rows.index(row)
+                if solution.method == "adaptive_slope":
+                    self.excluded[i][k] = Leaf("adaptive", one)
+                else:
+                    found = solution.certificate.multipliers
+                    nu = (each[at, position].flatten().cpu() for each in found)
+                    weights = torch.zeros(len(rows)).index_fill(0, torch.tensor([one]), 1.0)
+                    refutation = Refutation({}, weights, tuple(nu))
+                    self.excluded[i][k] = ReluTree(leaves={0: 0}, refutations=[refutation])
+
+    def _proved(
+        self, i: int, root: Relaxation | None = None, stated: Sequence[Kept] | None = None
+    ) -> None:
+        """The one place where a verdict becomes "unsat".
+
+        root, stated: the relaxation that its disjuncts were excluded on, where it is another, and
+        what its l and u are found by.
+        """
+        self.decisions[i].verdict = "unsat"
+        if self.proof is not None:
+            whole = self._whole(i) if root is None else root
+            whole = whole.convert(lambda tensor: tensor.cpu())
+            excluded = [self.excluded[i][k] for k in range(len(self.whole))]
+            self.proof.add(self.numbers[i], CaseProof(whole, self.whole, excluded, stated))
 
     def _exclude_all(self, i: int) -> None:
         """Where even the worst disjunct is excluded, it is worth while to try the others."""
@@ -186,14 +237,21 @@ class Escalation:
 
     def _split_relus(self, i: int, deadline: Deadline) -> None:
         """Search the phases of ReLUs, for a proof of each or for a counterexample."""
-        decision = self.decisions[i]
+        decision, whole = self.decisions[i], self._whole(i)
         decision.method = "relu_split"
-        whole = self._whole(i)
         with self.clock("relax"):
-            root = tightened(whole, deadline)
+            root, stated = optimised_root(whole, deadline, keep=self.proof is not None)
         with self.clock("adaptive_slope"):
-            best = trusted(solve(root, method="adaptive_slope"))[0].tolist()
-        decision.lower[:] = map(max, decision.lower, best)
+            best = trusted(solve(root, method="adaptive_slope"))
+        if self.proof is not None:
+            best = difference_below(best, reserve(root))
+        decision.lower[:] = map(max, decision.lower, best[0].tolist())
+        left = self._left(i)
+        if self.proof is not None:
+            # It is about one relaxation: what was excluded on another is excluded again.
+            self.excluded[i] = by_one_pass(best[0].tolist(), self.whole)
+            left += [k for k in range(len(self.whole)) if k not in left]
+        open_ = [k for k in left if k not in self.excluded[i]]
 
         def confirm(points: Tensor) -> bool:
             return any(self._confirm(i, point, "relu_split") for point in points)
@@ -212,15 +270,12 @@ class Escalation:
         )
         try:
             with self.clock("search"):
-                left = self._left(i)
-                closed = all(splits.excluded(k, self._rows(k), deadline) for k in left)
+                closed = all(splits.excluded(k, self.whole[k], deadline) for k in open_)
         finally:
             decision.search = splits.state
         if closed and decision.verdict == "unknown":
-            decision.verdict = "unsat"
-
-    def _rows(self, k: int) -> list[int]:
-        return list(dict.fromkeys(self.disjuncts[k]))
+            self.excluded[i] |= splits.trees
+            self._proved(i, root, stated)
 
     def _descended(
         self,
@@ -250,7 +305,9 @@ class Escalation:
         """Search the parts of an input set, for a proof of each or for a counterexample."""
         decision, left, whole = self.decisions[i], self._left(i), self._whole(i)
         rows = torch.tensor(self.disjuncts)
-        question = Question(whole.network, whole.C[0, rows], whole.d[0, rows])
+        kept = 0.0 if self.proof is None else VISIBLE
+        question = Question(whole.network, whole.C[0, rows], whole.d[0, rows], kept)
+        tree = Tree(len(left))
 
         def confirm(points: Tensor) -> bool:
             return any(self._confirm(i, point, SPLIT) for point in points)
@@ -266,6 +323,7 @@ class Escalation:
             attack=Attack(confirm, descend, STEPS * PASSES * restarts(question.network)),
             watch=partial(self.watch, i),
             limit=math.inf if self.asked else UNASKED,
+            tree=tree,
         )
         decision.method = SPLIT
         try:
@@ -274,7 +332,8 @@ class Escalation:
         finally:
             decision.search = search.state
         if search.state.ended == "closed":
-            decision.verdict = "unsat"
+            self.excluded[i] |= {k: Branches(tree, root) for root, k in enumerate(left)}
+            self._proved(i)
 
     def _search(self, starts: dict[tuple[int, int], Tensor]) -> None:
         """Attack the disjuncts k of the inputs i, from points (points, *input_shape) for each."""

@@ -20,7 +20,7 @@ from bounds.arguments import require_option, require_positive, require_type, req
 from bounds.certification.attacks import STEPS, attack, restarts
 from bounds.certification.choice import chosen
 from bounds.certification.decide import PASSES
-from bounds.certification.relu_splits import ReluSplits, tightened
+from bounds.certification.relu_splits import ReluSplits
 from bounds.deadline import Deadline
 from bounds.intermediate.relax import relax
 from bounds.network.graph import Network
@@ -30,6 +30,7 @@ from bounds.relaxation.specification import Specification
 from bounds.rounding import difference_below
 from bounds.search.bounding import Question
 from bounds.search.domains import signs_of
+from bounds.search.root import optimised_root
 from bounds.search.search import Attack, BoxSearch, Search
 from bounds.sets.ball import Ball
 from bounds.sets.box import Box, InputSet
@@ -123,10 +124,11 @@ def minimum(
     upper = torch.full_like(lower, math.inf)
     domains = torch.zeros(batch, rows, dtype=torch.long)
     for i in range(batch):
-        root = tightened(whole.take(torch.tensor([i]), torch.arange(rows)), deadline)
+        one = whole.take(torch.tensor([i]), torch.arange(rows))
+        root, _ = optimised_root(one, deadline, keep=False)
         for row in range(rows):
             told = None if watch is None else partial(watch, i, row)
-            one = _Row(
+            interval = _Row(
                 root.take(torch.tensor([0]), torch.tensor([row])),
                 searches[i],
                 float(lower[i, row]),
@@ -134,9 +136,9 @@ def minimum(
                 generator,
                 told,
             )
-            one.close(tolerance, deadline)
-            lower[i, row], upper[i, row] = one.lower, one.upper
-            points[i, row], domains[i, row] = one.x, one.domains
+            interval.close(tolerance, deadline)
+            lower[i, row], upper[i, row] = interval.lower, interval.upper
+            points[i, row], domains[i, row] = interval.x, interval.domains
     closed = upper - lower <= tolerance * _size(lower, upper)
     return Minimum(lower, upper, points, closed, domains)
 

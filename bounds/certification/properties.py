@@ -35,6 +35,7 @@ def certify_vnnlib(
     deployed: torch.dtype | None = None,
     method: Method = "auto",
     watch: Watch | None = None,
+    proof: str | os.PathLike[str] | None = None,
 ) -> Certification:
     """Whether a property holds, case by case; `.verdict` is that of the property.
 
@@ -60,6 +61,9 @@ def certify_vnnlib(
             optimum of the whole set. "auto": the first where at most 30 inputs can move, else the
             second where at most 3,000 neurons are unstable; `Certification.chosen` says which.
         watch: is told, after every batch of a search, which case it is and how far.
+        proof: the path of a file for what proves an "unsat" of the property
+            (`bounds.solution.proof_file`), which `bounds check` proves again; none is written where
+            there is nothing to prove. `Certification.proof` says what was.
 
     Raises:
         Interrupted: a KeyboardInterrupt, with what was known when Ctrl-C came.
@@ -83,6 +87,7 @@ def certify_vnnlib(
         deployed=deployed,
         method=method,
         watch=watch,
+        proof=proof,
     )
     if not isinstance(property, Property):
         property = read_vnnlib(property)
@@ -93,6 +98,8 @@ def certify_vnnlib(
         )
     network = network_of("certify_vnnlib", model, torch.empty(0), dtype=dtype, files=True)
     network = network.detach().to(device)
+    if proof is not None:
+        property.require_exact()
     property.require_fit(network.input_shape, network.output_shape)
     exact, runtime = network.to("cpu", torch.float64), runtime_of(model)
     decisions = [Decision([-math.inf] * sum(map(len, c.disjuncts))) for c in property.cases]
@@ -116,4 +123,5 @@ def certify_vnnlib(
             )
             if any(decision.verdict == "sat" for decision in found):
                 break
-    return run.certification(decisions)
+    proved = all(decision.verdict == "unsat" for decision in decisions)
+    return run.certification(decisions, run.save_proof(network, "property") if proved else None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -11,9 +11,7 @@ import torch
 from torch import Tensor
 
 from bounds.deadline import Deadline
-from bounds.intermediate.intermediate import relu_bounds
 from bounds.relaxation.relaxation import Relaxation
-from bounds.rounding import plain_arithmetic
 from bounds.search.relu_split.bounding import NodeLP
 from bounds.search.relu_split.search import ReluSearch
 from bounds.search.relu_split.soundness import refuted
@@ -21,29 +19,6 @@ from bounds.search.relu_split.tree import recorded, used
 from bounds.search.relu_tree import Refutation, ReluTree
 from bounds.search.search import Search
 from bounds.solvers.interior_point.condense import CondensedLP, condense
-
-#: The share of the time that is left which the bounds of the root may take.
-ROOT = 0.25
-
-
-def tightened(relaxation: Relaxation, deadline: Deadline) -> Relaxation:
-    """The same with l and u whose slopes are optimised, as far as a share of the time allows."""
-    left = deadline.left
-    with torch.no_grad(), plain_arithmetic():
-        found = relu_bounds(
-            relaxation.network,
-            relaxation.input_set,
-            method="optimised",
-            slope="adaptive",
-            deadline=Deadline(None if left is None else ROOT * left),
-        )
-    return replace(
-        relaxation,
-        relu_bounds=found.layers,
-        intermediate="optimised",
-        slope=None,
-        timed_out=found.timed_out,
-    )
 
 
 @dataclass(eq=False)
@@ -64,10 +39,10 @@ class ReluSplits:
     trees: dict[int, ReluTree] = field(default_factory=dict)
     state: Search = Search("open", 0, 0, -math.inf)  # noqa: RUF009
 
-    def excluded(self, k: int, rows: list[int], deadline: Deadline) -> bool:
+    def excluded(self, k: int, rows: Sequence[int], deadline: Deadline) -> bool:
         """Whether disjunct k, of these rows, is met nowhere; `state` says why not."""
         before = self.state.domains
-        part = self.relaxation.take(torch.tensor([0]), torch.tensor(rows))
+        part = self.relaxation.take(torch.tensor([0]), torch.tensor(list(rows)))
         condensed = condense(part, deadline=deadline)
         if condensed is None:
             self.state = Search("time", before, 1, -math.inf)

@@ -77,6 +77,7 @@ def data_set_json(certification: Certification, labels: Sequence[int]) -> dict[s
     return {
         "verdict": certification.verdict,
         "seconds": certification.seconds,
+        "proof": _proof(certification),
         "inputs": [
             {
                 "input": index,
@@ -100,6 +101,7 @@ def property_json(certification: Certification, property: Property) -> dict[str,
     return {
         "verdict": certification.verdict,
         "seconds": certification.seconds,
+        "proof": _proof(certification),
         "replayed_by": None if found is None else found.replayed_by,
         "counterexample": _counterexample(found),
         "empty_cases": property.empty,
@@ -120,6 +122,10 @@ def property_json(certification: Certification, property: Property) -> dict[str,
 
 def _finite(numbers: Sequence[float]) -> list[float | None]:
     return [number if math.isfinite(number) else None for number in numbers]
+
+
+def _proof(certification: Certification) -> dict[str, Any] | None:
+    return None if certification.proof is None else asdict(certification.proof)
 
 
 def _search(found: Search | None) -> dict[str, Any] | None:

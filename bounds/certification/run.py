@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,15 +13,23 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from bounds.arguments import require_dtype, require_option, require_positive, require_whole
+from bounds.arguments import (
+    require_dtype,
+    require_option,
+    require_positive,
+    require_whole,
+    shown,
+)
 from bounds.certification.choice import Method
 from bounds.certification.counterexample import Counterexample
 from bounds.certification.decide import Decision, Escalation, Replay, Watch
 from bounds.certification.stopwatch import Stopwatch
 from bounds.deadline import Deadline
+from bounds.errors import InvalidInputError
 from bounds.intermediate.relax import relax
 from bounds.network.graph import Network
 from bounds.relaxation.specification import Specification
+from bounds.search.proof import Proof, ProofFile
 from bounds.search.search import Search
 from bounds.sets.ball import Ball
 from bounds.sets.box import Box
@@ -42,6 +51,7 @@ class Certification:
     chosen: what was to follow one pass and an attack, and why; empty where the time did not reach.
     searches: how far each search of a set's parts came, where there was one.
     seconds: by kind of work, and in "total".
+    proof: what was written, where a proof was asked for and there is something to prove.
 
     >>> import torch, bounds
     >>> x = torch.tensor([[2.0, 0.0]])
@@ -57,6 +67,7 @@ class Certification:
     chosen: tuple[str, ...]
     searches: tuple[Search | None, ...]
     seconds: dict[str, float]
+    proof: ProofFile | None = None
 
     @property
     def verified(self) -> Tensor:
@@ -96,6 +107,7 @@ class Run:
         deployed: torch.dtype | None,
         method: Method,
         watch: Watch | None,
+        proof: str | os.PathLike[str] | None,
     ) -> None:
         require_option(call, "method", method, get_args(Method))
         seed = require_whole(call, "seed", seed, least=0, most=2**63 - 1)
@@ -104,10 +116,15 @@ class Run:
             require_dtype(call, "deployed", deployed)
         if timeout is not None:
             timeout = require_positive(call, "timeout", timeout, "a positive time in seconds")
+        if proof is not None and not isinstance(proof, (str, os.PathLike)):
+            raise InvalidInputError(
+                f"{call}(proof) got {shown(proof)}, expected the path of a file to be written."
+            )
         self._start = time.perf_counter()
         self._deadline, self._clock = Deadline(timeout), Stopwatch()
         self._generator = torch.Generator().manual_seed(seed)
         self._deployed, self._method, self._watch = deployed, method, watch
+        self._path, self._proof = proof, None if proof is None else Proof()
 
     def decide(
         self,
@@ -150,6 +167,8 @@ class Run:
             deadline=self._deadline,
             clock=self._clock,
             watch=tell,
+            proof=self._proof,
+            numbers=numbers,
         ).run()
 
     @contextmanager
@@ -163,7 +182,19 @@ class Run:
         except KeyboardInterrupt as stop:
             raise Interrupted(self.certification(decisions)) from stop
 
-    def certification(self, decisions: Sequence[Decision]) -> Certification:
+    def save_proof(self, network: Network, of: str) -> ProofFile | None:
+        """Write what is proved to the file that was asked for, if anything is.
+
+        Raises InvalidInputError for a path that cannot be written.
+        """
+        if self._path is None or not self._proof:
+            return None
+        with self._clock("proof"):
+            return self._proof.save(self._path, network, of=of)
+
+    def certification(
+        self, decisions: Sequence[Decision], proof: ProofFile | None = None
+    ) -> Certification:
         lower = [torch.tensor(decision.lower, dtype=torch.float64) for decision in decisions]
         return Certification(
             tuple(decision.verdict for decision in decisions),
@@ -173,4 +204,5 @@ class Run:
             tuple(decision.chosen for decision in decisions),
             tuple(decision.search for decision in decisions),
             {**self._clock.seconds, "total": time.perf_counter() - self._start},
+            proof,
         )

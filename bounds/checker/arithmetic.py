@@ -25,7 +25,7 @@ from bounds.arguments import shown
 from bounds.errors import BoundsError, InvalidInputError
 
 if TYPE_CHECKING:
-    from flint import arb
+    pass
 
 Array = np.ndarray  # of dtype object
 #: Bits of the midpoints: fewer than a float64 has prove nothing of use, more than these take ages.
@@ -83,6 +83,15 @@ def rationals() -> Arithmetic:
     return Arithmetic(number, fmpq_mat)
 
 
+def require_precision(call: str, bits: int) -> None:
+    """Raises InvalidInputError for too few bits, or too many."""
+    if isinstance(bits, bool) or not isinstance(bits, int) or bits not in PRECISIONS:
+        raise InvalidInputError(
+            f"{call}(precision={shown(bits)}): expected a number of bits from "
+            f"{PRECISIONS.start} to {PRECISIONS.stop - 1}."
+        )
+
+
 @contextmanager
 def ball_precision(bits: int) -> Iterator[None]:
     """Compute with balls of this precision inside.
@@ -90,16 +99,12 @@ def ball_precision(bits: int) -> Iterator[None]:
     Raises:
         InvalidInputError: too few bits, or too many. BoundsError: python-flint is not installed.
     """
-    if isinstance(bits, bool) or not isinstance(bits, int) or bits not in PRECISIONS:
-        raise InvalidInputError(
-            f"check(precision={shown(bits)}): expected a number of bits from {PRECISIONS.start} to "
-            f"{PRECISIONS.stop - 1}."
-        )
+    require_precision("check", bits)
     try:
         from flint import ctx
     except ImportError as error:
         raise BoundsError(
-            "checking a certificate needs python-flint, which is not installed: "
+            "checking this needs python-flint, which is not installed: "
             "pip install relu-bounds[check]."
         ) from error
     before = ctx.prec
@@ -111,8 +116,13 @@ def ball_precision(bits: int) -> Iterator[None]:
 
 
 def smaller(first: Array, second: Array) -> Array:
-    """Balls that hold the smaller of both; numpy's own minimum would guess where they overlap."""
-    return np.asarray(np.frompyfunc(lambda a, b: a.min(b), 2, 1)(first, second), dtype=object)
+    """The smaller of both, or balls that hold it; numpy's own minimum would guess where these
+    overlap."""
+    return np.asarray(np.frompyfunc(_smaller, 2, 1)(first, second), dtype=object)
+
+
+def _smaller(first: Any, second: Any) -> Any:
+    return first.min(second) if hasattr(first, "min") else min(first, second)
 
 
 def larger(first: Array, second: Array) -> Array:
@@ -125,15 +135,28 @@ def midpoints(numbers: Array) -> np.ndarray:
     return np.array(floats, dtype=np.float64).reshape(numbers.shape)
 
 
-def proved_below(ball: arb) -> float:
-    """A float64 at most as large as every number of the ball; −inf where there is none."""
-    end = ball.lower()
-    below = float(end)
-    while math.isfinite(below) and not end >= below:
+def proved_below(number: Any) -> float:
+    """A float64 at most as large as the number, or as every one of the ball; −inf where there is
+    none."""
+    if hasattr(number, "lower"):
+        end = number.lower()
+        below = float(end)
+    else:
+        end = number
+        try:
+            below = int(number.p) / int(number.q)
+        except OverflowError:
+            return -math.inf
+    while math.isfinite(below) and not end >= _exactly(end, below):
         below = math.nextafter(below, -math.inf)
     return below if math.isfinite(below) else -math.inf
 
 
-def proved_above(ball: arb) -> float:
-    """A float64 at least as large as every number of the ball; inf where there is none."""
-    return -proved_below(-ball)
+def _exactly(like: Any, number: float) -> Any:
+    """A float64 as what it can be compared with."""
+    return number if hasattr(like, "lower") else type(like)(*number.as_integer_ratio())
+
+
+def proved_above(number: Any) -> float:
+    """A float64 at least as large; inf where there is none."""
+    return -proved_below(-number)

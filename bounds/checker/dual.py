@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from bounds.checker.arithmetic import Array, balls, smaller
+from bounds.checker.arithmetic import Arithmetic, Array, smaller
 from bounds.checker.evidence import InputSet, Neurons
 from bounds.checker.graph import Graph
 from bounds.checker.input_sets import minimum
@@ -33,25 +33,34 @@ def row_minimum(
     rule: Rule,
 ) -> Array:
     """A lower bound of ⟨coefficients, node `start`⟩ for every point of the relaxation; (rows,)."""
-    vertices = balls().zeros(len(coefficients))
+    constant, c = linear_form(graph, relus, start, coefficients, rule)
+    return constant + minimum(graph.arithmetic, points, c)
+
+
+def linear_form(
+    graph: Graph, relus: Sequence[Neurons], start: int, coefficients: Array, rule: Rule
+) -> tuple[Array, Array]:
+    """The form in x that this is: its constant (rows,) and c (rows, inputs)."""
+    numbers, zeros = graph.arithmetic.numbers, graph.arithmetic.zeros
+    vertices = zeros(len(coefficients))
 
     def through(k: int, arriving: Array) -> Array:
         nonlocal vertices
         neurons = relus[k]
         here = np.flatnonzero(neurons.unstable)
         nu, c = rule(k, arriving)[:, here], arriving[:, here]
-        at_lower = -nu * balls().numbers(neurons.lower[here])
-        at_upper = (c - nu) * balls().numbers(neurons.upper[here])
-        vertices = vertices + smaller(smaller(at_lower, at_upper), balls().zeros()).sum(1)
-        passed = np.where(neurons.active, arriving, balls().zeros())
+        at_lower = -nu * numbers(neurons.lower[here])
+        at_upper = (c - nu) * numbers(neurons.upper[here])
+        vertices = vertices + smaller(smaller(at_lower, at_upper), zeros()).sum(1)
+        passed = np.where(neurons.active, arriving, zeros())
         passed[:, here] = nu
         return passed
 
     constant, c = graph.backward(start, coefficients, through)
-    return constant + vertices + minimum(points, c)
+    return constant + vertices, c
 
 
-def slope_rule(name: str, relus: Sequence[Neurons]) -> Rule:
+def slope_rule(arithmetic: Arithmetic, name: str, relus: Sequence[Neurons]) -> Rule:
     """The multipliers of "fixed" and "adaptive" slopes, as `dual/fixed_slope.py` defines them.
 
     Where the sign of c is not decided, either choice will do, as any ν does.
@@ -59,14 +68,16 @@ def slope_rule(name: str, relus: Sequence[Neurons]) -> Rule:
     slopes = []
     for neurons in relus:
         with np.errstate(all="ignore"):
-            lower, upper = balls().numbers(neurons.lower), balls().numbers(neurons.upper)
-        slopes.append(np.where(neurons.unstable, upper / (upper - lower), balls().zeros()))
+            # No slope is asked of the others, which may have no width.
+            low = np.where(neurons.unstable, neurons.lower, -1.0)
+            lower, upper = arithmetic.numbers(low), arithmetic.numbers(neurons.upper.clip(min=0))
+        slopes.append(np.where(neurons.unstable, upper / (upper - lower), arithmetic.zeros()))
 
     def fixed(k: int, arriving: Array) -> Array:
         return arriving * slopes[k]
 
     def adaptive(k: int, arriving: Array) -> Array:
-        steep = balls().numbers((relus[k].upper > -relus[k].lower).astype(float))
+        steep = arithmetic.numbers((relus[k].upper > -relus[k].lower).astype(float))
         negative = np.asarray(arriving < 0, dtype=bool)
         return arriving * np.where(negative, slopes[k], steep)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bounds.checker.arithmetic import Array, balls, midpoints, rationals
+from bounds.checker.arithmetic import Arithmetic, Array, balls, midpoints, rationals
 from bounds.checker.evidence import InputSet, Rejected
 
 #: Halvings of the range of float64, on a logarithmic scale, until one number is left of it.
@@ -44,10 +44,11 @@ def contains(points: InputSet, x: np.ndarray) -> bool:
     return bool(sum(away * away) <= radius * radius)
 
 
-def minimum(points: InputSet, c: Array) -> Array:
-    """A lower bound of ⟨c, x⟩ over the set, optimal up to rounding; c: (rows, numbers)."""
+def minimum(arithmetic: Arithmetic, points: InputSet, c: Array) -> Array:
+    """A lower bound of ⟨c, x⟩ over the set, optimal up to rounding; c: (rows, numbers), which are
+    balls where the set is no box."""
     if points.kind == "box":
-        return _box_minimum(points, c)
+        return _box_minimum(arithmetic, points, c)
     split = _l1_split if points.kind == "l1" else _l2_split
     with np.errstate(all="ignore"):  # what overflows proves nothing, and does no harm
         chosen = split(points, midpoints(c))
@@ -57,13 +58,13 @@ def minimum(points: InputSet, c: Array) -> Array:
         norms = balls().numbers(np.abs(chosen).max(1))
     else:
         norms = np.array([square.sqrt() for square in (q * q).sum(1)], dtype=object)
-    return _box_minimum(points, c - q) + at_centre - norms * points.radius
+    return _box_minimum(arithmetic, points, c - q) + at_centre - norms * points.radius
 
 
-def _box_minimum(points: InputSet, p: Array) -> Array:
+def _box_minimum(arithmetic: Arithmetic, points: InputSet, p: Array) -> Array:
     """⟨p, middle⟩ − ⟨|p|, half the width⟩."""
-    lower, upper = balls().numbers(points.lower), balls().numbers(points.upper)
-    return balls().dot(p, (lower + upper) / 2) - balls().dot(abs(p), (upper - lower) / 2)
+    lower, upper = arithmetic.numbers(points.lower), arithmetic.numbers(points.upper)
+    return arithmetic.dot(p, (lower + upper) / 2) - arithmetic.dot(abs(p), (upper - lower) / 2)
 
 
 def _l1_split(points: InputSet, c: np.ndarray) -> np.ndarray:

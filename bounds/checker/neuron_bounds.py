@@ -19,7 +19,7 @@ from bounds.checker.graph import Graph, Layer
 def prove_bounds(graph: Graph, evidence: Evidence, slope: str | None) -> None:
     """Raise Rejected unless every l and u of the evidence follows; slope: None for intervals."""
     points, relus = evidence.input_set, evidence.relus
-    rule = None if slope is None else slope_rule(slope, relus)
+    rule = None if slope is None else slope_rule(graph.arithmetic, slope, relus)
 
     def relu(k: int, box: Array) -> Array:
         """box: (2, numbers), the ends of an interval around every ẑ; returns that of z."""
@@ -31,10 +31,10 @@ def prove_bounds(graph: Graph, evidence: Evidence, slope: str | None) -> None:
         ends = balls().numbers(np.stack((neurons.lower, neurons.upper)))
         return larger(ends, balls().zeros())
 
-    graph.forward(balls().numbers(np.stack((points.lower, points.upper))), _interval, relu)
+    graph.forward(balls().numbers(np.stack((points.lower, points.upper))), interval, relu)
 
 
-def _interval(layer: Layer, box: Array) -> Array:
+def interval(layer: Layer, box: Array) -> Array:
     """W m + b ∓ |W| r, for a box around m with half-widths r; (2, numbers) both."""
     lower, upper = box
     middle = layer.matrix.forward(((lower + upper) / 2)[None])[0] + layer.bias

@@ -29,6 +29,9 @@ class Matrix(ABC):
 
     #: How many numbers a product makes for each row besides x and y.
     between = 0
+    #: How many products a number of `forward` is the sum of at most, and one of `backward`; 0 where
+    #: they are only moved.
+    terms = (0, 0)
 
     @abstractmethod
     def forward(self, x: Array) -> Array:
@@ -52,6 +55,8 @@ def matrix(operation: Affine, arithmetic: Arithmetic, change: Change = np.asarra
             return Patches(arithmetic, change(_float64(operation.weight)), operation)
         case Scale():
             factors = np.broadcast_to(_float64(operation.scale), operation.input_shape).ravel()
+            if (factors == 1).all():
+                return Identity()
             return Diagonal(arithmetic.numbers(change(factors)))
         case Reshape():
             return Identity()
@@ -89,6 +94,7 @@ class Dense(Matrix):
 
     def __init__(self, arithmetic: Arithmetic, weight: np.ndarray) -> None:
         self.arithmetic, (self.outputs, self.inputs) = arithmetic, weight.shape
+        self.terms = self.inputs, self.outputs
         self.weight = arithmetic.constant(weight)
         self.transposed = arithmetic.constant(weight.T)
 
@@ -127,6 +133,7 @@ class Patches(Matrix):
         self.weights = [arithmetic.constant(part.T) for part in split]
         self.transposed = [arithmetic.constant(part) for part in split]
         self.between = self.read.size * self.channels
+        self.terms = self.weights[0].nrows(), self.weights[0].ncols() * len(self.read)
 
     def forward(self, x: Array) -> Array:
         rows = len(x)
@@ -150,18 +157,19 @@ class Patches(Matrix):
         parts = np.split(y.reshape(rows, -1, places), self.groups, 1)
         inputs = []
         for part, weight in zip(parts, self.transposed, strict=True):
-            lines = np.moveaxis(part, 2, 1).reshape(-1, weight.nrows())
             # A row that starts at one neuron is 0 at most places.
-            used = ~np.asarray(lines == 0, dtype=bool).all(axis=1)
-            patches = self.arithmetic.zeros(len(lines), weight.ncols())
-            patches[used] = self.arithmetic.product(lines[used], weight)
-            patches = patches.reshape(rows, places, -1, offsets)
-            x = self.arithmetic.zeros(rows, patches.shape[2], self.input_places + 1)
+            row, place = np.nonzero(np.asarray(part != 0, dtype=bool).any(axis=1))
+            patches = self.arithmetic.product(part[row, :, place], weight)
+            patches = patches.reshape(len(row), weight.ncols() // offsets, offsets)
+            x = self.arithmetic.zeros(rows, patches.shape[1], self.input_places)
             # One offset reads no place of the input twice, so that no addition is lost.
             for offset in range(offsets):
-                x[:, :, self.read[offset]] += np.moveaxis(patches[..., offset], 1, 2)
-            inputs.append(x[:, :, :-1])
-        return np.concatenate(inputs, axis=1).reshape(rows, -1)
+                read = self.read[offset, place]
+                inside = np.flatnonzero(read < self.input_places)
+                x[row[inside], :, read[inside]] += patches[inside, :, offset]
+            inputs.append(x)
+        whole = inputs[0] if len(inputs) == 1 else np.concatenate(inputs, axis=1)
+        return whole.reshape(rows, -1)
 
 
 @dataclass(frozen=True)
@@ -169,6 +177,8 @@ class Diagonal(Matrix):
     """A factor a number."""
 
     factors: Array
+
+    terms = (1, 1)
 
     def forward(self, x: Array) -> Array:
         return x * self.factors
@@ -195,6 +205,10 @@ class Selection(Matrix):
     index: np.ndarray
     inputs: int
 
+    @property
+    def terms(self) -> tuple[int, int]:  # type: ignore[override]
+        return 0, int(np.bincount(self.index, minlength=1).max())
+
     def forward(self, x: Array) -> Array:
         return x[:, self.index]
 
@@ -213,6 +227,11 @@ class Transpose(Matrix):
     @property
     def between(self) -> int:  # type: ignore[override]
         return self.matrix.between
+
+    @property
+    def terms(self) -> tuple[int, int]:  # type: ignore[override]
+        forward, backward = self.matrix.terms
+        return backward, forward
 
     def forward(self, x: Array) -> Array:
         return self.matrix.backward(x)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bounds.checker.certificate import Check
+from bounds.checker.certificate import Check, Rejection
 
 #: Rejections that are printed; --json has all.
 SHOWN = 10
@@ -30,13 +31,17 @@ def print_check(check: Check, console: Console) -> None:
             value = check.optimum[index, row]
             shown = "none" if value is None else f"{float(value)!r} ≈ {value}"
             console.print(f"LP optimum of input {index}, row {row}: {shown}", soft_wrap=True)
-    for rejection in check.rejections[:SHOWN]:
-        console.print(f"rejected: {rejection}", soft_wrap=True, markup=False)
-    if len(check.rejections) > SHOWN:
-        console.print(f"and {len(check.rejections) - SHOWN} more: --json has all of them.")
+    print_rejections(check.rejections, console)
     if check.trusted and len(check.lower) > 0:
         console.print(TRUSTED, soft_wrap=True)
     console.print(summary(check), style="bold", soft_wrap=True)
+
+
+def print_rejections(rejections: Sequence[Rejection], console: Console) -> None:
+    for rejection in rejections[:SHOWN]:
+        console.print(f"rejected: {rejection}", soft_wrap=True, markup=False)
+    if len(rejections) > SHOWN:
+        console.print(f"and {len(rejections) - SHOWN} more: --json has all of them.")
 
 
 def summary(check: Check) -> str:

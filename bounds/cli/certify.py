@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from rich.console import Console
 
 from bounds.certification.data_set import certify
 from bounds.certification.decide import Watch
@@ -38,7 +39,7 @@ WORKING = "bounding, attacking, and solving or splitting what is left"
 
 
 def run(options: argparse.Namespace) -> int:
-    require_writable(options.json, options.counterexample)
+    require_writable(options.json, options.counterexample, options.proof)
     if options.vnnlib is not None:
         return _property(options)
     if options.counterexample is not None:
@@ -67,9 +68,11 @@ def _property(options: argparse.Namespace) -> int:
             deployed=_deployed(options),
             method=options.method,
             watch=watch,
+            proof=options.proof,
         )
     _tell(options, "case", certification)
     show(certification)
+    _print_proof(options, certification, console)
     if options.counterexample is not None:
         found = [c.vnncomp() for c in certification.counterexamples if c is not None][:1]
         text = "\n".join([certification.verdict, *found, ""])
@@ -102,9 +105,11 @@ def _data_set(options: argparse.Namespace) -> int:
             deployed=_deployed(options),
             method=options.method,
             watch=watch,
+            proof=options.proof,
         )
     _tell(options, "input", certification)
     show(certification)
+    _print_proof(options, certification, console)
     stated = {"radius": ball.radius, "norm": str(ball.norm), "clip": [ball.lower, ball.upper]}
     _write(options, stated, data_set_json(certification, labels.expand(len(ball.x)).tolist()))
     return 0 if certification.verdict == "unsat" else 1
@@ -132,6 +137,21 @@ def _tell(options: argparse.Namespace, kind: str, certification: Certification) 
         ):
             came = "" if search is None else f"; {search.domains} domains, {search.open} open"
             print(f"{kind} {number}: {chosen or 'not reached'}{came}", file=sys.stderr)
+
+
+def _print_proof(
+    options: argparse.Namespace, certification: Certification, console: Console
+) -> None:
+    """What became of --proof."""
+    if options.proof is not None:
+        written = certification.proof
+        console.print(
+            f"no proof is written: the verdict is {certification.verdict}."
+            if written is None
+            else f"proof: {written.path}, {written.bytes} bytes, leaves: {written.leaves}",
+            soft_wrap=True,
+            markup=False,
+        )
 
 
 def _deployed(options: argparse.Namespace) -> torch.dtype | None:

@@ -76,6 +76,11 @@ def _add_certify(commands: argparse._SubParsersAction[_Parser]) -> None:
         metavar="S",
         help="in seconds; without it, searches end after 100,000 boxes or 2,000 LPs",
     )
+    command.add_argument(
+        "--proof",
+        metavar="FILE",
+        help="write what proves an unsat to this file, which bounds check proves again",
+    )
     command.add_argument("--seed", type=int, default=0, metavar="N", help="of the attack; 0")
     command.add_argument(
         "--method",
@@ -100,14 +105,18 @@ def _add_certify(commands: argparse._SubParsersAction[_Parser]) -> None:
 def _add_check(commands: argparse._SubParsersAction[_Parser]) -> None:
     command = commands.add_parser(
         "check",
-        help="prove a saved certificate, sharing no code with the solver",
+        help="prove a saved certificate or proof, sharing no code with solver and search",
         description="Prove the claims of a certificate in ball arithmetic, from the file and the "
-        "model alone. Exit status: 0 where every claim is proved, 1 where one is rejected.",
+        "model alone; or of what bounds certify --proof wrote that it is about the property, that "
+        "its trees cover every case, and each of their leaves. Exit status: 0 where every claim is "
+        "proved, 1 where one is rejected.",
         allow_abbrev=False,
     )
     command.set_defaults(module="bounds.cli.check", device="cpu", dtype="float64")
     command.add_argument(
-        "certificate", metavar="FILE", help="what solution.certificate.save(FILE) wrote"
+        "certificate",
+        metavar="FILE",
+        help="what solution.certificate.save(FILE) wrote, or bounds certify --proof FILE",
     )
     command.add_argument(
         "model",
@@ -115,12 +124,20 @@ def _add_check(commands: argparse._SubParsersAction[_Parser]) -> None:
         help=f"a torch.export archive (.pt2), an ONNX file (.onnx), or one of {', '.join(SHIPPED)}",
     )
     command.add_argument(
-        "--precision", type=int, default=128, metavar="BITS", help="of the balls; 128"
+        "--vnnlib", metavar="SPEC", help="the property that a proof has to be about"
+    )
+    command.add_argument(
+        "--precision",
+        type=int,
+        default=128,
+        metavar="BITS",
+        help="of the balls; default %(default)s",
     )
     command.add_argument(
         "--exact",
         action="store_true",
-        help="also find the optimum of every LP in rational numbers; for small ones",
+        help="also find the optimum of every LP in rational numbers, or prove every leaf in them; "
+        "for small ones",
     )
     command.add_argument(
         "--trust-bounds",

@@ -20,7 +20,7 @@ from bounds.intermediate.intermediate import relu_bounds
 from bounds.network.graph import Network
 from bounds.relaxation.ranges import ranges
 from bounds.relaxation.triangle import ReluBounds
-from bounds.rounding import plain_arithmetic
+from bounds.rounding import down, plain_arithmetic
 from bounds.search.domains import Domains, bounds_of, signs_of
 from bounds.sets.box import Box
 from bounds.solution.status import Status
@@ -36,12 +36,14 @@ class Question:
     """What is to be excluded: disjunct k is met where all of its rows are at most 0.
 
     network: in float64. C: (disjuncts, rows, *output_shape). d: (disjuncts, rows). Shorter
-    disjuncts repeat a row.
+    disjuncts repeat a row. reserve: what is taken off bounds, in parts of what rounding may have
+    raised them by, for others to see their sign too.
     """
 
     network: Network
     C: Tensor
     d: Tensor
+    reserve: float = 0.0
 
     @property
     def rows(self) -> int:
@@ -124,6 +126,9 @@ def bound(question: Question, domains: Domains, deadline: Deadline) -> BoxBounds
         last = len(network.nodes) - 1
         duals = [backward_pass(network, layers, last, C, rule, within) for rule in RULES.values()]
         lower = torch.cat([dual.value_below(box, layers, d) for dual in duals], 1)
+        if question.reserve:
+            rounding = torch.cat([each.rounding for each in duals if each.rounding is not None], 1)
+            lower = down(lower - question.reserve * rounding)
     coefficients = torch.cat([dual.at_input for dual in duals], 1)
     points, values = _points(question, box, coefficients, C, d)
     usable = _usable(layers, d)

@@ -7,20 +7,40 @@ or because the cuts of all of them together leave nothing.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from bounds.dual.fixed_slope import RULES
 
-#: What `Tree.closed` has for a node that its cuts leave empty.
-CUT = -1
+#: What stands for a rule where a node's cuts leave it empty; was split; is neither.
+CUT, SPLIT, OPEN = -1, -2, -3
+
+
+@dataclass(frozen=True, eq=False)
+class Nodes:
+    """Of each node, by its number: rule: as of `RULES` or CUT where it was closed, SPLIT where it
+    was split, OPEN else; row: which closed it; coordinate and place: of the split, whose children
+    are low and high."""
+
+    rule: np.ndarray
+    row: np.ndarray
+    coordinate: np.ndarray
+    place: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+    def take(self, chosen: np.ndarray) -> Nodes:
+        return Nodes(*(getattr(self, each.name)[chosen] for each in fields(self)))
 
 
 class Tree:
     """Columns of what was noted, batch by batch."""
 
     def __init__(self, roots: int) -> None:
-        self._nodes = roots
+        self.roots = self._nodes = roots
         self._split: list[tuple[int, Tensor, Tensor, Tensor]] = []
         self._closed: list[tuple[Tensor, Tensor, Tensor]] = []
 
@@ -59,3 +79,17 @@ class Tree:
             for batch in self._closed
             for node, rule, row in zip(*(column.tolist() for column in batch), strict=True)
         }
+
+    @property
+    def nodes(self) -> Nodes:
+        """All that was noted, node by node."""
+        rule = np.full(self._nodes, OPEN, dtype=np.int8)
+        row, coordinate, low, high = np.zeros((4, self._nodes), dtype=np.int64)
+        place = np.full(self._nodes, np.nan)
+        for first, node, coordinates, places in self._split:
+            at, numbers = node.numpy(), first + np.arange(len(node))
+            rule[at], coordinate[at], place[at] = SPLIT, coordinates.numpy(), places.numpy()
+            low[at], high[at] = numbers, numbers + len(numbers)
+        for node, rules, rows in self._closed:
+            rule[node.numpy()], row[node.numpy()] = rules.numpy(), rows.numpy()
+        return Nodes(rule, row, coordinate, place, low, high)

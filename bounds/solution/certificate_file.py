@@ -65,14 +65,18 @@ def write_certificate(
     arrays = {name: _array(tensor) for name, tensor in tensors.items()}
     arrays["lower"] = np.nan_to_num(arrays["lower"], nan=-np.inf, posinf=np.inf, neginf=-np.inf)
     arrays["upper"] = np.nan_to_num(arrays["upper"], nan=np.inf, posinf=np.inf, neginf=-np.inf)
-    versions = {
+    whole = {**statement, "format": FORMAT, "versions": versions()}
+    whole["digest"] = content_digest(whole, arrays)
+    write_file(path, save(arrays, metadata={KEY: json.dumps(whole)}))
+
+
+def versions() -> dict[str, str]:
+    """Of what wrote a file."""
+    return {
         "bounds": __version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
-    whole = {**statement, "format": FORMAT, "versions": versions}
-    whole["digest"] = content_digest(whole, arrays)
-    write_file(path, save(arrays, metadata={KEY: json.dumps(whole)}))
 
 
 def content_digest(statement: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
@@ -80,9 +84,9 @@ def content_digest(statement: Mapping[str, Any], arrays: Mapping[str, np.ndarray
     tensor in the order of the names: the name, the shape as JSON, and the numbers, little-endian.
     """
     digest = hashlib.sha256()
-    digest.update(_json({key: statement[key] for key in statement if key != "digest"}))
+    digest.update(json_bytes({key: statement[key] for key in statement if key != "digest"}))
     for name in sorted(arrays):
-        digest.update(name.encode() + _json(list(arrays[name].shape)))
+        digest.update(name.encode() + json_bytes(list(arrays[name].shape)))
         digest.update(np.ascontiguousarray(arrays[name], dtype="<f8").tobytes())
     return digest.hexdigest()
 
@@ -97,14 +101,14 @@ def network_digest(network: Network) -> str:
     """
     digest = hashlib.sha256()
     for node in network.nodes:
-        digest.update(_json([type(node).__name__, list(node.shape), list(node.parents)]))
+        digest.update(json_bytes([type(node).__name__, list(node.shape), list(node.parents)]))
         if isinstance(node, AffineNode):
             _update_operation(digest, node.operation)
     return digest.hexdigest()
 
 
 def _update_operation(digest: hashlib._Hash, operation: Affine) -> None:
-    digest.update(_json(type(operation).__name__))
+    digest.update(json_bytes(type(operation).__name__))
     for field in fields(operation):
         value = getattr(operation, field.name)
         digest.update(field.name.encode())
@@ -112,13 +116,14 @@ def _update_operation(digest: hashlib._Hash, operation: Affine) -> None:
             _update_operation(digest, value)
         elif isinstance(value, Tensor):
             kind = "<f8" if value.is_floating_point() else "<i8"
-            digest.update(_json(list(value.shape)))
+            digest.update(json_bytes(list(value.shape)))
             digest.update(value.detach().cpu().contiguous().numpy().astype(kind).tobytes())
         else:
-            digest.update(_json(value))
+            digest.update(json_bytes(value))
 
 
-def _json(value: object) -> bytes:
+def json_bytes(value: object) -> bytes:
+    """As digests have it."""
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 

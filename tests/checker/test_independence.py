@@ -1,4 +1,4 @@
-"""The checker shares no code with the solver: what it imports, and what it calls."""
+"""The checker shares no code with solver and search: what it imports, and what it calls."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from bounds.network.graph import Network
 from tests.checker.test_edits import NETWORKS, relaxation
 from tests.support.certificates import reasons, save
 
-#: The format of the file, the readers of models with the classes that hold what they read, errors,
-#: and a HiGHS that prints nothing.
+#: The formats of the files, the readers of models and properties with the classes that hold what
+#: they read, errors, and a HiGHS that prints nothing.
 SHARED = {
     "bounds.arguments",
     "bounds.network.affine",
@@ -27,6 +27,9 @@ SHARED = {
     "bounds.network.indexing",
     "bounds.read.load",
     "bounds.network.graph",
+    "bounds.read.vnnlib",
+    "bounds.read.vnnlib.property",
+    "bounds.solution.proof_file",
 }
 
 
@@ -48,6 +51,19 @@ def test_what_it_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: st
     """Nothing that an operation or a network computes, as all of it raises here."""
     problem = relaxation(name, math.inf)
     save(tmp_path / "certificate", problem)
+    x = (problem.input_set.lower + problem.input_set.upper) / 2
+    labels = problem.network(x).argmax(1)
+    proof = tmp_path / "proof"
+    for method in ("no_split", "input_split"):
+        found = bounds.certify(
+            problem.network,
+            x,
+            labels,
+            radius=0.02,
+            method=method,
+            proof=proof.with_suffix(f".{method}"),
+        )
+        assert found.proof is not None
 
     def raises(*_: object, **__: object) -> None:
         raise AssertionError("the checker calls what the solver computes with")
@@ -62,3 +78,5 @@ def test_what_it_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: st
     for exact in (False, True):
         check = bounds.check(tmp_path / "certificate", problem.network, exact=exact)
         assert check.accepted, reasons(check)
+    for method in ("no_split", "input_split"):
+        assert bounds.check_proof(proof.with_suffix(f".{method}"), problem.network).accepted

@@ -94,7 +94,7 @@ def test_the_support_function_of_balls_within_boxes(case: Drawn) -> None:
             float(ball.radius[index]),
         )
         with ball_precision(128):
-            found = minimum(points, balls().numbers(c[index].flatten(1).numpy()))
+            found = minimum(balls(), points, balls().numbers(c[index].flatten(1).numpy()))
         least = np.array([proved_below(value) for value in found])
         assert (np.abs(least - expected[index].numpy()) <= slack[index].numpy() + 1e-300).all()
 
@@ -102,7 +102,7 @@ def test_the_support_function_of_balls_within_boxes(case: Drawn) -> None:
 def test_the_support_function_of_a_box() -> None:
     points = InputSet("box", np.array([-1.0, 0.5]), np.array([2.0, 0.5]), np.zeros(2), 0.0)
     c = balls().numbers(np.array([[1.0, 2.0], [-3.0, -1.0], [0.0, 0.0]]))
-    assert [float(value) for value in minimum(points, c)] == [0.0, -6.5, 0.0]
+    assert [float(value) for value in minimum(balls(), points, c)] == [0.0, -6.5, 0.0]
 
 
 def test_points_lie_in_a_set_exactly_or_not_at_all() -> None:

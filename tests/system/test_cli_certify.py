@@ -50,7 +50,7 @@ def test_a_proof(run: Run, model: Path, spec: Path, tmp_path: Path) -> None:
     assert result.read_text() == "unsat\n"
     record = json.loads(numbers.read_text())
     assert set(record) == {
-        *("verdict", "model", "vnnlib", "seconds", "cases", "empty_cases"),
+        *("verdict", "model", "vnnlib", "seconds", "cases", "empty_cases", "proof"),
         *("counterexample", "replayed_by"),
     }
     assert record["verdict"] == "unsat"

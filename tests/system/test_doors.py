@@ -118,7 +118,8 @@ def good() -> dict[str, tuple[Callable[..., object], dict[str, Any]]]:
         ),
         "certify": (
             bounds.certify,
-            {**given, "timeout": 9.0, "seed": 0, "dtype": torch.float32, "deployed": None},
+            {**given, "timeout": 9.0, "seed": 0, "dtype": torch.float32, "deployed": None}
+            | {"proof": None},
         ),
         "robust_loss": (bounds.robust_loss, {**given, **training}),
         "RobustLoss": (robust, {"model": model, "x": x, "y": y, "radius": 0.1}),
@@ -144,6 +145,11 @@ def good() -> dict[str, tuple[Callable[..., object], dict[str, Any]]]:
             {"certificate": "no such file", "model": network, "precision": 64, "exact": False}
             | {"trust_bounds": False},
         ),
+        "check_proof": (
+            bounds.check_proof,
+            {"proof": "no such file", "model": network, "vnnlib": None, "precision": 64}
+            | {"exact": False},
+        ),
         "certify_vnnlib": (
             bounds.certify_vnnlib,
             {"model": network, "property": "no such file", "timeout": 9.0, "seed": 0}
@@ -158,7 +164,9 @@ def relaxation_solved(relaxation: bounds.Relaxation) -> bounds.Certificate:
 
 
 #: What would be done: a file of that name, and work without end.
-FINE = {("path", "text")} | {(name, "huge") for name in ("steps", "restarts", "iteration_limit")}
+FINE = {("path", "text"), ("proof", "text")} | {
+    (name, "huge") for name in ("steps", "restarts", "iteration_limit")
+}
 
 CALLS = good()
 ARGUMENTS = [(call, name) for call, (_, given) in CALLS.items() for name in given]
@@ -167,7 +175,7 @@ ARGUMENTS = [(call, name) for call, (_, given) in CALLS.items() for name in give
 @pytest.mark.parametrize("call", CALLS)
 def test_what_is_right_works(call: str) -> None:
     act, given = CALLS[call]
-    if call not in ("check", "certify_vnnlib", "save"):
+    if call not in ("check", "check_proof", "certify_vnnlib", "save"):
         act(**given)
 
 

@@ -168,6 +168,18 @@ class Property:
         b = _tensor(_rounded(row.bound, up=grown) for row in rows)
         return Specification(C.to(dtype), -_convert(b, dtype, up=grown))
 
+    def require_exact(self) -> None:
+        """Refuse coefficients that float64 does not hold, as rows with others prove nothing."""
+        for case in self.cases:
+            for row in (row for disjunct in case.disjuncts for row in disjunct):
+                for _, coefficient in row.coefficients:
+                    if Fraction(float(coefficient)) != coefficient:
+                        raise InvalidInputError(
+                            f"VNN-LIB {self.name!r} has the coefficient {coefficient}, which "
+                            "float64 does not hold, and a proof would be about another row: "
+                            "multiply its inequality by a number that makes all of them whole."
+                        )
+
     def require_fit(self, input_shape: Shape, output_shape: Shape) -> None:
         """Refuse a network of other numbers of inputs or outputs."""
         for letter, declared, shape in (

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import bounds
 import lp_reference
+from benchmarks.competition.clauses import network_of
 from bounds import Relaxation
 from bounds.certification.relu_splits import ReluSplits
 from bounds.deadline import NEVER
@@ -158,43 +159,23 @@ def test_a_conjunction_is_decided_as_a_whole(problem: Problem, margin: float) ->
 
 
 def combinatorial(seed: int, *, inputs: int = 8, clauses: int = 24) -> Relaxation:
-    """Clauses of three literals over 0 ≤ x ≤ 1, as one hidden layer: the row is at most 0 where all
-    hold and every input is 0 or 1."""
-    generator = np.random.default_rng(seed)
-    weight, bias = np.zeros((clauses + 2 * inputs, inputs)), np.zeros(clauses + 2 * inputs)
-    for row in range(clauses):
-        chosen = generator.choice(inputs, 3, replace=False)
-        signs = generator.choice([-1.0, 1.0], 3)
-        weight[row, chosen] = -signs
-        bias[row] = 1 - (signs < 0).sum()  # relu(1 − Σ literals)
-    for i in range(inputs):  # min(x, 1 − x) = x − relu(2 x − 1), over two neurons
-        weight[clauses + i, i], weight[clauses + inputs + i, i] = 2.0, 1.0
-        bias[clauses + i] = -1.0
-    out = np.concatenate([np.ones(clauses), -np.ones(inputs), np.ones(inputs)])
-    model = nn.Sequential(nn.Linear(inputs, len(bias)), nn.ReLU(), nn.Linear(len(bias), 1)).double()
-    with torch.no_grad():
-        model[0].weight.copy_(torch.from_numpy(weight))
-        model[0].bias.copy_(torch.from_numpy(bias))
-        model[2].weight.copy_(torch.from_numpy(out)[None])
-        model[2].bias.zero_()
-    network = bounds.from_torch(model, (inputs,)).detach()
+    """Whether a formula has no solution: where it has one, the row is below 0."""
+    network = network_of(seed, inputs=inputs, clauses=clauses)
     box = bounds.Box(torch.zeros(1, inputs).double(), torch.ones(1, inputs).double())
-    return bounds.relax(network, box, bounds.Specification(torch.ones(1, 1).double()))
+    return bounds.relax(network, box, bounds.margins(0, classes=2))
 
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("clauses", [20, 60])
 def test_clauses_are_satisfiable_or_not(seed: int, clauses: int) -> None:
     relaxation = combinatorial(seed, clauses=clauses)
-    least = minimum(relaxation)
-    # A quarter: where clauses cannot all hold, rounding an input costs as much at least.
-    run = Run(lowered(relaxation, 0.01))
-    assert run.splits.state.ended == ("closed" if least > 0.01 else "found")
+    run = Run(relaxation)
+    assert run.splits.state.ended == ("closed" if minimum(relaxation) > 0 else "found")
 
 
 def test_what_is_learnt_closes_other_nodes() -> None:
     """Fewer LPs than leaves: some are closed by what was refuted elsewhere."""
-    run = Run(lowered(combinatorial(1, inputs=40, clauses=172), 0.01))
+    run = Run(combinatorial(1, inputs=40, clauses=172))
     assert run.closed
     assert len(run.tree.refutations) < len(run.tree.leaves)
 

@@ -28,6 +28,7 @@ from .read.export.from_export import from_export as from_export
 from .read.load import load as load
 from .read.onnx.from_onnx import from_onnx as from_onnx
 from .read.torch.from_torch import from_torch as from_torch
+from .relaxation.layers import Layer as Layer
 from .relaxation.relaxation import Relaxation as Relaxation
 from .relaxation.specification import Specification as Specification
 from .relaxation.specification import margins as margins

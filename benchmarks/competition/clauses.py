@@ -1,4 +1,4 @@
-"""Hard little combinatorial problems as networks of one hidden layer: our search beside HiGHS' MILP.
+"""Little combinatorial problems as networks of one hidden layer: our search beside HiGHS' MILP.
 
 A formula of clauses of three literals over 0 ≤ x ≤ 1: a neuron relu(1 − Σ literals) for each
 clause, and min(x, 1 − x) for each input. The row, their sum, is at most 0 where all clauses hold
@@ -6,7 +6,8 @@ and every input is 0 or 1, which is what is asked. HiGHS is given the whole ques
 program: the network by a binary a neuron with the l and u that we search with, and the row as a
 constraint; it says whether that is feasible, and proves nothing that can be checked.
 
-    OMP_NUM_THREADS=1 python benchmarks/competition/clauses.py --json benchmarks/results/clauses.json
+    OMP_NUM_THREADS=1 python benchmarks/competition/clauses.py \\
+        --json benchmarks/results/clauses.json
 
 CPU seconds of one thread. Exit status 1 where the two disagree.
 """

@@ -64,7 +64,7 @@ class Observer(Protocol):
         """These are the sum of two that have come to `node` from its readers."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Network:
     """Nodes in topological order: the first is the input, the last the output.
 
@@ -104,6 +104,18 @@ class Network:
             if isinstance(node, AffineNode):
                 node.operation.convert(collect)
         return tuple(tensors)
+
+    def __repr__(self) -> str:
+        """A line a node: never the weights."""
+        count = sum(tensor.numel() for tensor in self.parameters)
+        lines = [f"Network {self.input_shape} → {self.output_shape}, {count} numbers"]
+        for index, node in enumerate(self.nodes):
+            kind = type(node).__name__.removesuffix("Node")
+            if isinstance(node, AffineNode):
+                kind = type(node.operation).__name__
+            of = f" of {', '.join(map(str, node.parents))}" if node.parents else ""
+            lines.append(f"  {index}: {kind}{of} {node.shape} {node.name!r}")
+        return "\n".join(lines)
 
     def convert(self, convert: Convert) -> Network:
         """The same network with `convert` applied to every parameter."""

@@ -16,13 +16,14 @@ from torch import Tensor
 from bounds.errors import InvalidInputError
 from bounds.network.affine import Convert
 from bounds.network.graph import Network
+from bounds.relaxation.layers import Layer, layers_of
 from bounds.relaxation.ranges import Range, ranges
 from bounds.relaxation.triangle import ReluBounds
 from bounds.rounding import weighted
 from bounds.sets.box import InputSet
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Relaxation:
     """One LP for each input of the batch and each row of the specification.
 
@@ -106,6 +107,25 @@ class Relaxation:
         for neurons in self.relu_bounds:
             counts += neurons.unstable.flatten(1).sum(1)
         return tuple(counts.tolist())
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """Names, shapes, l, u and the kinds of neurons of every ReLU."""
+        return layers_of(self.network, self.relu_bounds)
+
+    def __repr__(self) -> str:
+        """A line a layer: never the numbers themselves."""
+        batch, rows = self.C.shape[:2]
+        how = self.intermediate if self.slope is None else f"{self.intermediate}, {self.slope}"
+        lines = [f"Relaxation of {batch} inputs, {rows} rows each, {self.C.dtype} ({how})"]
+        for layer in self.layers:
+            kinds = ", ".join(
+                f"{name} {counts.mean():g}"
+                for name in ("active", "dead", "unstable", "split")
+                if (counts := getattr(layer, name)).any()
+            )
+            lines.append(f"  {layer.name} {layer.shape}: {kinds or 'no neuron'} on average")
+        return "\n".join(lines)
 
     @property
     def implied(self) -> bool:

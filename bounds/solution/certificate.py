@@ -28,7 +28,7 @@ class Claim:
     method: str
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Certificate:
     """ν and (x, z) of every LP: one pass each through the relaxation gives lower and upper again.
 
@@ -49,6 +49,12 @@ class Certificate:
     x: Tensor
     z: tuple[Tensor, ...]
     claim: Claim | None = None
+
+    def __repr__(self) -> str:
+        batch, rows = self.x.shape[:2]
+        neurons = sum(nu[0, 0].numel() for nu in self.multipliers)
+        claimed = "nothing claimed" if self.claim is None else f"claimed by {self.claim.method!r}"
+        return f"Certificate of {batch} inputs, {rows} rows each, {neurons} neurons ({claimed})"
 
     def lower(self, relaxation: Relaxation, *, sound: bool = True) -> Tensor:
         """d(ν): a lower bound of the LP whatever the multipliers are; (batch, rows).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -9,10 +10,14 @@ import torch
 from torch import Tensor
 
 from bounds.solution.certificate import Certificate
+from bounds.solution.status import Status
 from bounds.solution.verdict import proved, trusted
 
+#: Inputs that a repr has a line for.
+SHOWN = 10
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Solution:
     """Bounds lower ≤ LP optimum ≤ upper of each LP, in the units of the specification's rows.
 
@@ -42,6 +47,20 @@ class Solution:
     method: str
     sound: bool = False
     partial: bool = False
+
+    def __repr__(self) -> str:
+        """A line an input: its smallest row, and how many LPs ended in which way."""
+        batch, rows = self.lower.shape
+        kind = "sound" if self.sound else "up to rounding"
+        lines = [f"Solution of {batch} inputs, {rows} rows each, by {self.method!r} ({kind})"]
+        least, largest = self.lower.detach().amin(1), self.gap.detach().amax(1)
+        for index in range(min(batch, SHOWN)):
+            ended = Counter(Status(status).name for status in self.status[index].tolist())
+            how = ", ".join(f"{count} {name}" for name, count in ended.most_common())
+            lines.append(
+                f"  {index}: lower ≥ {least[index]:+.6g}, gap ≤ {largest[index]:.2g}; {how}"
+            )
+        return "\n".join(lines + ["  …"] * (batch > SHOWN))
 
     @property
     def gap(self) -> Tensor:

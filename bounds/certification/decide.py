@@ -48,8 +48,9 @@ SPLIT = "input_split"
 #: Boxes of the search of one input, where nobody has said how long it may take: neither by a
 #: timeout nor by asking for the search. Some tens of seconds on networks of some hundred neurons.
 UNASKED = 100_000
-#: LPs of the search of one input where nobody has said how long it may take.
-UNASKED_LPS = 2_000
+#: LPs of the search of one input where nobody has said how long it may take, at most, and times the
+#: square of its unstable neurons.
+UNASKED_LPS, UNASKED_WORK = 2_000, 10**8
 #: The most unstable neurons for which LP optima are looked at before a search begins.
 LIGHT = 300
 #: A step of an attack, in passes of one row.
@@ -237,7 +238,7 @@ class Escalation:
 
     def _split_relus(self, i: int, deadline: Deadline) -> None:
         """Search the phases of ReLUs, for a proof of each or for a counterexample."""
-        decision, whole = self.decisions[i], self._whole(i)
+        decision, whole = self.decisions[i], self._whole(i).convert(lambda tensor: tensor.cpu())
         decision.method = "relu_split"
         with self.clock("relax"):
             root, stated = optimised_root(whole, deadline, keep=self.proof is not None)
@@ -266,7 +267,7 @@ class Escalation:
             confirm,
             descend,
             partial(self.watch, i),
-            math.inf if self.asked else UNASKED_LPS,
+            math.inf if self.asked else _unasked(root.unstable[0]),
         )
         try:
             with self.clock("search"):
@@ -368,3 +369,8 @@ class Escalation:
         if decision.counterexample is not None:
             decision.verdict, decision.method = "sat", method
         return decision.verdict == "sat"
+
+
+def _unasked(unstable: int) -> int:
+    """LPs that a search may solve that nobody has asked for."""
+    return max(1, min(UNASKED_LPS, UNASKED_WORK // max(1, unstable) ** 2))

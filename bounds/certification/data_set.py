@@ -57,7 +57,7 @@ def certify(
         y: one class an input, (batch,), or one number for all of them.
         radius, norm, lower, upper: as for `Ball`.
         timeout: in seconds, for all inputs; what is open then is "unknown". Without one, a search
-            that was not asked for by `method` ends after 100,000 boxes, or 2,000 LPs at most, an input.
+            that was not asked for by `method` ends after 100,000 boxes an input, or 2,000 LPs.
         seed: of the attack.
         dtype: what one-pass bounds and attacks compute in, on the device of x. Proofs are in
             float64 whatever it is, of the network with parameters rounded to it.

@@ -49,7 +49,7 @@ def certify_vnnlib(
             `bounds.certification.counterexample`.
         property: what `read_vnnlib` returns, or the path of a .vnnlib file.
         timeout: in seconds, for the whole property; what is open then is "unknown". Without one, a
-            search that was not asked for by `method` ends after 100,000 boxes, or 2,000 LPs at most, a case.
+            search that was not asked for by `method` ends after 100,000 boxes a case, or 2,000 LPs.
         seed: of the attack.
         device, dtype: where and in what one-pass bounds and attacks compute. Proofs are in float64
             whatever it is, of the network with parameters rounded to `dtype`.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from bounds.certification.choice import Method
-from bounds.certification.counterexample import Counterexample, replay, runtime_of
+from bounds.certification.counterexample import Counterexample, Runtime, replay, runtime_of
 from bounds.certification.decide import Decision, Watch
 from bounds.certification.run import Certification, Run
 from bounds.errors import InvalidInputError
@@ -93,7 +93,24 @@ def certify_vnnlib(
     network = network_of("certify_vnnlib", model, torch.empty(0), dtype=dtype, files=True)
     network = network.detach().to(device)
     property.require_fit(network.input_shape, network.output_shape)
-    exact, runtime = network.to("cpu", torch.float64), runtime_of(model)
+    return certify_property(
+        run, network, property, runtime=runtime_of(model), dtype=dtype, device=device
+    )
+
+
+def certify_property(
+    run: Run,
+    network: Network,
+    property: Property,
+    *,
+    runtime: Callable[[], Runtime | None],
+    dtype: torch.dtype,
+    device: torch.device | str = "cpu",
+    accept: Callable[[Counterexample], bool] = lambda found: True,
+) -> Certification:
+    """The same for what is read already, and a network on that device. runtime: makes what replays
+    counterexamples, if there is anything. accept: has the last word on them."""
+    exact = network.to("cpu", torch.float64)
     decisions = [Decision([-math.inf] * sum(map(len, c.disjuncts))) for c in property.cases]
     with run.keeping(decisions):
         for part in property.alike(BATCH):
@@ -102,7 +119,8 @@ def certify_vnnlib(
             def confirm(
                 i: int, point: Tensor, cases: Sequence[Case] = cases
             ) -> Counterexample | None:
-                return replay(cases[i], property, exact, runtime(), point)
+                candidate = replay(cases[i], property, exact, runtime(), point)
+                return candidate if candidate is not None and accept(candidate) else None
 
             run.decide(
                 network,

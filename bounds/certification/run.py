@@ -107,7 +107,12 @@ class Run:
         self._start = time.perf_counter()
         self._deadline, self._clock = Deadline(timeout), Stopwatch()
         self._generator = torch.Generator().manual_seed(seed)
-        self._deployed, self._method, self._watch = deployed, method, watch
+        self.deployed, self._method, self._watch = deployed, method, watch
+
+    @property
+    def timed_out(self) -> bool:
+        """Whether the time is up."""
+        return self._deadline.passed
 
     def decide(
         self,
@@ -131,8 +136,8 @@ class Run:
                 network, ball, specification, slope="adaptive", time_limit=self._deadline.left
             )
             margin = torch.zeros_like(relaxation.d, dtype=torch.float64)
-            if self._deployed is not None:
-                margin = deployment_margin(relaxation, self._deployed)
+            if self.deployed is not None:
+                margin = deployment_margin(relaxation, self.deployed)
         watch = self._watch
 
         def tell(i: int, search: Search) -> None:

@@ -1,4 +1,4 @@
-"""The command line: `bounds compare`, `bounds certify` and `bounds check`.
+"""The command line: `bounds compare`, `certify`, `check`, `verify`, `supports` and `benchmark`.
 
 Exit status: 0 where everything agrees or is proved, 1 where it is not, 2 for input that cannot be
 used (one line on standard error, nothing written), 130 on Ctrl-C.
@@ -7,11 +7,12 @@ used (one line on standard error, nothing written), 130 on Ctrl-C.
 from __future__ import annotations
 
 import sys
+import time
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit status."""
-    name = "bounds"
+    name, started = "bounds", time.monotonic()
     try:
         # Nothing is imported before Ctrl-C is looked after.
         from importlib import import_module
@@ -20,6 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
         from bounds.errors import BoundsError
 
         options = parser().parse_args(arguments)
+        options.started = started
         name = f"bounds {options.command}"
         try:
             return int(import_module(options.module).run(options))

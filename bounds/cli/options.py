@@ -24,10 +24,13 @@ def parser() -> argparse.ArgumentParser:
         prog="bounds", description="LP-exact bounds for ReLU networks.", allow_abbrev=False
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    parser.add_argument("--name", action=_Name, nargs=0, help="show the solver's name and exit")
     commands = parser.add_subparsers(dest="command", required=True)
     _add_compare(commands)
     _add_certify(commands)
     _add_check(commands)
+    _add_verify(commands)
+    _add_supports(commands)
     return parser
 
 
@@ -35,7 +38,13 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         from bounds import __version__
 
-        print(f"bounds {__version__}")
+        print(__version__)
+        parser.exit()
+
+
+class _Name(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print("bounds")
         parser.exit()
 
 
@@ -127,6 +136,67 @@ def _add_check(commands: argparse._SubParsersAction[_Parser]) -> None:
         help="take l and u of the ReLUs for granted, and prove claims about their LP only",
     )
     command.add_argument("--json", metavar="FILE", help="write all numbers to this file")
+
+
+def _add_verify(commands: argparse._SubParsersAction[_Parser]) -> None:
+    command = commands.add_parser(
+        "verify",
+        help="decide a VNN-LIB query, as the standard says",
+        description="Decide whether a query in VNN-LIB 1.0 or 2.0 can be satisfied. The first line "
+        "of standard output is sat, unsat, unknown or timed-out, and what comes after sat is the "
+        "assignment. Exit status: 0 whichever it is, 2 for input that cannot be used.",
+        allow_abbrev=False,
+    )
+    command.set_defaults(module="bounds.cli.verify")
+    command.add_argument("query", metavar="QUERY.vnnlib", help="gzipped or not")
+    command.add_argument(
+        "--network",
+        action="append",
+        default=[],
+        metavar="NAME=MODEL.onnx",
+        help="the model of a network that the query declares; once for each that is not equal to "
+        "another",
+    )
+    command.add_argument("--timeout", type=float, metavar="S", help="in seconds")
+    command.add_argument(
+        "--serialise-assignments",
+        metavar="DIR",
+        help="write the assignment there, each tensor as an ONNX TensorProto NAME.pb, and not to "
+        "standard output",
+    )
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="of the attack; 0")
+    command.add_argument(
+        "--method", choices=("auto", "no_split", "input_split"), default="auto", help="see certify"
+    )
+
+
+#: What `supports` is asked, by the standard.
+CAPABILITIES = (
+    "onnx-opset-versions",
+    "onnx-element-types",
+    "onnx-operators",
+    "vnnlib-versions",
+    "hidden-node-theories",
+    "multiple-input-output-theories",
+    "multiple-network-theories",
+    "multiple-node-comparison-theories",
+    "arithmetic-complexity-theories",
+    "optimised-disjunctive-reasoning",
+    "serialise-assignments",
+)
+
+
+def _add_supports(commands: argparse._SubParsersAction[_Parser]) -> None:
+    command = commands.add_parser(
+        "supports",
+        help="say which queries and models verify takes",
+        description="Report a capability of verify, as the VNN-LIB standard asks for it.",
+        allow_abbrev=False,
+    )
+    command.set_defaults(module="bounds.cli.supports")
+    asked = command.add_mutually_exclusive_group(required=True)
+    for name in CAPABILITIES:
+        asked.add_argument(f"--{name}", dest="asked", action="store_const", const=name)
 
 
 def _add_problem(command: argparse.ArgumentParser) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TypeVar
@@ -90,17 +91,13 @@ def inequality(comparison: str, terms: Sequence[Term]) -> Literal:
         raise Malformed(f"{comparison!r} of {len(terms)} terms", "compare two terms at a time")
     sign, strict = COMPARISONS[comparison]
     left, right = terms
-    coefficients, constant = _collect(Sum(((sign, left), (-sign, right))))
+    coefficients, constant = collected(Sum(((sign, left), (-sign, right))))
     letters = {variable.letter for variable in coefficients}
     if letters == {"Y"}:
-        pairs = ((v.index, Fraction(_in_range(coefficients[v]))) for v in sorted(coefficients))
-        return Row(tuple(pairs), _in_range(-constant), strict)
+        return row({v.index: coefficients[v] for v in coefficients}, -constant, strict)
     if letters == {"X"} and len(coefficients) == 1:
         [(variable, coefficient)] = coefficients.items()
-        end = _in_range(-constant / coefficient)
-        if coefficient > 0:
-            return Bound(variable.index, Interval(upper=end, upper_open=strict))
-        return Bound(variable.index, Interval(lower=end, lower_open=strict))
+        return solved(variable.index, coefficient, -constant, strict)
     kinds = ("without variables", "between inputs", "between inputs and outputs")
     raise Malformed(
         f"an inequality {kinds[len(letters)]} is not modelled",
@@ -108,7 +105,41 @@ def inequality(comparison: str, terms: Sequence[Term]) -> Literal:
     )
 
 
-def _collect(term: Term) -> tuple[dict[Variable, Fraction | int], Fraction]:
+def row(coefficients: Mapping[int, Fraction | int], bound: Fraction, strict: bool) -> Row:
+    """Σ a_i y_i ≤ bound; times a whole number where the a_i are no float64 otherwise."""
+    whole = Fraction(1)
+    if any(Fraction(float(a)) != a for a in map(_in_range, coefficients.values())):
+        whole = Fraction(math.lcm(*(Fraction(a).denominator for a in coefficients.values())))
+    scaled = {index: _in_range(Fraction(a) * whole) for index, a in coefficients.items()}
+    if any(Fraction(float(a)) != a for a in scaled.values()):
+        raise Malformed(
+            "the coefficients here have too many digits for one inequality",
+            "write them with fewer, or as whole numbers below 2**53",
+        )
+    return Row(tuple(sorted(scaled.items())), _in_range(bound * whole), strict)
+
+
+def solved(
+    index: int, coefficient: Fraction | int, end: Fraction, strict: bool, *, outward: bool = False
+) -> Bound:
+    """coefficient · x ≤ end as a bound on x; outward: a float64, rounded to the safe side."""
+    limit = end / coefficient
+    if outward:
+        limit = _outward(limit, up=coefficient > 0)
+    limit = _in_range(limit)
+    if coefficient > 0:
+        return Bound(index, Interval(upper=limit, upper_open=strict))
+    return Bound(index, Interval(lower=limit, lower_open=strict))
+
+
+def _outward(value: Fraction, *, up: bool) -> Fraction:
+    rounded = float(_in_range(value))
+    if Fraction(rounded) < value if up else Fraction(rounded) > value:
+        rounded = math.nextafter(rounded, math.inf if up else -math.inf)
+    return Fraction(rounded)
+
+
+def collected(term: Term) -> tuple[dict[Variable, Fraction | int], Fraction]:
     """The coefficients of a term, none of them 0, and its constant."""
     coefficients: dict[Variable, Fraction | int] = {}
     constant = Fraction(0)

@@ -1,0 +1,269 @@
+"""`Query` → `Property`: all networks of a query become one, on one vector of inputs.
+
+Inputs that are asserted to be equal are one number of that vector. The outputs of the property are
+all numbers that the networks compute (outputs and hidden ones), and after them the inputs: so an
+inequality between inputs, or between inputs and outputs, is a row like any other. Boxes are also
+narrowed by what inequalities between inputs leave of them.
+
+Everything here makes the set of possible counterexamples larger, never smaller, for the sake of
+proofs; `Query.holds` has the last word on a counterexample. It is made larger by what rounding can
+do to sums and products that are compared, in queries over floats.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from bounds.errors import InvalidInputError
+from bounds.read.vnnlib.comparisons import Comparison, Place
+from bounds.read.vnnlib.formula import Leaf, expand, split
+from bounds.read.vnnlib.property import Case, Disjunct, Interval, Property, Row
+from bounds.read.vnnlib.query import Query
+from bounds.read.vnnlib.reader import MAX_INTERVALS
+from bounds.read.vnnlib.syntax import Malformed
+from bounds.read.vnnlib.terms import COMPARISONS, Bound, Sum, collected, row, solved
+
+#: Where an input has no bound, counterexamples are looked for this far from the other, or from 0.
+REACH = Fraction(1000)
+#: Rounds of narrowing boxes by inequalities between inputs.
+ROUNDS = 3
+
+#: Of the hull of all boxes: the largest size of each number that the networks compute.
+Sizes = Callable[[Sequence[Interval]], Sequence[float]]
+
+
+@dataclass(frozen=True, eq=False)
+class Cases:
+    """property: has no cases where no input satisfies the query whatever its outputs are.
+
+    member: for each input of the query, in order, which input of the property it is. mixed:
+    whether some row is about inputs, which then come after the outputs. bounded: whether every
+    input has bounds; if not, the cases are about a part of all inputs, and prove nothing.
+    """
+
+    property: Property
+    member: tuple[int, ...]
+    mixed: bool
+    bounded: bool
+
+
+def cases_of(query: Query, sizes: Sizes) -> Cases:
+    """Raises InvalidInputError for products of variables, and for what is too large."""
+    try:
+        return _Normal(query, sizes).cases()
+    except Malformed as error:
+        raise InvalidInputError(
+            f"VNN-LIB {query.name!r}: {error.args[0]}; {error.args[1]}."
+        ) from None
+
+
+class _Normal:
+    def __init__(self, query: Query, sizes: Sizes) -> None:
+        self.query, self._sizes = query, sizes
+        self.top, self.disjunctions = split(query.formulas)
+        self.member = _merged(query, self.top)
+        self.count = max(self.member) + 1
+        self.columns: dict[int, tuple[str, int]] = {
+            place: ("X", member) for place, member in zip(query.inputs, self.member, strict=True)
+        }
+        self.outputs = len(query.others)
+        self.columns |= {place: ("Y", index) for index, place in enumerate(query.others)}
+        self.known: dict[int, Bound | Row | bool] = {}
+        self.largest: list[Fraction | float] = []
+
+    def cases(self) -> Cases:
+        clauses = [*expand(self.disjunctions)]
+        if len(clauses) * self.count > MAX_INTERVALS:
+            raise Malformed(
+                f"it has {len(clauses)} boxes of {self.count} inputs", "split it over several files"
+            )
+        box = [Interval()] * self.count
+        for index, interval in self._bounds(self.top, box).items():
+            box[index] = interval
+        own = [self._bounds(clause, box) for clause in clauses]
+        self._measure(box, own)
+        top = self._rows(self.top)
+        found: dict[tuple[Interval, ...], list[Disjunct]] = {}
+        for clause, bounds in zip(clauses, own, strict=True):
+            rows, inside = self._rows(clause), list(box)
+            for index, interval in bounds.items():
+                inside[index] = interval
+            if top is None or rows is None or not self._narrow(inside, top + rows):
+                continue
+            # A clause without rows is satisfied by every input of its box.
+            disjunct = tuple(top + rows) or (Row((), Fraction(1)),)
+            found.setdefault(tuple(inside), []).append(disjunct)
+        ends = [(interval.lower, interval.upper) for inside in found for interval in inside]
+        bounded = all(math.isfinite(end) for pair in ends for end in pair)
+        mixed = any(
+            index >= self.outputs
+            for disjuncts in found.values()
+            for disjunct in disjuncts
+            for line in disjunct
+            for index, _ in line.coefficients
+        )
+        property = Property(
+            self.query.name,
+            self.count,
+            self.outputs + self.count * mixed,
+            tuple(
+                Case(tuple(map(_within_reach, inside)), tuple(disjuncts))
+                for inside, disjuncts in found.items()
+            ),
+            len(clauses) - len(found),
+        )
+        return Cases(property, self.member, mixed, bounded)
+
+    def _bounds(self, leaves: Sequence[Leaf], box: Sequence[Interval]) -> dict[int, Interval]:
+        """The intervals that bounds on single inputs leave of a box."""
+        found: dict[int, Interval] = {}
+        for leaf in leaves:
+            if isinstance(leaf, Comparison) and self._is_bound(leaf):
+                bound = self._literal(leaf)
+                if isinstance(bound, Bound):
+                    interval = found.get(bound.index, box[bound.index])
+                    found[bound.index] = interval.intersect(bound.interval)
+        return found
+
+    def _is_bound(self, comparison: Comparison) -> bool:
+        """Whether nothing is rounded in it, and no output is in it."""
+        letters = {self.columns[place][0] for place in comparison.places}
+        return letters == {"X"} and not comparison.rounds
+
+    def _measure(self, box: Sequence[Interval], own: Sequence[dict[int, Interval]]) -> None:
+        """Find how large numbers can be, if anything that is compared is rounded."""
+        leaves = [leaf for f in self.query.formulas for leaf in _leaves(f)]
+        if not any(leaf.rounds for leaf in leaves):
+            return
+        hull = list(box)
+        for index in range(self.count):
+            mine = [bounds.get(index, box[index]) for bounds in own]
+            hull[index] = Interval(min(i.lower for i in mine), max(i.upper for i in mine))
+        for interval in hull:
+            low, high = -interval.lower, interval.upper
+            self.largest.append(max(low, high))
+        finite = all(map(math.isfinite, self.largest))
+        outputs = self._sizes(hull) if finite else [math.inf] * self.outputs
+        self.largest += [Fraction(n) if math.isfinite(n) else math.inf for n in outputs]
+
+    def _rows(self, leaves: Sequence[Leaf]) -> list[Row] | None:
+        """What is no bound; None where one of them never holds."""
+        rows: list[Row] = []
+        for leaf in leaves:
+            if isinstance(leaf, Comparison):
+                literal = self._literal(leaf)
+                if literal is False:
+                    return None
+                if isinstance(literal, Row):
+                    rows.append(literal)
+        return rows
+
+    def _literal(self, leaf: Comparison) -> Bound | Row | bool:
+        if id(leaf) not in self.known:
+            self.known[id(leaf)] = self._made(leaf)
+        return self.known[id(leaf)]
+
+    def _made(self, leaf: Comparison) -> Bound | Row | bool:
+        sign, strict = COMPARISONS[leaf.head]
+        by_place, constant = collected(Sum(((sign, leaf.difference()),)))
+        coefficients: dict[tuple[str, int], Fraction] = {}
+        for variable, factor in by_place.items():
+            column = self.columns[variable.index]
+            coefficients[column] = coefficients.get(column, Fraction(0)) + factor
+        coefficients = {column: factor for column, factor in coefficients.items() if factor}
+        slack = leaf.rounding(self._size)
+        if slack == math.inf:
+            return True  # nothing is known of it
+        end = Fraction(slack) - constant
+        if not coefficients:
+            return end > 0 or (end == 0 and not strict)
+        if self._is_bound(leaf) and len(coefficients) == 1:
+            [((_, index), factor)] = coefficients.items()
+            return solved(index, factor, end, strict)
+        places = {
+            index if letter == "Y" else self.outputs + index: factor
+            for (letter, index), factor in coefficients.items()
+        }
+        return row(places, end, strict)
+
+    def _size(self, place: int) -> Fraction | float:
+        letter, index = self.columns[place]
+        return self.largest[index + self.count * (letter == "Y")]
+
+    def _narrow(self, box: list[Interval], rows: Sequence[Row]) -> bool:
+        """Leave of a box what rows on inputs alone do; whether anything is left."""
+        between = [r for r in rows if all(i >= self.outputs for i, _ in r.coefficients)]
+        for _ in range(ROUNDS if between else 0):
+            before = list(box)
+            for line in between:
+                self._narrow_by(box, line)
+            if any(interval.empty for interval in box) or before == box:
+                break
+        return not any(interval.empty for interval in box)
+
+    def _narrow_by(self, box: list[Interval], line: Row) -> None:
+        """Σ a_i x_i ≤ b says that a_k x_k ≤ b − Σ_{i≠k} min a_i x_i."""
+        least: dict[int, Fraction] = {}
+        for column, factor in line.coefficients:
+            interval = box[column - self.outputs]
+            end = interval.lower if factor > 0 else interval.upper
+            if isinstance(end, Fraction):
+                least[column] = factor * end
+        total = sum(least.values(), Fraction(0))
+        for column, factor in line.coefficients:
+            if least.keys() | {column} == {index for index, _ in line.coefficients}:
+                others = total - least.get(column, Fraction(0))
+                index = column - self.outputs
+                bound = solved(index, factor, line.bound - others, strict=False, outward=True)
+                box[index] = box[index].intersect(bound.interval)
+
+
+def _within_reach(interval: Interval) -> Interval:
+    lower, upper = interval.lower, interval.upper
+    if not math.isfinite(lower):
+        lower = upper - 2 * REACH if math.isfinite(upper) else -REACH
+        return _within_reach(Interval(lower, upper, False, interval.upper_open))
+    if not math.isfinite(upper):
+        return Interval(lower, lower + 2 * REACH, interval.lower_open)
+    return interval
+
+
+def _leaves(formula: object) -> list[Comparison]:
+    found: list[Comparison] = []
+    pending = [formula]
+    while pending:
+        part = pending.pop()
+        if isinstance(part, Comparison):
+            found.append(part)
+        else:
+            pending += getattr(part, "children", ())
+    return found
+
+
+def _merged(query: Query, top: Sequence[Leaf]) -> tuple[int, ...]:
+    """For each input of the query, which number it is: those that are asserted to be equal to each
+    other are one."""
+    below: set[tuple[int, int]] = set()
+    for leaf in top:
+        if isinstance(leaf, Comparison) and len(leaf.left) == len(leaf.right) == 1:
+            match leaf.left[0], leaf.right[0]:
+                case Place(one), Place(other):
+                    below.add((one, other) if leaf.head in ("<=", "<") else (other, one))
+    leader = {place: place for place in query.inputs}
+
+    def find(place: int) -> int:
+        while leader[place] != place:
+            leader[place] = leader[leader[place]]
+            place = leader[place]
+        return place
+
+    for one, other in below:
+        if (other, one) in below and one in leader and other in leader:
+            first, second = sorted((find(one), find(other)))
+            leader[second] = first
+    leaders = sorted({find(place) for place in query.inputs})
+    numbers = {place: number for number, place in enumerate(leaders)}
+    return tuple(numbers[find(place)] for place in query.inputs)

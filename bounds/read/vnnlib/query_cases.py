@@ -24,7 +24,7 @@ from bounds.read.vnnlib.property import Case, Disjunct, Interval, Property, Row
 from bounds.read.vnnlib.query import Query
 from bounds.read.vnnlib.reader import MAX_INTERVALS
 from bounds.read.vnnlib.syntax import Malformed
-from bounds.read.vnnlib.terms import COMPARISONS, Bound, Sum, collected, row, solved
+from bounds.read.vnnlib.terms import COMPARISONS, Bound, Sum, collected, in_range, row, solved
 
 #: Where an input has no bound, counterexamples are looked for this far from the other, or from 0.
 REACH = Fraction(1000)
@@ -73,6 +73,7 @@ class _Normal:
         self.columns |= {place: ("Y", index) for index, place in enumerate(query.others)}
         self.known: dict[int, Bound | Row | bool] = {}
         self.largest: list[Fraction | float] = []
+        self.hull: list[Interval] = []
 
     def cases(self) -> Cases:
         clauses = [*expand(self.disjunctions)]
@@ -84,7 +85,9 @@ class _Normal:
         for index, interval in self._bounds(self.top, box).items():
             box[index] = interval
         own = [self._bounds(clause, box) for clause in clauses]
-        self._measure(box, own)
+        for index in range(self.count):
+            mine = [bounds.get(index, box[index]) for bounds in own]
+            self.hull.append(Interval(min(i.lower for i in mine), max(i.upper for i in mine)))
         top = self._rows(self.top)
         found: dict[tuple[Interval, ...], list[Disjunct]] = {}
         for clause, bounds in zip(clauses, own, strict=True):
@@ -133,22 +136,6 @@ class _Normal:
         letters = {self.columns[place][0] for place in comparison.places}
         return letters == {"X"} and not comparison.rounds
 
-    def _measure(self, box: Sequence[Interval], own: Sequence[dict[int, Interval]]) -> None:
-        """Find how large numbers can be, if anything that is compared is rounded."""
-        leaves = [leaf for f in self.query.formulas for leaf in _leaves(f)]
-        if not any(leaf.rounds for leaf in leaves):
-            return
-        hull = list(box)
-        for index in range(self.count):
-            mine = [bounds.get(index, box[index]) for bounds in own]
-            hull[index] = Interval(min(i.lower for i in mine), max(i.upper for i in mine))
-        for interval in hull:
-            low, high = -interval.lower, interval.upper
-            self.largest.append(max(low, high))
-        finite = all(map(math.isfinite, self.largest))
-        outputs = self._sizes(hull) if finite else [math.inf] * self.outputs
-        self.largest += [Fraction(n) if math.isfinite(n) else math.inf for n in outputs]
-
     def _rows(self, leaves: Sequence[Leaf]) -> list[Row] | None:
         """What is no bound; None where one of them never holds."""
         rows: list[Row] = []
@@ -174,23 +161,31 @@ class _Normal:
             column = self.columns[variable.index]
             coefficients[column] = coefficients.get(column, Fraction(0)) + factor
         coefficients = {column: factor for column, factor in coefficients.items() if factor}
-        slack = leaf.rounding(self._size)
-        if slack == math.inf:
-            return True  # nothing is known of it
-        end = Fraction(slack) - constant
-        if not coefficients:
-            return end > 0 or (end == 0 and not strict)
         if self._is_bound(leaf) and len(coefficients) == 1:
             [((_, index), factor)] = coefficients.items()
-            return solved(index, factor, end, strict)
-        places = {
-            index if letter == "Y" else self.outputs + index: factor
-            for (letter, index), factor in coefficients.items()
-        }
-        return row(places, end, strict)
+            return solved(index, factor, -constant, strict)
+        slack = leaf.rounding(lambda place: self._size(self.columns[place]))
+        if not coefficients:
+            return slack > constant or (slack == constant and not strict)
+        rounded: dict[int, Fraction] = {}
+        for (letter, index), factor in coefficients.items():
+            # Rows are computed with in float64.
+            near = Fraction(float(in_range(factor)))
+            if near != factor:
+                slack += abs(factor - near) * self._size((letter, index))
+            rounded[index if letter == "Y" else self.outputs + index] = near
+        if slack == math.inf:
+            return True  # nothing is known of it
+        return row(rounded, Fraction(slack) - constant, strict)
 
-    def _size(self, place: int) -> Fraction | float:
-        letter, index = self.columns[place]
+    def _size(self, column: tuple[str, int]) -> Fraction | float:
+        """The largest size of a number, for inputs of the hull of all boxes."""
+        if not self.largest:
+            self.largest = [max(-interval.lower, interval.upper) for interval in self.hull]
+            finite = all(map(math.isfinite, self.largest))
+            outputs = self._sizes(self.hull) if finite else [math.inf] * self.outputs
+            self.largest += [Fraction(n) if math.isfinite(n) else math.inf for n in outputs]
+        letter, index = column
         return self.largest[index + self.count * (letter == "Y")]
 
     def _narrow(self, box: list[Interval], rows: Sequence[Row]) -> bool:
@@ -229,18 +224,6 @@ def _within_reach(interval: Interval) -> Interval:
     if not math.isfinite(upper):
         return Interval(lower, lower + 2 * REACH, interval.lower_open)
     return interval
-
-
-def _leaves(formula: object) -> list[Comparison]:
-    found: list[Comparison] = []
-    pending = [formula]
-    while pending:
-        part = pending.pop()
-        if isinstance(part, Comparison):
-            found.append(part)
-        else:
-            pending += getattr(part, "children", ())
-    return found
 
 
 def _merged(query: Query, top: Sequence[Leaf]) -> tuple[int, ...]:

@@ -57,7 +57,7 @@ Literal = Bound | Row
 def number(text: str) -> Fraction:
     """The number that a token says, exactly."""
     if len(text) <= 1000 and _NUMBER.fullmatch(text):
-        return _in_range(Fraction(text))
+        return in_range(Fraction(text))
     raise Malformed(
         f"found {quoted(text)}, expected a declared variable or a number",
         "write numbers as 0.5 or 5e-1, and variables as X_0 or Y_0",
@@ -106,17 +106,9 @@ def inequality(comparison: str, terms: Sequence[Term]) -> Literal:
 
 
 def row(coefficients: Mapping[int, Fraction | int], bound: Fraction, strict: bool) -> Row:
-    """Σ a_i y_i ≤ bound; times a whole number where the a_i are no float64 otherwise."""
-    whole = Fraction(1)
-    if any(Fraction(float(a)) != a for a in map(_in_range, coefficients.values())):
-        whole = Fraction(math.lcm(*(Fraction(a).denominator for a in coefficients.values())))
-    scaled = {index: _in_range(Fraction(a) * whole) for index, a in coefficients.items()}
-    if any(Fraction(float(a)) != a for a in scaled.values()):
-        raise Malformed(
-            "the coefficients here have too many digits for one inequality",
-            "write them with fewer, or as whole numbers below 2**53",
-        )
-    return Row(tuple(sorted(scaled.items())), _in_range(bound * whole), strict)
+    """Σ a_i y_i ≤ bound."""
+    pairs = ((index, Fraction(in_range(a))) for index, a in sorted(coefficients.items()))
+    return Row(tuple(pairs), in_range(bound), strict)
 
 
 def solved(
@@ -126,14 +118,14 @@ def solved(
     limit = end / coefficient
     if outward:
         limit = _outward(limit, up=coefficient > 0)
-    limit = _in_range(limit)
+    limit = in_range(limit)
     if coefficient > 0:
         return Bound(index, Interval(upper=limit, upper_open=strict))
     return Bound(index, Interval(lower=limit, lower_open=strict))
 
 
 def _outward(value: Fraction, *, up: bool) -> Fraction:
-    rounded = float(_in_range(value))
+    rounded = float(in_range(value))
     if Fraction(rounded) < value if up else Fraction(rounded) > value:
         rounded = math.nextafter(rounded, math.inf if up else -math.inf)
     return Fraction(rounded)
@@ -161,7 +153,7 @@ def _handy(value: _Exact) -> _Exact:
     return value
 
 
-def _in_range(value: _Exact) -> _Exact:
+def in_range(value: _Exact) -> _Exact:
     if not -_LARGEST <= value <= _LARGEST:
         raise Malformed("a number here is beyond the range of float64", "scale the inequality")
     return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -138,7 +139,7 @@ class _Verification:
 
     def answer(self, networks: Mapping[str, Path]) -> Answer:
         query, models = self.query, read_models(self.query, networks)
-        cases = cases_of(query, partial(_sizes, models, self._places(range(len(query.inputs)))))
+        cases = cases_of(query, partial(self._sizes, models))
         property = cases.property
         if not property.cases:
             return Answer("unsat")
@@ -161,6 +162,20 @@ class _Verification:
             reason = "an input has no bounds, and no counterexample was found in a part of them"
             return _without(self.run, "unknown", reason)
         return _without(self.run, found.verdict)
+
+    def _sizes(
+        self, models: Sequence[Model], hull: Sequence[Interval], member: Sequence[int]
+    ) -> list[float]:
+        """The largest size of each number that the networks compute for inputs of the hull."""
+        networks = [model.network.detach() for model in models]
+        network = side_by_side(networks, self._places(member), len(hull))
+        box = Box(*(end.unsqueeze(0) for end in outward(hull)))
+        row = torch.zeros(1, *network.output_shape, dtype=torch.float64)
+        try:
+            relaxation = relax(network, box, Specification(row), intermediate="interval")
+            return relaxation.ranges()[-1].magnitude.flatten().tolist()
+        except InvalidInputError:  # it overflows
+            return [math.inf] * row.numel()
 
     def _places(self, member: Sequence[int]) -> list[Tensor]:
         """For each network, which numbers of the property's input its inputs are."""
@@ -214,17 +229,3 @@ def _together(
     """None where a model has no runtime."""
     runtimes = [model.runtime for model in models if model.runtime is not None]
     return _Together(runtimes, places, mixed) if len(runtimes) == len(models) else None
-
-
-def _sizes(
-    models: Sequence[Model], places: Sequence[Tensor], hull: Sequence[Interval]
-) -> list[float]:
-    """The largest size of each number that the networks compute for inputs of the hull."""
-    network = side_by_side([model.network for model in models], places, len(hull))
-    box = Box(*(end.unsqueeze(0) for end in outward(hull)))
-    row = torch.zeros(1, *network.output_shape, dtype=torch.float64)
-    try:
-        relaxation = relax(network.detach(), box, Specification(row), intermediate="interval")
-        return relaxation.ranges()[-1].magnitude.flatten().tolist()
-    except InvalidInputError:  # it overflows
-        return [float("inf")] * row.numel()

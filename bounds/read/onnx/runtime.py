@@ -85,7 +85,7 @@ class OnnxRuntime:
         try:
             parts = x.flatten().split([math.prod(shape) for shape in self._shapes])
             arguments = {
-                name: part.to(dtype).reshape(*shape).numpy()
+                name: part.to(dtype).reshape(tuple(shape)).numpy()
                 for name, part, dtype, shape in zip(
                     self._names, parts, self._dtypes, self._shapes, strict=True
                 )

@@ -31,8 +31,9 @@ REACH = Fraction(1000)
 #: Rounds of narrowing boxes by inequalities between inputs.
 ROUNDS = 3
 
-#: Of the hull of all boxes: the largest size of each number that the networks compute.
-Sizes = Callable[[Sequence[Interval]], Sequence[float]]
+#: Given a box, and which of its numbers each input of the query is: the largest size of each number
+#: that the networks compute.
+Sizes = Callable[[Sequence[Interval], Sequence[int]], Sequence[float]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +85,7 @@ class _Normal:
         box = [Interval()] * self.count
         for index, interval in self._bounds(self.top, box).items():
             box[index] = interval
+        self._narrow_rounding(box)
         own = [self._bounds(clause, box) for clause in clauses]
         for index in range(self.count):
             mine = [bounds.get(index, box[index]) for bounds in own]
@@ -132,9 +134,9 @@ class _Normal:
         return found
 
     def _is_bound(self, comparison: Comparison) -> bool:
-        """Whether nothing is rounded in it, and no output is in it."""
-        letters = {self.columns[place][0] for place in comparison.places}
-        return letters == {"X"} and not comparison.rounds
+        """Whether it is about one input, and nothing is rounded in it."""
+        columns = {self.columns[place] for place in comparison.places}
+        return [letter for letter, _ in columns] == ["X"] and not comparison.rounds
 
     def _rows(self, leaves: Sequence[Leaf]) -> list[Row] | None:
         """What is no bound; None where one of them never holds."""
@@ -154,14 +156,9 @@ class _Normal:
         return self.known[id(leaf)]
 
     def _made(self, leaf: Comparison) -> Bound | Row | bool:
-        sign, strict = COMPARISONS[leaf.head]
-        by_place, constant = collected(Sum(((sign, leaf.difference()),)))
-        coefficients: dict[tuple[str, int], Fraction] = {}
-        for variable, factor in by_place.items():
-            column = self.columns[variable.index]
-            coefficients[column] = coefficients.get(column, Fraction(0)) + factor
-        coefficients = {column: factor for column, factor in coefficients.items() if factor}
-        if self._is_bound(leaf) and len(coefficients) == 1:
+        strict = COMPARISONS[leaf.head][1]
+        coefficients, constant = self._collected(leaf)
+        if coefficients and self._is_bound(leaf):
             [((_, index), factor)] = coefficients.items()
             return solved(index, factor, -constant, strict)
         slack = leaf.rounding(lambda place: self._size(self.columns[place]))
@@ -183,10 +180,68 @@ class _Normal:
         if not self.largest:
             self.largest = [max(-interval.lower, interval.upper) for interval in self.hull]
             finite = all(map(math.isfinite, self.largest))
-            outputs = self._sizes(self.hull) if finite else [math.inf] * self.outputs
+            outputs = self._sizes(self.hull, self.member) if finite else [math.inf] * self.outputs
             self.largest += [Fraction(n) if math.isfinite(n) else math.inf for n in outputs]
         letter, index = column
         return self.largest[index + self.count * (letter == "Y")]
+
+    def _narrow_rounding(self, box: list[Interval]) -> None:
+        """What is left of a box by inequalities between inputs in which something is rounded: these
+        may be all that bounds an input, whose size their rounding is a part of."""
+        between = [
+            leaf
+            for leaf in self.top
+            if isinstance(leaf, Comparison)
+            and leaf.rounds
+            and all(self.columns[place][0] == "X" for place in leaf.places)
+        ]
+        for _ in range(ROUNDS if between else 0):
+            for leaf in between:
+                by_column, constant = self._collected(leaf)
+                for column in by_column:
+                    self._solve_rounding(box, leaf, column[1], by_column, constant)
+
+    def _solve_rounding(
+        self,
+        box: list[Interval],
+        leaf: Comparison,
+        index: int,
+        by_column: dict[tuple[str, int], Fraction],
+        constant: Fraction,
+    ) -> None:
+        """a x + Σ a_i x_i + constant ≤ error, of which x has the share s |x|."""
+        others = -constant
+        for (_, other), factor in by_column.items():
+            end = box[other].lower if factor > 0 else box[other].upper
+            if other != index:
+                if not isinstance(end, Fraction):
+                    return
+                others -= factor * end
+
+        def error(size: int) -> Fraction | float:
+            def largest(place: int) -> Fraction | float:
+                own = self.columns[place][1]
+                return Fraction(size) if own == index else max(-box[own].lower, box[own].upper)
+
+            return leaf.rounding(largest)
+
+        fixed, share = error(0), error(1)
+        factor = by_column["X", index]
+        if fixed == math.inf or share == math.inf or share - fixed >= abs(factor):
+            return
+        end, share = others + Fraction(fixed), Fraction(share) - Fraction(fixed)
+        slope = abs(factor) + (share if end < 0 else -share)
+        bound = solved(index, slope if factor > 0 else -slope, end, strict=False, outward=True)
+        box[index] = box[index].intersect(bound.interval)
+
+    def _collected(self, leaf: Comparison) -> tuple[dict[tuple[str, int], Fraction], Fraction]:
+        """The factors of a comparison, none of them 0, and its constant: Σ + constant ≤ 0."""
+        by_place, constant = collected(Sum(((COMPARISONS[leaf.head][0], leaf.difference()),)))
+        found: dict[tuple[str, int], Fraction] = {}
+        for variable, factor in by_place.items():
+            column = self.columns[variable.index]
+            found[column] = found.get(column, Fraction(0)) + factor
+        return {column: factor for column, factor in found.items() if factor}, constant
 
     def _narrow(self, box: list[Interval], rows: Sequence[Row]) -> bool:
         """Leave of a box what rows on inputs alone do; whether anything is left."""

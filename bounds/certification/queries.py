@@ -42,17 +42,39 @@ DEPLOYED = {"float32": torch.float32, "float64": torch.float64, "real": None}
 class Answer:
     """verdict: "sat" (a satisfying assignment was found and replayed), "unsat" (proved: there is
     none), "unknown", or "timed-out". assignment: of "sat", each tensor that is declared and its
-    numbers, in the order of declaration. reason: of the others, in words, where one is known."""
+    numbers, in the order of declaration. reason: of the others, in words, where one is known.
+    version: of the language that the query is in."""
 
     verdict: Literal["sat", "unsat", "unknown", "timed-out"]
     assignment: tuple[tuple[Declared, Tensor], ...] = ()
     reason: str = ""
+    version: int = 2
+
+    def lines(self) -> list[str]:
+        """The assignment as the standard writes it, in digits that give every float back."""
+        found = []
+        for tensor, values in self.assignment:
+            found.append(f"{tensor.name} {tensor.element} [{','.join(map(str, tensor.shape))}]")
+            for value in values.flatten().tolist():
+                found.append(str(int(value)) if "int" in tensor.element else repr(value))
+        return found
+
+
+def vnncomp(answer: Answer) -> str:
+    """The answer as the competition has it in the file of an instance: of version 1 with an
+    assignment of its own form, of version 2 with that of the standard."""
+    lines = answer.lines()
+    if answer.version == 1:
+        pairs = [f"({tensor.name} {value.item()!r})" for tensor, value in answer.assignment]
+        lines = ["(" + "\n ".join(pairs) + ")"] if pairs else []
+    verdict = "timeout" if answer.verdict == "timed-out" else answer.verdict
+    return "\n".join([verdict, *lines, ""])
 
 
 @torch.inference_mode(False)
 def verify(
     query: Path | Query,
-    networks: Mapping[str, Path],
+    networks: Mapping[str, Path] | Path,
     *,
     timeout: float | None = None,
     seed: int = 0,
@@ -69,7 +91,7 @@ def verify(
         query: the path of a .vnnlib file of version 1 or 2, gzipped or not, or what `read_query`
             returns.
         networks: the .onnx file of each network that the query declares and that is not equal to
-            another; of version 1, of the only one, whatever its name.
+            another, by their names; or one file, where there is only one such network.
         timeout, seed, method, watch: as for `certify_vnnlib`.
 
     Raises:
@@ -89,10 +111,10 @@ def verify(
     >>> verify("query.vnnlib", {"f": "relu.onnx"}).verdict
     'unsat'
     """
-    if not isinstance(networks, Mapping):
+    if not isinstance(networks, (str, os.PathLike, Mapping)):
         raise InvalidInputError(
             f"verify got {shown(networks)} for the networks, expected their files by name, such as "
-            "{'f': 'model.onnx'}."
+            "{'f': 'model.onnx'}, or one path."
         )
     start = partial(
         Run, "verify", timeout=timeout, seed=seed, dtype=torch.float64, method=method, watch=watch
@@ -106,13 +128,14 @@ def verify(
     return _Verification(query_of(source), run).answer(networks)
 
 
-def _first_version(run: Run, property: Property, networks: Mapping[str, Path]) -> Answer:
-    if len(networks) != 1:
+def _first_version(run: Run, property: Property, networks: Mapping[str, Path] | Path) -> Answer:
+    paths = list(networks.values()) if isinstance(networks, Mapping) else [networks]
+    if len(paths) != 1:
         raise InvalidInputError(
             f"VNN-LIB {property.name!r} is of version 1 and about one network, got "
-            f"{len(networks)}: give one, as NAME=MODEL.onnx."
+            f"{len(paths)}: give one, as NAME=MODEL.onnx."
         )
-    [path] = networks.values()
+    [path] = paths
     network = load(path, dtype=torch.float64).detach()
     property.require_fit(network.input_shape, network.output_shape)
     found = certify_property(run, network, property, runtime=runtime_of(path), dtype=torch.float64)
@@ -122,7 +145,7 @@ def _first_version(run: Run, property: Property, networks: Mapping[str, Path]) -
     inputs, outputs = counterexample.x.flatten(), counterexample.y.flatten()
     declared = [(Declared(f"X_{i}", "input", "real", ()), x) for i, x in enumerate(inputs)]
     declared += [(Declared(f"Y_{i}", "output", "real", ()), y) for i, y in enumerate(outputs)]
-    return Answer("sat", tuple(declared))
+    return Answer("sat", tuple(declared), version=1)
 
 
 def _without(run: Run, verdict: str, reason: str = "") -> Answer:
@@ -137,8 +160,12 @@ class _Verification:
         self.query, self.run = query, run
         run.deployed = DEPLOYED[query.element]
 
-    def answer(self, networks: Mapping[str, Path]) -> Answer:
-        query, models = self.query, read_models(self.query, networks)
+    def answer(self, networks: Mapping[str, Path] | Path) -> Answer:
+        query = self.query
+        if not isinstance(networks, Mapping):
+            own = [network.name for network in query.networks if network.equal_to is None]
+            networks = dict.fromkeys(own[:1], networks)
+        models = read_models(query, networks)
         cases = cases_of(query, partial(self._sizes, models))
         property = cases.property
         if not property.cases:

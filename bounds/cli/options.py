@@ -31,6 +31,7 @@ def parser() -> argparse.ArgumentParser:
     _add_check(commands)
     _add_verify(commands)
     _add_supports(commands)
+    _add_benchmark(commands)
     return parser
 
 
@@ -155,7 +156,7 @@ def _add_verify(commands: argparse._SubParsersAction[_Parser]) -> None:
         default=[],
         metavar="NAME=MODEL.onnx",
         help="the model of a network that the query declares; once for each that is not equal to "
-        "another",
+        "another, and without NAME= where there is only one",
     )
     command.add_argument("--timeout", type=float, metavar="S", help="in seconds")
     command.add_argument(
@@ -163,6 +164,12 @@ def _add_verify(commands: argparse._SubParsersAction[_Parser]) -> None:
         metavar="DIR",
         help="write the assignment there, each tensor as an ONNX TensorProto NAME.pb, and not to "
         "standard output",
+    )
+    command.add_argument(
+        "--result",
+        metavar="FILE",
+        help="also write the verdict to this file, and under it the assignment, as the competition "
+        "VNN-COMP has them",
     )
     command.add_argument("--seed", type=int, default=0, metavar="N", help="of the attack; 0")
     command.add_argument(
@@ -197,6 +204,40 @@ def _add_supports(commands: argparse._SubParsersAction[_Parser]) -> None:
     asked = command.add_mutually_exclusive_group(required=True)
     for name in CAPABILITIES:
         asked.add_argument(f"--{name}", dest="asked", action="store_const", const=name)
+
+
+def _add_benchmark(commands: argparse._SubParsersAction[_Parser]) -> None:
+    command = commands.add_parser(
+        "benchmark",
+        help="run a benchmark of the competition VNN-COMP",
+        description="Verify every instance of a folder's instances.csv in a process of its own, "
+        "with its own timeout. What an earlier run has written to the same folder is not run "
+        "again, but for errors. Exit status: 0, or 1 where --against has contradictions.",
+        allow_abbrev=False,
+    )
+    command.set_defaults(module="bounds.cli.benchmark")
+    command.add_argument("folder", metavar="FOLDER", help="has instances.csv")
+    command.add_argument(
+        "--output",
+        metavar="DIR",
+        default="results",
+        help="write results.csv there, and a file an instance; default %(default)s",
+    )
+    command.add_argument(
+        "--jobs", type=int, default=1, metavar="N", help="processes at a time; %(default)s"
+    )
+    command.add_argument(
+        "--shard",
+        metavar="I/N",
+        help="run the I-th of every N instances, and write results.I-of-N.csv",
+    )
+    command.add_argument(
+        "--against",
+        metavar="CSV",
+        help="compare with another tool's results.csv; a contradiction is judged by replaying the "
+        "counterexample, which is looked for beside that file",
+    )
+    command.add_argument("--plot", metavar="FILE", help="draw a cactus plot (png, svg, pdf)")
 
 
 def _add_problem(command: argparse.ArgumentParser) -> None:

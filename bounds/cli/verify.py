@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import threading
 import time
@@ -11,15 +12,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bounds.certification.queries import Answer, verify
+from bounds.certification.queries import Answer, verify, vnncomp
+from bounds.cli.problem import require_writable
 from bounds.errors import InvalidInputError
 from bounds.files import write_file
 
+_NAMED = re.compile(r"([A-Za-z]\w*)?=", re.ASCII)
 #: What the answer may come after the time, in seconds, before the process gives up on it.
 GRACE = 1.0
 
 
 def run(options: argparse.Namespace) -> int:
+    require_writable(options.result)
     networks = _networks(options.network)
     left = options.timeout
     if left is not None and left > 0:  # what is no time at all is refused below
@@ -31,23 +35,22 @@ def run(options: argparse.Namespace) -> int:
         answer = verify(
             options.query, networks, timeout=left, seed=options.seed, method=options.method
         )
+    if options.result is not None:
+        write_file(options.result, vnncomp(answer).encode())
     if answer.reason:
         print(f"bounds verify: {answer.reason}.", file=sys.stderr)
     if folder is not None and answer.verdict == "sat":
         _serialise(answer, Path(folder))
         print("sat")
     else:
-        print(answer.verdict)
-        for tensor, values in answer.assignment:
-            sizes = ",".join(map(str, tensor.shape))
-            print(f"{tensor.name} {tensor.element} [{sizes}]")
-            for value in values.flatten().tolist():
-                print(int(value) if "int" in tensor.element else repr(value))
+        print("\n".join([answer.verdict, *answer.lines()]))
     return 0
 
 
-def _networks(options: list[str]) -> dict[str, str]:
+def _networks(options: list[str]) -> dict[str, str] | str:
     found: dict[str, str] = {}
+    if len(options) == 1 and not _NAMED.match(options[0]):
+        return options[0]
     for option in options:
         name, sign, path = option.partition("=")
         if not sign or not name or not path:

@@ -28,6 +28,7 @@ from bounds.cli.problem import (
     device_and_dtype,
     load_ball,
     load_model,
+    load_rows,
     read_property,
     require_writable,
 )
@@ -91,7 +92,7 @@ def _data_set(options: argparse.Namespace) -> int:
         certification = certify(
             network,
             ball.x,
-            labels,
+            rows=load_rows(options, network, labels),
             radius=ball.radius,
             norm=ball.norm,
             lower=ball.lower,
@@ -106,7 +107,8 @@ def _data_set(options: argparse.Namespace) -> int:
     _tell(options, "input", certification)
     show(certification)
     stated = {"radius": ball.radius, "norm": str(ball.norm), "clip": [ball.lower, ball.upper]}
-    _write(options, stated, data_set_json(certification, labels.expand(len(ball.x)).tolist()))
+    answered = None if options.rows is not None else labels.expand(len(ball.x)).tolist()
+    _write(options, stated, data_set_json(certification, answered))
     return 0 if certification.verdict == "unsat" else 1
 
 

@@ -259,6 +259,12 @@ def _add_problem(command: argparse.ArgumentParser) -> None:
         help="the class of each input; default: the network's own answer",
     )
     command.add_argument(
+        "--rows",
+        metavar="ROWS.npy",
+        help="bound these rows in place of labels: of each, the coefficients of all outputs and a "
+        "constant, (rows, outputs + 1)",
+    )
+    command.add_argument(
         "--radius", type=float, metavar="R", help="of the ball; default 0.1 for shipped models"
     )
     command.add_argument(

@@ -1,8 +1,10 @@
 # The public names, and where they live: read by `lazy_loader` and by type checkers.
 
+from .certification import Answer as Answer
 from .certification import Certification as Certification
 from .certification import certify as certify
 from .certification import certify_vnnlib as certify_vnnlib
+from .certification import verify as verify
 from .certification.attacks import fgs as fgs
 from .certification.attacks import pgd as pgd
 from .checker import Check as Check

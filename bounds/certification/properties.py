@@ -35,6 +35,7 @@ def certify_vnnlib(
     deployed: torch.dtype | None = None,
     method: Method = "auto",
     watch: Watch | None = None,
+    output: str | None = None,
 ) -> Certification:
     """Whether a property holds, case by case; `.verdict` is that of the property.
 
@@ -59,6 +60,7 @@ def certify_vnnlib(
             optimum of the whole set. "auto": the first where at most 30 inputs can move, else the
             second; `Certification.chosen` says which.
         watch: is told, after every batch of a search, which case it is and how far.
+        output: of an .onnx file that has several, the name of the one that the property is about.
 
     Raises:
         Interrupted: a KeyboardInterrupt, with what was known when Ctrl-C came.
@@ -90,11 +92,13 @@ def certify_vnnlib(
             f"certify_vnnlib got a {type(model).__name__}, whose input shape is not known here: "
             "give bounds.from_torch(model, shape)."
         )
-    network = network_of("certify_vnnlib", model, torch.empty(0), dtype=dtype, files=True)
+    network = network_of(
+        "certify_vnnlib", model, torch.empty(0), dtype=dtype, files=True, output=output
+    )
     network = network.detach().to(device)
     property.require_fit(network.input_shape, network.output_shape)
     return certify_property(
-        run, network, property, runtime=runtime_of(model), dtype=dtype, device=device
+        run, network, property, runtime=runtime_of(model, output), dtype=dtype, device=device
     )
 
 

@@ -43,7 +43,11 @@ class Answer:
     """verdict: "sat" (a satisfying assignment was found and replayed), "unsat" (proved: there is
     none), "unknown", or "timed-out". assignment: of "sat", each tensor that is declared and its
     numbers, in the order of declaration. reason: of the others, in words, where one is known.
-    version: of the language that the query is in."""
+    version: of the language that the query is in.
+
+    >>> Answer("unsat").lines()
+    []
+    """
 
     verdict: Literal["sat", "unsat", "unknown", "timed-out"]
     assignment: tuple[tuple[Declared, Tensor], ...] = ()

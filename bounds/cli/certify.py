@@ -61,6 +61,7 @@ def _property(options: argparse.Namespace) -> int:
         certification = certify_vnnlib(
             load_model(options) if options.model in SHIPPED else options.model,
             property,
+            output=options.output,
             timeout=options.timeout,
             seed=options.seed,
             device=device,

@@ -114,7 +114,7 @@ def _add_check(commands: argparse._SubParsersAction[_Parser]) -> None:
         "model alone. Exit status: 0 where every claim is proved, 1 where one is rejected.",
         allow_abbrev=False,
     )
-    command.set_defaults(module="bounds.cli.check", device="cpu", dtype="float64")
+    command.set_defaults(module="bounds.cli.check", device="cpu", dtype="float64", output=None)
     command.add_argument(
         "certificate", metavar="FILE", help="what solution.certificate.save(FILE) wrote"
     )
@@ -249,6 +249,9 @@ def _add_problem(command: argparse.ArgumentParser) -> None:
         metavar="MODEL",
         help="a torch.export archive (.pt2), an ONNX file (.onnx), or one of "
         f"{', '.join(SHIPPED)}; default %(default)s",
+    )
+    command.add_argument(
+        "--output", metavar="NAME", help="of an ONNX file that has several, the one that is meant"
     )
     command.add_argument("--input", metavar="X.npy", help="one input, or a batch of them")
     command.add_argument(

@@ -55,7 +55,7 @@ def load_model(options: argparse.Namespace) -> Network:
     if options.model in SHIPPED:
         shape = load_digits_images()[0].shape[1:]
         return from_torch(load_digits_model(options.model), shape, dtype=dtype).to(device)
-    return load(options.model, dtype=dtype).to(device)
+    return load(options.model, dtype=dtype, output=options.output).to(device)
 
 
 def load_ball(options: argparse.Namespace, network: Network) -> tuple[Ball, Tensor]:

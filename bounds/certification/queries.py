@@ -15,6 +15,7 @@ from torch import Tensor
 
 from bounds.arguments import shown
 from bounds.certification.choice import Method
+from bounds.certification.conjunctions import with_sums
 from bounds.certification.counterexample import Counterexample, Runtime, runtime_of
 from bounds.certification.decide import Watch
 from bounds.certification.properties import certify_property
@@ -177,6 +178,7 @@ class _Verification:
         places = self._places(cases.member)
         parts = [model.network.detach() for model in models]
         network = side_by_side(parts, places, property.inputs, with_input=cases.mixed)
+        property = with_sums(network, property)
         runtime = _together(models, places, mixed=cases.mixed)
         found = certify_property(
             self.run,

@@ -167,12 +167,21 @@ def nearest(number: Fraction, element: str) -> Fraction:
     kind = FLOATS.get(element)
     if kind is None:
         return number
+    double = float(number)  # rounded once, and to float32 then again
     with np.errstate(all="ignore"):
-        middle = kind(float(number))
-        around = [middle, np.nextafter(middle, kind(-np.inf)), np.nextafter(middle, kind(np.inf))]
-    if not math.isfinite(middle):
+        found = kind(double)
+    if not math.isfinite(found):
         raise OverflowError
-    finite = [value for value in around if math.isfinite(value)]
-    even = {value: int(value.view(f"u{value.itemsize}")) % 2 for value in finite}
-    best = min(finite, key=lambda value: (abs(Fraction(float(value)) - number), even[value]))
-    return Fraction(float(best))
+    if kind is np.float32 and float(found) != double:
+        found = _once(number, double, np.float32(found))
+    return Fraction(float(found))
+
+
+def _once(number: Fraction, double: float, found: np.float32) -> np.float32:
+    """The float32 nearest to a number, given the one nearest to the float64 nearest to it: another
+    only where that lies in the middle of two, and the number does not."""
+    other = np.nextafter(found, np.float32(math.copysign(math.inf, double - float(found))))
+    if 2 * double != float(found) + float(other) or Fraction(double) == number:
+        return found
+    low, high = sorted((found, other))
+    return high if number > Fraction(double) else low

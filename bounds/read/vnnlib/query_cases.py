@@ -156,7 +156,10 @@ class _Normal:
         return self.known[id(leaf)]
 
     def _made(self, leaf: Comparison) -> Bound | Row | bool:
-        strict = COMPARISONS[leaf.head][1]
+        sign, strict = COMPARISONS[leaf.head]
+        match leaf.left, leaf.right:
+            case (Place(place),), (Fraction() as end,) if self.columns[place][0] == "X":
+                return solved(self.columns[place][1], sign, sign * end, strict)  # most are so
         coefficients, constant = self._collected(leaf)
         if coefficients and self._is_bound(leaf):
             [((_, index), factor)] = coefficients.items()

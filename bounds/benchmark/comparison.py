@@ -16,14 +16,16 @@ import torch
 
 from bounds.benchmark.instances import Instance, existing
 from bounds.benchmark.results import Result
+from bounds.certification.queries import satisfied
 from bounds.errors import BoundsError
 from bounds.read.onnx.runtime import OnnxRuntime
-from bounds.read.vnnlib.query_reader import is_query
+from bounds.read.vnnlib.query_reader import is_query, query_of
 from bounds.read.vnnlib.reader import property_of
 from bounds.read.vnnlib.syntax import Source
 
 #: How tools name the file of a counterexample, beside results.csv.
 PATTERNS = ("{}_{}.counterexample", "{}_{}.counterexample.gz", "{}__{}.txt", "instances/{}__{}.txt")
+_TENSOR = re.compile(r"([A-Za-z]\w*)\s+\w+\s+\[[\d,\s]*\]", re.ASCII)
 _PAIR = re.compile(r"\(\s*X_(\d+)\s+([^\s()]+)\s*\)")
 
 
@@ -74,22 +76,34 @@ def _judged(folder: Path, instance: Instance, place: Path) -> str:
 
 
 def replayed(folder: Path, instance: Instance, path: Path) -> bool:
-    """Whether the counterexample in a file lies in a box of the property, exactly, and has unsafe
-    outputs in ONNX Runtime.
+    """Whether the counterexample in a file is one, exactly, with what ONNX Runtime computes.
 
-    Raises ValueError where the file has none, or the property is of version 2.
+    Raises ValueError where the file has none.
     """
-    source = Source.read(existing(folder, instance.query))
-    if is_query(source):
-        raise ValueError("its property is of version 2")
-    property = property_of(source)
+    source, model = Source.read(existing(folder, instance.query)), existing(folder, instance.model)
     data = path.read_bytes()
     text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
+    if is_query(source):
+        return satisfied(query_of(source), model, _tensors(text))
+    property = property_of(source)
     pairs = {int(index): float(value) for index, value in _PAIR.findall(text)}
     if sorted(pairs) != list(range(property.inputs)):
         raise ValueError(f"{path.name} has no value for some of the {property.inputs} inputs")
-    runtime = OnnxRuntime(existing(folder, instance.model))
+    runtime = OnnxRuntime(model)
     exact = torch.tensor([pairs[index] for index in range(property.inputs)], dtype=torch.float64)
     point = exact.to(runtime.dtype)
     y = runtime(point)
     return any(case.contains(point.double()) and case.violated_by(y) for case in property.cases)
+
+
+def _tensors(text: str) -> dict[str, list[float]]:
+    """An assignment as the VNN-LIB standard writes it: a line for each tensor, and its numbers."""
+    found: dict[str, list[float]] = {}
+    numbers: list[float] = []
+    for line in text.split("\n")[1:]:
+        match = _TENSOR.fullmatch(line.strip())
+        if match:
+            numbers = found.setdefault(match[1], [])
+        elif line.strip():
+            numbers.append(float(line))
+    return found

@@ -153,6 +153,45 @@ def _first_version(run: Run, property: Property, networks: Mapping[str, Path] | 
     return Answer("sat", tuple(declared), version=1)
 
 
+def satisfied(query: Query, networks: Path, inputs: Mapping[str, Sequence[float]]) -> bool:
+    """Whether a query holds for these inputs, by the names of their tensors, with what ONNX Runtime
+    computes for them; networks: the file of the only one that stands for itself.
+
+    Raises InvalidInputError where an input is missing or has another size, or a model no runtime.
+    """
+    numbers = [Fraction(0)] * sum(tensor.size for tensor in query.tensors)
+
+    def put(tensors: Sequence[Declared], values: Sequence[float]) -> None:
+        for place, value in zip(query.places(tensors), values, strict=True):
+            numbers[place] = Fraction(value)
+
+    models = read_models(query, _by_name(query, networks))
+    for declaration, model in zip(query.networks, models, strict=True):
+        values: list[float] = []
+        for tensor in declaration.inputs:
+            found = inputs.get(tensor.name, ())
+            if len(found) != tensor.size:
+                raise InvalidInputError(
+                    f"{tensor.name} has {len(found)} numbers, expected {tensor.size}: give all."
+                )
+            values += found
+        if model.runtime is None:
+            raise InvalidInputError("ONNX Runtime does not run the model: pip install onnxruntime.")
+        point = torch.tensor(values, dtype=torch.float64).to(model.runtime.dtype)
+        computed = model.runtime(point).double().flatten()
+        if not bool(torch.isfinite(computed).all()):
+            return False
+        put(declaration.inputs, point.tolist())
+        put(declaration.hidden + declaration.outputs, computed.tolist())
+    return query.holds(numbers)
+
+
+def _by_name(query: Query, path: Path) -> dict[str, Path]:
+    """The file of a query that has one network that stands for itself."""
+    own = [network.name for network in query.networks if network.equal_to is None]
+    return dict.fromkeys(own[:1], path)
+
+
 def _without(run: Run, verdict: str, reason: str = "") -> Answer:
     """An answer without an assignment."""
     if verdict == "unsat":
@@ -168,8 +207,7 @@ class _Verification:
     def answer(self, networks: Mapping[str, Path] | Path) -> Answer:
         query = self.query
         if not isinstance(networks, Mapping):
-            own = [network.name for network in query.networks if network.equal_to is None]
-            networks = dict.fromkeys(own[:1], networks)
+            networks = _by_name(query, networks)
         models = read_models(query, networks)
         cases = cases_of(query, partial(self._sizes, models))
         property = cases.property

@@ -13,6 +13,7 @@ import pytest
 
 from bounds import InvalidInputError
 from bounds.benchmark import run as running
+from bounds.benchmark.comparison import replayed
 from bounds.benchmark.instances import Instance, read_instances, shard
 from bounds.benchmark.results import Result, read_results
 from bounds.benchmark.summary import par2
@@ -134,6 +135,16 @@ def test_contradictions_are_judged_by_the_counterexample(
     ]
     status, out, _ = run(*arguments, "--against", str(output / "results.csv"))
     assert (status, "3 agreements" in out) == (0, True)
+
+
+def test_a_counterexample_of_version_2_is_replayed(folder: Path, tmp_path: Path) -> None:
+    instance = Instance("packed.onnx", "two.vnnlib", 60.0)
+    path = tmp_path / "found.txt"
+    for value, holds in (("0.8", True), ("0.75", False), ("1.5", False)):  # in [−1, 1], Y > 0.75
+        path.write_text(f"sat\nX float32 [1,1]\n{value}\nY float32 [1,1]\n9.0\n")
+        assert replayed(folder, instance, path) == holds
+    path.write_text("sat\nY float32 [1,1]\n0.8\n")
+    refused(lambda: replayed(folder, instance, path), InvalidInputError, "X has 0 numbers")
 
 
 def test_shards_are_a_partition(tmp_path: Path) -> None:

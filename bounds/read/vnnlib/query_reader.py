@@ -34,6 +34,7 @@ ELEMENTS = {
 }
 INEXACT = ("float32", "float64", "real")
 _VERSION = re.compile(r"(\s|;[^\n]*(\n|$))*\(\s*vnnlib-version")
+_MINOR = re.compile(r"(vnnlib-version\s*)<2\.\d+>", re.ASCII)
 _NESTING = re.compile(r';[^\n]*|"(?:[^"\\]|\\.)*"|[()]', re.DOTALL)
 _HEADS = {
     "LessEqual": "<=",
@@ -74,7 +75,8 @@ def query_of(source: Source) -> Query:
         ) from error
     _require_shallow(source)
     try:
-        tree = vnnlib.parse_query_string(source.text)
+        # Minor versions do not break: of other ones the parser tells at length, on standard error.
+        tree = vnnlib.parse_query_string(_MINOR.sub(r"\1<2.0>", source.text, count=1))
     except vnnlib.VNNLibException as error:
         raise _refused(source, str(error)) from None
     except (ValueError, RuntimeError, OverflowError, IndexError) as error:

@@ -24,7 +24,9 @@ ONE = network(
 
 
 def test_declarations_and_places() -> None:
-    found = parse_query(query(ONE + network("g", "input U real [2,3]", "input T real []", "output V real [2]", like="(equal-to f)"), (">=", ("Y", 1), "0.5")))  # fmt: skip
+    tensors = ("input U real [2,3]", "input T real []", "output V real [2]")
+    same = network("g", *tensors, like="(equal-to f)")
+    found = parse_query(query(ONE + same, (">=", ("Y", 1), "0.5")))
     first, second = found.networks
     assert [t.name for t in found.tensors] == ["X", "S", "H", "Y", "U", "T", "V"]
     assert (first.hidden[0].node, first.equal_to, second.equal_to) == ('a"b\\c', None, "f")

@@ -14,6 +14,7 @@ There is no tolerance: the point lies in the box or the ball as the caller wrote
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -174,9 +175,12 @@ def proved_unsafe(
     return any(all(bounds[row] > 0 for row in disjunct) for disjunct in disjuncts)
 
 
-def runtime_of(model: object, output: str | None = None) -> Callable[[], OnnxRuntime | None]:
+def runtime_of(
+    model: object, network: Network, output: str | None = None
+) -> Callable[[], OnnxRuntime | None]:
     """ONNX Runtime for a model, started when it is first asked for; None where it cannot be.
 
+    network: what was read of it, which may have left out inputs that its output does not need.
     output: of several the one that is asked for.
     """
     endings = (".onnx", ".onnx.gz")
@@ -186,8 +190,9 @@ def runtime_of(model: object, output: str | None = None) -> Callable[[], OnnxRun
         if not isinstance(model, (str, os.PathLike)) or not os.fsdecode(model).endswith(endings):
             return None
         try:
-            return OnnxRuntime(model, outputs=None if output is None else [output])
+            runtime = OnnxRuntime(model, outputs=None if output is None else [output])
         except BoundsError:  # not installed, or it does not run this file
             return None
+        return runtime if runtime.size == math.prod(network.input_shape) else None
 
     return start

@@ -146,7 +146,7 @@ def _confirmation(
 
     It is looked for in the dtype of the model, or else in float64.
     """
-    own, runtime = _dtype_of(model) or whole.x.dtype, runtime_of(model)
+    own, runtime = _dtype_of(model) or whole.x.dtype, runtime_of(model, network)
     exact = network.to("cpu", torch.float64)
     rows = Specification(rows.C.cpu(), None if rows.d is None else rows.d.cpu())
 

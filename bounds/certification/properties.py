@@ -98,7 +98,12 @@ def certify_vnnlib(
     network = network.detach().to(device)
     property.require_fit(network.input_shape, network.output_shape)
     return certify_property(
-        run, network, property, runtime=runtime_of(model, output), dtype=dtype, device=device
+        run,
+        network,
+        property,
+        runtime=runtime_of(model, network, output),
+        dtype=dtype,
+        device=device,
     )
 
 

@@ -20,6 +20,7 @@ from bounds.certification.counterexample import Counterexample, Runtime, runtime
 from bounds.certification.decide import Watch
 from bounds.certification.properties import certify_property
 from bounds.certification.run import Run
+from bounds.dual.primal import evaluation_errors
 from bounds.errors import InvalidInputError
 from bounds.intermediate.relax import relax
 from bounds.network.compose import side_by_side
@@ -143,7 +144,9 @@ def _first_version(run: Run, property: Property, networks: Mapping[str, Path] | 
     [path] = paths
     network = load(path, dtype=torch.float64).detach()
     property.require_fit(network.input_shape, network.output_shape)
-    found = certify_property(run, network, property, runtime=runtime_of(path), dtype=torch.float64)
+    found = certify_property(
+        run, network, property, runtime=runtime_of(path, network), dtype=torch.float64
+    )
     counterexample = next((c for c in found.counterexamples if c is not None), None)
     if counterexample is None:
         return _without(run, found.verdict)
@@ -237,14 +240,17 @@ class _Verification:
     def _sizes(
         self, models: Sequence[Model], hull: Sequence[Interval], member: Sequence[int]
     ) -> list[float]:
-        """The largest size of each number that the networks compute for inputs of the hull."""
+        """The largest size of each number that the networks compute for inputs of the hull, however
+        that is rounded."""
         networks = [model.network.detach() for model in models]
         network = side_by_side(networks, self._places(member), len(hull))
         box = Box(*(end.unsqueeze(0) for end in outward(hull)))
         row = torch.zeros(1, *network.output_shape, dtype=torch.float64)
         try:
             relaxation = relax(network, box, Specification(row), intermediate="interval")
-            return relaxation.ranges()[-1].magnitude.flatten().tolist()
+            ranges, dtype = relaxation.ranges(), self.run.deployed or torch.float64
+            errors = evaluation_errors(network, ranges, relaxation.relu_bounds, dtype)
+            return (ranges[-1].magnitude + 2 * errors[-1]).flatten().tolist()
         except InvalidInputError:  # it overflows
             return [math.inf] * row.numel()
 

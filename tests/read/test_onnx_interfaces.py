@@ -75,6 +75,18 @@ def test_a_property_of_a_model_with_several_inputs(run: Run, model: Path, tmp_pa
         assert status == (verdict == "sat")
 
 
+def test_an_input_that_nothing_reads_is_no_input(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "spare.onnx", [("Relu", "x", "y")], {"x": [1, 1], "spare": [1, 3]}, {"y": [1, 1]}
+    )
+    assert from_onnx(path).input_shape == (1,)
+    text = "(declare-const X_0 Real)(declare-const Y_0 Real)(assert (>= X_0 0))(assert (<= X_0 1))"
+    found = certify_vnnlib(path, parse_vnnlib(f"{text}(assert (>= Y_0 0.5))"))
+    [counterexample] = found.counterexamples
+    assert counterexample is not None
+    assert counterexample.replayed_by == "bounds"  # the runtime asks for the other input, too
+
+
 def test_constants_are_joined_where_they_come(tmp_path: Path) -> None:
     first, last = np.float32([[1.0, 2.0]]), np.float32([[3.0]])
     for shape in ([1, 2], ["N", 2]):

@@ -72,6 +72,11 @@ class OnnxRuntime:
             for argument in arguments
         ]
 
+    @property
+    def size(self) -> int:
+        """How many numbers it takes, for all inputs together."""
+        return sum(math.prod(shape) for shape in self._shapes)
+
     def __call__(self, x: Tensor) -> Tensor:
         """The output for one input, which may have any shape; several inputs are one after another
         in it."""

@@ -28,8 +28,8 @@ from bounds.read.vnnlib.terms import COMPARISONS, Bound, Sum, collected, in_rang
 
 #: Where an input has no bound, counterexamples are looked for this far from the other, or from 0.
 REACH = Fraction(1000)
-#: Rounds of narrowing boxes by inequalities between inputs.
-ROUNDS = 3
+#: Rounds of narrowing boxes by inequalities between inputs, and of how many boxes.
+ROUNDS, NARROWED = 3, 1000
 
 #: Given a box, and which of its numbers each input of the query is: the largest size of each number
 #: that the networks compute.
@@ -90,7 +90,7 @@ class _Normal:
         for index in range(self.count):
             mine = [bounds.get(index, box[index]) for bounds in own]
             self.hull.append(Interval(min(i.lower for i in mine), max(i.upper for i in mine)))
-        top = self._rows(self.top)
+        top, self.rounds = self._rows(self.top), ROUNDS * (len(clauses) <= NARROWED)
         found: dict[tuple[Interval, ...], list[Disjunct]] = {}
         for clause, bounds in zip(clauses, own, strict=True):
             rows, inside = self._rows(clause), list(box)
@@ -249,7 +249,7 @@ class _Normal:
     def _narrow(self, box: list[Interval], rows: Sequence[Row]) -> bool:
         """Leave of a box what rows on inputs alone do; whether anything is left."""
         between = [r for r in rows if all(i >= self.outputs for i, _ in r.coefficients)]
-        for _ in range(ROUNDS if between else 0):
+        for _ in range(self.rounds if between else 0):
             before = list(box)
             for line in between:
                 self._narrow_by(box, line)

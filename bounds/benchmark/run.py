@@ -20,11 +20,15 @@ from bounds.files import write_file
 GRACE = 5.0
 
 Done = Callable[[Result], None]
+Process = subprocess.Popen[str]
+Started = Callable[[Process], None]
 
 
-def run_instance(folder: Path, instance: Instance, output: Path) -> Result:
+def run_instance(
+    folder: Path, instance: Instance, output: Path, started: Started = lambda process: None
+) -> Result:
     """output: the folder of result files, each with the verdict and, after "sat", the assignment;
-    after "error" with what the process said."""
+    after "error" with what the process said. started: is told the process."""
     target = output / f"{instance.name}.txt"
     target.unlink(missing_ok=True)
     model, query = (existing(folder, name) for name in (instance.model, instance.query))
@@ -40,14 +44,14 @@ def run_instance(folder: Path, instance: Instance, output: Path) -> Result:
         text=True,
         start_new_session=True,  # to end whatever it starts with it
     )
+    started(process)
     try:
         _, said = process.communicate(timeout=instance.timeout + GRACE)
     except subprocess.TimeoutExpired:
         said, late = "", True
     finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        _end(process)
+        process.wait()
     seconds = time.monotonic() - start
     verdict = _verdict(target)
     if verdict is None:
@@ -56,6 +60,12 @@ def run_instance(folder: Path, instance: Instance, output: Path) -> Result:
         said = said.strip() or f"the process ended with {process.returncode}"
         write_file(target, "\n".join([verdict, said] if verdict == "error" else [verdict]).encode())
     return Result(folder.resolve().name, instance.model, instance.query, verdict, seconds)
+
+
+def _end(process: Process) -> None:
+    """And whatever it has started."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _verdict(path: Path) -> str | None:
@@ -96,15 +106,20 @@ def run_instances(
                 results[instance] = result
     for result in results.values():
         done(result)
+    processes: list[Process] = []
     left = [instance for instance in instances if instance not in results]
     with ThreadPoolExecutor(max_workers=jobs) as pool:
-        running = {pool.submit(run_instance, folder, one, files): one for one in left}
+        running = {
+            pool.submit(run_instance, folder, one, files, processes.append): one for one in left
+        }
         try:
             for future in as_completed(running):
                 results[running[future]] = future.result()
                 write_results(output / table, (results[i] for i in instances if i in results))
                 done(results[running[future]])
-        except BaseException:
+        except BaseException:  # Ctrl-C, too: nothing goes on behind the user's back
             pool.shutdown(wait=False, cancel_futures=True)
+            for process in processes:
+                _end(process)
             raise
     return [results[instance] for instance in instances]

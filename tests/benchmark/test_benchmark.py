@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import gzip
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -77,7 +79,7 @@ def test_every_instance_has_a_line_and_a_file(
     # Again: the error alone is run again.
     calls: list[str] = []
 
-    def noted(folder: Path, instance: Instance, output: Path) -> Result:
+    def noted(folder: Path, instance: Instance, output: Path, started: object) -> Result:
         calls.append(instance.query)
         return Result("ramp", instance.model, instance.query, "unknown", 1.0)
 
@@ -101,6 +103,36 @@ def test_a_process_that_does_not_end_is_ended(
     sleeper.write_text("#!/bin/sh\necho reason >&2\nexit 3\n")
     assert running.run_instance(folder, instance, tmp_path).verdict == "error"
     assert (tmp_path / "relu__low.txt").read_text() == "error\nreason"
+
+
+def test_ctrl_c_ends_the_processes(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sleeper, mark = tmp_path / "python", tmp_path / "mark"
+    sleeper.write_text(f"#!/bin/sh\nsleep 1000\ntouch {mark}\n")
+    sleeper.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(sleeper))
+    original, started = running.run_instance, threading.Event()
+    processes: list[subprocess.Popen[str]] = []
+
+    def watched(folder: Path, instance: Instance, output: Path, tell: running.Started) -> Result:
+        def both(process: subprocess.Popen[str]) -> None:
+            tell(process)
+            processes.append(process)
+            started.set()
+
+        return original(folder, instance, output, both)
+
+    def interrupted(futures: object) -> None:
+        started.wait()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(running, "run_instance", watched)
+    monkeypatch.setattr(running, "as_completed", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        running.run_instances(folder, read_instances(folder), tmp_path / "out")
+    assert len(processes) == 1
+    assert processes[0].wait() == -signal.SIGKILL
 
 
 def test_contradictions_are_judged_by_the_counterexample(

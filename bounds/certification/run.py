@@ -16,6 +16,7 @@ from bounds.arguments import require_dtype, require_option, require_positive, re
 from bounds.certification.choice import Method
 from bounds.certification.counterexample import Counterexample
 from bounds.certification.decide import Decision, Escalation, Replay, Watch
+from bounds.certification.rounding_margin import margin_by_parts
 from bounds.certification.stopwatch import Stopwatch
 from bounds.deadline import Deadline
 from bounds.intermediate.relax import relax
@@ -24,7 +25,6 @@ from bounds.relaxation.specification import Specification
 from bounds.search.search import Search
 from bounds.sets.ball import Ball
 from bounds.sets.box import Box
-from bounds.solution.deployment import deployment_margin
 from bounds.solution.verdict import Verdict
 
 
@@ -137,7 +137,7 @@ class Run:
             )
             margin = torch.zeros_like(relaxation.d, dtype=torch.float64)
             if self.deployed is not None:
-                margin = deployment_margin(relaxation, self.deployed)
+                margin = margin_by_parts(relaxation, self.deployed, time_limit=self._deadline.left)
         watch = self._watch
 
         def tell(i: int, search: Search) -> None:

@@ -10,7 +10,7 @@ BIN    := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable
 DECLARED := setup.cfg pyproject.toml constraints.txt
 
-.PHONY: compare test soak coverage lint format mutation clean
+.PHONY: compare test conformance soak coverage lint format mutation clean
 
 compare: $(VENV)/.installed
 	$(BIN)/bounds compare
@@ -24,6 +24,10 @@ FIRST    ?= 0
 EXAMPLES ?= 1000
 soak: $(VENV)/.installed-test
 	$(BIN)/python -m tests.soak --seeds $(SEEDS) --first $(FIRST) --examples $(EXAMPLES)
+
+# The suite of the VNN-LIB standard; about 5 minutes on a core, most of it starting processes.
+conformance: $(VENV)/.installed-conformance
+	$(BIN)/python -m tests.conformance
 
 coverage: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n auto --cov
@@ -58,6 +62,10 @@ $(VENV)/.installed-test: $(DECLARED) | $(BIN)/python
 
 $(VENV)/.installed-dev: $(DECLARED) | $(BIN)/python
 	$(INSTALL) ".[dev]"
+	touch $@
+
+$(VENV)/.installed-conformance: $(DECLARED) | $(BIN)/python
+	$(INSTALL) ".[conformance]"
 	touch $@
 
 $(VENV)/.installed-mutation: $(DECLARED) | $(BIN)/python

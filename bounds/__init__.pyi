@@ -6,9 +6,11 @@ from .analysis.certified_radius import CertifiedRadius as CertifiedRadius
 from .analysis.certified_radius import certified_radius as certified_radius
 from .analysis.output_bounds import OutputBounds as OutputBounds
 from .analysis.output_bounds import output_bounds as output_bounds
+from .certification import Answer as Answer
 from .certification import Certification as Certification
 from .certification import certify as certify
 from .certification import certify_vnnlib as certify_vnnlib
+from .certification import verify as verify
 from .certification.attacks import fgs as fgs
 from .certification.attacks import pgd as pgd
 from .certification.minimum import Minimum as Minimum

@@ -2,6 +2,7 @@
 
 from bounds.certification.data_set import certify
 from bounds.certification.properties import certify_vnnlib
+from bounds.certification.queries import Answer, verify
 from bounds.certification.run import Certification, Interrupted
 
-__all__ = ["Certification", "Interrupted", "certify", "certify_vnnlib"]
+__all__ = ["Answer", "Certification", "Interrupted", "certify", "certify_vnnlib", "verify"]

@@ -14,11 +14,12 @@ There is no tolerance: the point lies in the box or the ball as the caller wrote
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -32,6 +33,17 @@ from bounds.relaxation.specification import Specification
 from bounds.sets.box import Box
 from bounds.solution.verdict import trusted
 from bounds.solvers.solve import solve
+
+
+class Runtime(Protocol):
+    """What evaluates a model: an `OnnxRuntime`, or several."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What it takes points in."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The outputs for one input."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +84,7 @@ class Judge:
         *,
         contains: Callable[[Tensor], bool],
         violated_by: Callable[[Tensor], bool],
-        runtime: OnnxRuntime | None = None,
+        runtime: Runtime | None = None,
     ) -> None:
         self.runtime = runtime
         self._network, self._specification, self._disjuncts = network, specification, disjuncts
@@ -113,7 +125,7 @@ class Judge:
 
 
 def replay(
-    case: Case, property: Property, network: Network, runtime: OnnxRuntime | None, x: Tensor
+    case: Case, property: Property, network: Network, runtime: Runtime | None, x: Tensor
 ) -> Counterexample | None:
     """The counterexample of a VNN-LIB case that x, or the nearest point that may be one, is.
 
@@ -163,16 +175,24 @@ def proved_unsafe(
     return any(all(bounds[row] > 0 for row in disjunct) for disjunct in disjuncts)
 
 
-def runtime_of(model: object) -> Callable[[], OnnxRuntime | None]:
-    """ONNX Runtime for a model, started when it is first asked for; None where it cannot be."""
+def runtime_of(
+    model: object, network: Network, output: str | None = None
+) -> Callable[[], OnnxRuntime | None]:
+    """ONNX Runtime for a model, started when it is first asked for; None where it cannot be.
+
+    network: what was read of it, which may have left out inputs that its output does not need.
+    output: of several the one that is asked for.
+    """
+    endings = (".onnx", ".onnx.gz")
 
     @cache
     def start() -> OnnxRuntime | None:
-        if not isinstance(model, (str, os.PathLike)) or not os.fsdecode(model).endswith(".onnx"):
+        if not isinstance(model, (str, os.PathLike)) or not os.fsdecode(model).endswith(endings):
             return None
         try:
-            return OnnxRuntime(model)
+            runtime = OnnxRuntime(model, outputs=None if output is None else [output])
         except BoundsError:  # not installed, or it does not run this file
             return None
+        return runtime if runtime.size == math.prod(network.input_shape) else None
 
     return start

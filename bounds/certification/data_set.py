@@ -8,14 +8,15 @@ import os
 import torch
 from torch import Tensor, nn
 
-from bounds.arguments import class_labels, number_of_classes, require_floats
+from bounds.arguments import class_labels, number_of_classes, require_floats, require_type
 from bounds.certification.choice import Method
 from bounds.certification.counterexample import Counterexample, Judge, runtime_of
 from bounds.certification.decide import Decision, Replay, Watch
 from bounds.certification.run import Certification, Run
+from bounds.errors import InvalidInputError
 from bounds.network.graph import Network
 from bounds.read.model import network_of, ordinary
-from bounds.relaxation.specification import margins
+from bounds.relaxation.specification import Specification, answers
 from bounds.sets.ball import Ball
 from bounds.sets.numbers import Number
 
@@ -27,8 +28,9 @@ BATCH = 32
 def certify(
     model: Network | nn.Module | str | os.PathLike[str],
     x: Tensor,
-    y: Tensor | int,
+    y: Tensor | int | None = None,
     *,
+    rows: Specification | None = None,
     radius: Number,
     norm: float = math.inf,
     lower: Number | None = None,
@@ -41,11 +43,11 @@ def certify(
     watch: Watch | None = None,
     proof: str | os.PathLike[str] | None = None,
 ) -> Certification:
-    """Whether every margin z_y − z_j is positive on a ball around each input.
+    """Whether every margin z_y − z_j, or other row, is positive on a ball around each input.
 
     One backward pass bounds the margins; an attack looks for a negative one where that does not
     suffice; of the rest, the LP optimum decides what it can, or a search of the ball's parts. The
-    rows of the result are those of `margins`.
+    rows of the result are those of `margins`, or `rows`.
 
     Args:
         model: a `Network`, a torch module, or the path of an .onnx or .pt2 file. Counterexamples of
@@ -54,7 +56,10 @@ def certify(
         x: a batch of inputs, (batch, *input_shape), in any floating dtype. One input without a
             batch axis will do where the model says its shape: for a `Network` or a file. Proofs are
             about the balls around these very numbers, whatever `dtype` is.
-        y: one class an input, (batch,), or one number for all of them.
+        y: one class an input, (batch,), or one number for all of them. Of a model with a single
+            logit the class is 1 where that is positive and 0 where it is negative.
+        rows: in place of y, what is to be positive: of a regression, say. A counterexample makes
+            one of them negative.
         radius, norm, lower, upper: as for `Ball`.
         timeout: in seconds, for all inputs; what is open then is "unknown". Without one, a search
             that was not asked for by `method` ends after 100,000 boxes an input, or 2,000 LPs.
@@ -101,19 +106,18 @@ def certify(
         x = x.unsqueeze(0)
     whole = Ball(x, radius=radius, norm=norm, lower=lower, upper=upper)
     whole.resolve(network.input_shape)  # refuses what is ambiguous, before it is cut into parts
-    classes = number_of_classes("certify", network.output_shape)
-    labels = class_labels("certify", y, len(x), classes).to(x.device)
-    rows = [[row] for row in range(classes - 1)]
-    confirm = _confirmation(model, network, whole, labels)
-    decisions = [Decision([-math.inf] * len(rows)) for _ in x]
+    rows = _rows(network, x, y, rows)
+    confirm = _confirmation(model, network, whole, rows)
+    disjuncts = [[row] for row in range(rows.C.shape[-2])]
+    decisions = [Decision([-math.inf] * len(disjuncts)) for _ in x]
     with run.keeping(decisions):
         for part in torch.arange(len(x)).split(BATCH):
             numbers = part.tolist()
             run.decide(
                 network,
                 whole.take(part).grown(dtype, network.input_shape),
-                margins(labels[part], classes),
-                rows,
+                rows.take(part),
+                disjuncts,
                 lambda i, point, numbers=numbers: confirm(numbers[i], point),  # type: ignore[misc]
                 numbers=numbers,
                 decisions=[decisions[number] for number in numbers],
@@ -121,32 +125,46 @@ def certify(
     return run.certification(decisions, run.save_proof(network, "inputs"))
 
 
+def _rows(
+    network: Network, x: Tensor, y: Tensor | int | None, rows: Specification | None
+) -> Specification:
+    """What is to be positive for each input."""
+    if (y is None) == (rows is None):
+        raise InvalidInputError(
+            f"certify got {'neither' if y is None else 'both'} y and rows, expected one of them: "
+            "the class of each input, or a Specification."
+        )
+    if rows is not None:
+        require_type("certify(rows)", rows, Specification, "make one with Specification(C, d)")
+        return rows
+    classes = number_of_classes("certify", network.output_shape)
+    labels = class_labels("certify", y, len(x), max(classes, 2)).to(x.device)
+    return answers(labels, classes)
+
+
 def _confirmation(
     model: Network | nn.Module | str | os.PathLike[str],
     network: Network,
     whole: Ball,
-    labels: Tensor,
+    rows: Specification,
 ) -> Replay:
     """Given the position of an input and a point: the counterexample close to it, if there is one.
 
     It is looked for in the dtype of the model, or else in float64.
     """
-    own, runtime = _dtype_of(model) or whole.x.dtype, runtime_of(model)
-    exact, classes = network.to("cpu", torch.float64), math.prod(network.output_shape)
+    own, runtime = _dtype_of(model) or whole.x.dtype, runtime_of(model, network)
+    exact = network.to("cpu", torch.float64)
+    rows = Specification(rows.C.cpu(), None if rows.d is None else rows.d.cpu())
 
     def confirm(index: int, point: Tensor) -> Counterexample | None:
-        ball, label = whole.take(torch.tensor([index])), int(labels[index])
-
-        def exceeded(y: Tensor) -> bool:
-            logits = y.flatten()
-            return bool(torch.isfinite(logits).all() and (logits > logits[label]).any())
-
+        number = torch.tensor([index])
+        ball, own_rows = whole.take(number), rows.take(number)
         judge = Judge(
             exact,
-            margins(label, classes),
-            [[row] for row in range(classes - 1)],
+            own_rows,
+            [[row] for row in range(rows.C.shape[-2])],
             contains=ball.holds,
-            violated_by=exceeded,
+            violated_by=own_rows.fails,
             runtime=runtime(),
         )
         point = point.detach().cpu()

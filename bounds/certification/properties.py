@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from bounds.certification.choice import Method
-from bounds.certification.counterexample import Counterexample, replay, runtime_of
+from bounds.certification.counterexample import Counterexample, Runtime, replay, runtime_of
 from bounds.certification.decide import Decision, Watch
 from bounds.certification.run import Certification, Run
 from bounds.errors import InvalidInputError
@@ -36,6 +36,7 @@ def certify_vnnlib(
     method: Method = "auto",
     watch: Watch | None = None,
     proof: str | os.PathLike[str] | None = None,
+    output: str | None = None,
 ) -> Certification:
     """Whether a property holds, case by case; `.verdict` is that of the property.
 
@@ -64,6 +65,7 @@ def certify_vnnlib(
         proof: the path of a file for what proves an "unsat" of the property
             (`bounds.solution.proof_file`), which `bounds check` proves again; none is written where
             there is nothing to prove. `Certification.proof` says what was.
+        output: of an .onnx file that has several, the name of the one that the property is about.
 
     Raises:
         Interrupted: a KeyboardInterrupt, with what was known when Ctrl-C came.
@@ -96,12 +98,36 @@ def certify_vnnlib(
             f"certify_vnnlib got a {type(model).__name__}, whose input shape is not known here: "
             "give bounds.from_torch(model, shape)."
         )
-    network = network_of("certify_vnnlib", model, torch.empty(0), dtype=dtype, files=True)
+    network = network_of(
+        "certify_vnnlib", model, torch.empty(0), dtype=dtype, files=True, output=output
+    )
     network = network.detach().to(device)
     if proof is not None:
         property.require_exact()
     property.require_fit(network.input_shape, network.output_shape)
-    exact, runtime = network.to("cpu", torch.float64), runtime_of(model)
+    return certify_property(
+        run,
+        network,
+        property,
+        runtime=runtime_of(model, network, output),
+        dtype=dtype,
+        device=device,
+    )
+
+
+def certify_property(
+    run: Run,
+    network: Network,
+    property: Property,
+    *,
+    runtime: Callable[[], Runtime | None],
+    dtype: torch.dtype,
+    device: torch.device | str = "cpu",
+    accept: Callable[[Counterexample], bool] = lambda found: True,
+) -> Certification:
+    """The same for what is read already, and a network on that device. runtime: makes what replays
+    counterexamples, if there is anything. accept: has the last word on them."""
+    exact = network.to("cpu", torch.float64)
     decisions = [Decision([-math.inf] * sum(map(len, c.disjuncts))) for c in property.cases]
     with run.keeping(decisions):
         for part in property.alike(BATCH):
@@ -110,7 +136,8 @@ def certify_vnnlib(
             def confirm(
                 i: int, point: Tensor, cases: Sequence[Case] = cases
             ) -> Counterexample | None:
-                return replay(cases[i], property, exact, runtime(), point)
+                candidate = replay(cases[i], property, exact, runtime(), point)
+                return candidate if candidate is not None and accept(candidate) else None
 
             run.decide(
                 network,

@@ -72,8 +72,10 @@ def worst_of_disjuncts(certification: Certification, property: Property) -> list
     ]
 
 
-def data_set_json(certification: Certification, labels: Sequence[int]) -> dict[str, Any]:
-    """lower: of the margins against the other classes, in rising order."""
+def data_set_json(certification: Certification, labels: Sequence[int] | None) -> dict[str, Any]:
+    """lower: of the margins against the other classes, in rising order, or of other rows, where
+    there are no labels."""
+    every = [None] * len(certification.verdicts) if labels is None else labels
     return {
         "verdict": certification.verdict,
         "seconds": certification.seconds,
@@ -89,7 +91,7 @@ def data_set_json(certification: Certification, labels: Sequence[int]) -> dict[s
                 "counterexample": _counterexample(certification.counterexamples[index]),
             }
             for index, (label, lower) in enumerate(
-                zip(labels, certification.lower.tolist(), strict=True)
+                zip(every, certification.lower.tolist(), strict=True)
             )
         ],
     }

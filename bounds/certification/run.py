@@ -23,6 +23,7 @@ from bounds.arguments import (
 from bounds.certification.choice import Method
 from bounds.certification.counterexample import Counterexample
 from bounds.certification.decide import Decision, Escalation, Replay, Watch
+from bounds.certification.rounding_margin import margin_by_parts
 from bounds.certification.stopwatch import Stopwatch
 from bounds.deadline import Deadline
 from bounds.errors import InvalidInputError
@@ -33,7 +34,6 @@ from bounds.search.proof import Proof, ProofFile
 from bounds.search.search import Search
 from bounds.sets.ball import Ball
 from bounds.sets.box import Box
-from bounds.solution.deployment import deployment_margin
 from bounds.solution.verdict import Verdict
 
 
@@ -123,8 +123,13 @@ class Run:
         self._start = time.perf_counter()
         self._deadline, self._clock = Deadline(timeout), Stopwatch()
         self._generator = torch.Generator().manual_seed(seed)
-        self._deployed, self._method, self._watch = deployed, method, watch
+        self.deployed, self._method, self._watch = deployed, method, watch
         self._path, self._proof = proof, None if proof is None else Proof()
+
+    @property
+    def timed_out(self) -> bool:
+        """Whether the time is up."""
+        return self._deadline.passed
 
     def decide(
         self,
@@ -148,8 +153,8 @@ class Run:
                 network, ball, specification, slope="adaptive", time_limit=self._deadline.left
             )
             margin = torch.zeros_like(relaxation.d, dtype=torch.float64)
-            if self._deployed is not None:
-                margin = deployment_margin(relaxation, self._deployed)
+            if self.deployed is not None:
+                margin = margin_by_parts(relaxation, self.deployed, time_limit=self._deadline.left)
         watch = self._watch
 
         def tell(i: int, search: Search) -> None:

@@ -29,6 +29,7 @@ from bounds.cli.problem import (
     device_and_dtype,
     load_ball,
     load_model,
+    load_rows,
     read_property,
     require_writable,
 )
@@ -61,6 +62,7 @@ def _property(options: argparse.Namespace) -> int:
         certification = certify_vnnlib(
             load_model(options) if options.model in SHIPPED else options.model,
             property,
+            output=options.output,
             timeout=options.timeout,
             seed=options.seed,
             device=device,
@@ -94,7 +96,7 @@ def _data_set(options: argparse.Namespace) -> int:
         certification = certify(
             network,
             ball.x,
-            labels,
+            rows=load_rows(options, network, labels),
             radius=ball.radius,
             norm=ball.norm,
             lower=ball.lower,
@@ -111,7 +113,8 @@ def _data_set(options: argparse.Namespace) -> int:
     show(certification)
     _print_proof(options, certification, console)
     stated = {"radius": ball.radius, "norm": str(ball.norm), "clip": [ball.lower, ball.upper]}
-    _write(options, stated, data_set_json(certification, labels.expand(len(ball.x)).tolist()))
+    answered = None if options.rows is not None else labels.expand(len(ball.x)).tolist()
+    _write(options, stated, data_set_json(certification, answered))
     return 0 if certification.verdict == "unsat" else 1
 
 

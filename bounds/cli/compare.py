@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from bounds.arguments import number_of_classes
 from bounds.cli.output import console_for, write_json
 from bounds.cli.problem import (
     device_and_dtype,
     load_ball,
     load_model,
+    load_rows,
     read_property,
     require_writable,
 )
@@ -17,7 +17,7 @@ from bounds.compare.compare import Comparison, compare
 from bounds.compare.report import print_report, require_plot, save_plot
 from bounds.errors import InvalidInputError
 from bounds.network.graph import Network
-from bounds.relaxation.specification import Specification, margins
+from bounds.relaxation.specification import Specification
 from bounds.sets.ball import Ball
 from bounds.sets.box import Box
 
@@ -40,7 +40,7 @@ def _problem(options: argparse.Namespace, network: Network) -> tuple[Ball | Box,
     if options.vnnlib is None:
         ball, labels = load_ball(options, network)
         grown = ball.grown(device_and_dtype(options)[1], network.input_shape)
-        return grown, margins(labels, number_of_classes("bounds compare", network.output_shape))
+        return grown, load_rows(options, network, labels)
     property = read_property(options)
     property.require_fit(network.input_shape, network.output_shape)
     if len(property.alike(len(property.cases))) > 1:

@@ -24,10 +24,14 @@ def parser() -> argparse.ArgumentParser:
         prog="bounds", description="LP-exact bounds for ReLU networks.", allow_abbrev=False
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    parser.add_argument("--name", action=_Name, nargs=0, help="show the solver's name and exit")
     commands = parser.add_subparsers(dest="command", required=True)
     _add_compare(commands)
     _add_certify(commands)
     _add_check(commands)
+    _add_verify(commands)
+    _add_supports(commands)
+    _add_benchmark(commands)
     return parser
 
 
@@ -35,7 +39,13 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         from bounds import __version__
 
-        print(f"bounds {__version__}")
+        print(__version__)
+        parser.exit()
+
+
+class _Name(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print("bounds")
         parser.exit()
 
 
@@ -112,7 +122,7 @@ def _add_check(commands: argparse._SubParsersAction[_Parser]) -> None:
         "proved, 1 where one is rejected.",
         allow_abbrev=False,
     )
-    command.set_defaults(module="bounds.cli.check", device="cpu", dtype="float64")
+    command.set_defaults(module="bounds.cli.check", device="cpu", dtype="float64", output=None)
     command.add_argument(
         "certificate",
         metavar="FILE",
@@ -147,6 +157,107 @@ def _add_check(commands: argparse._SubParsersAction[_Parser]) -> None:
     command.add_argument("--json", metavar="FILE", help="write all numbers to this file")
 
 
+def _add_verify(commands: argparse._SubParsersAction[_Parser]) -> None:
+    command = commands.add_parser(
+        "verify",
+        help="decide a VNN-LIB query, as the standard says",
+        description="Decide whether a query in VNN-LIB 1.0 or 2.0 can be satisfied. The first line "
+        "of standard output is sat, unsat, unknown or timed-out, and what comes after sat is the "
+        "assignment. Exit status: 0 whichever it is, 2 for input that cannot be used.",
+        allow_abbrev=False,
+    )
+    command.set_defaults(module="bounds.cli.verify")
+    command.add_argument("query", metavar="QUERY.vnnlib", help="gzipped or not")
+    command.add_argument(
+        "--network",
+        action="append",
+        default=[],
+        metavar="NAME=MODEL.onnx",
+        help="the model of a network that the query declares; once for each that is not equal to "
+        "another, and without NAME= where there is only one",
+    )
+    command.add_argument("--timeout", type=float, metavar="S", help="in seconds")
+    command.add_argument(
+        "--serialise-assignments",
+        metavar="DIR",
+        help="write the assignment there, each tensor as an ONNX TensorProto NAME.pb, and not to "
+        "standard output",
+    )
+    command.add_argument(
+        "--result",
+        metavar="FILE",
+        help="also write the verdict to this file, and under it the assignment, as the competition "
+        "VNN-COMP has them",
+    )
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="of the attack; 0")
+    command.add_argument(
+        "--method", choices=("auto", "no_split", "input_split"), default="auto", help="see certify"
+    )
+
+
+#: What `supports` is asked, by the standard.
+CAPABILITIES = (
+    "onnx-opset-versions",
+    "onnx-element-types",
+    "onnx-operators",
+    "vnnlib-versions",
+    "hidden-node-theories",
+    "multiple-input-output-theories",
+    "multiple-network-theories",
+    "multiple-node-comparison-theories",
+    "arithmetic-complexity-theories",
+    "optimised-disjunctive-reasoning",
+    "serialise-assignments",
+)
+
+
+def _add_supports(commands: argparse._SubParsersAction[_Parser]) -> None:
+    command = commands.add_parser(
+        "supports",
+        help="say which queries and models verify takes",
+        description="Report a capability of verify, as the VNN-LIB standard asks for it.",
+        allow_abbrev=False,
+    )
+    command.set_defaults(module="bounds.cli.supports")
+    asked = command.add_mutually_exclusive_group(required=True)
+    for name in CAPABILITIES:
+        asked.add_argument(f"--{name}", dest="asked", action="store_const", const=name)
+
+
+def _add_benchmark(commands: argparse._SubParsersAction[_Parser]) -> None:
+    command = commands.add_parser(
+        "benchmark",
+        help="run a benchmark of the competition VNN-COMP",
+        description="Verify every instance of a folder's instances.csv in a process of its own, "
+        "with its own timeout. What an earlier run has written to the same folder is not run "
+        "again, but for errors. Exit status: 0, or 1 where --against has contradictions.",
+        allow_abbrev=False,
+    )
+    command.set_defaults(module="bounds.cli.benchmark")
+    command.add_argument("folder", metavar="FOLDER", help="has instances.csv")
+    command.add_argument(
+        "--output",
+        metavar="DIR",
+        default="results",
+        help="write results.csv there, and a file an instance; default %(default)s",
+    )
+    command.add_argument(
+        "--jobs", type=int, default=1, metavar="N", help="processes at a time; %(default)s"
+    )
+    command.add_argument(
+        "--shard",
+        metavar="I/N",
+        help="run the I-th of every N instances, and write results.I-of-N.csv",
+    )
+    command.add_argument(
+        "--against",
+        metavar="CSV",
+        help="compare with another tool's results.csv; a contradiction is judged by replaying the "
+        "counterexample, which is looked for beside that file",
+    )
+    command.add_argument("--plot", metavar="FILE", help="draw a cactus plot (png, svg, pdf)")
+
+
 def _add_problem(command: argparse.ArgumentParser) -> None:
     """The options that say which network, which inputs and which rows."""
     command.add_argument(
@@ -157,6 +268,9 @@ def _add_problem(command: argparse.ArgumentParser) -> None:
         help="a torch.export archive (.pt2), an ONNX file (.onnx), or one of "
         f"{', '.join(SHIPPED)}; default %(default)s",
     )
+    command.add_argument(
+        "--output", metavar="NAME", help="of an ONNX file that has several, the one that is meant"
+    )
     command.add_argument("--input", metavar="X.npy", help="one input, or a batch of them")
     command.add_argument(
         "--label",
@@ -164,6 +278,12 @@ def _add_problem(command: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="Y",
         help="the class of each input; default: the network's own answer",
+    )
+    command.add_argument(
+        "--rows",
+        metavar="ROWS.npy",
+        help="bound these rows in place of labels: of each, the coefficients of all outputs and a "
+        "constant, (rows, outputs + 1)",
     )
     command.add_argument(
         "--radius", type=float, metavar="R", help="of the ball; default 0.1 for shipped models"

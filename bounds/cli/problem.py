@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bounds.arguments import number_of_classes
 from bounds.cli.options import SHIPPED
 from bounds.errors import InvalidInputError
 from bounds.models import load_digits_images, load_digits_model
@@ -20,6 +21,7 @@ from bounds.read.load import load
 from bounds.read.torch.from_torch import from_torch
 from bounds.read.vnnlib import read_vnnlib
 from bounds.read.vnnlib.property import Property
+from bounds.relaxation.specification import Specification, answers
 from bounds.sets.ball import Ball
 
 
@@ -53,7 +55,7 @@ def load_model(options: argparse.Namespace) -> Network:
     if options.model in SHIPPED:
         shape = load_digits_images()[0].shape[1:]
         return from_torch(load_digits_model(options.model), shape, dtype=dtype).to(device)
-    return load(options.model, dtype=dtype).to(device)
+    return load(options.model, dtype=dtype, output=options.output).to(device)
 
 
 def load_ball(options: argparse.Namespace, network: Network) -> tuple[Ball, Tensor]:
@@ -82,7 +84,8 @@ def load_ball(options: argparse.Namespace, network: Network) -> tuple[Ball, Tens
     elif known is not None:
         labels = known
     else:
-        labels = network(inputs.to(dtype)).flatten(1).argmax(1)
+        logits = network(inputs.to(dtype)).flatten(1)
+        labels = (logits > 0).long()[:, 0] if logits.shape[1] == 1 else logits.argmax(1)
     low, high = clip or (None, None)
     return Ball(inputs, radius=radius, norm=options.norm, lower=low, upper=high), labels
 
@@ -90,7 +93,7 @@ def load_ball(options: argparse.Namespace, network: Network) -> tuple[Ball, Tens
 def read_property(options: argparse.Namespace) -> Property:
     """The property of --vnnlib."""
     unset = {"input": None, "label": None, "radius": None, "norm": math.inf, "clip": None}
-    for name, value in unset.items():
+    for name, value in {**unset, "rows": None}.items():
         if getattr(options, name) != value:
             raise InvalidInputError(
                 f"--{name} and --vnnlib exclude each other: the VNN-LIB file has the inputs."
@@ -98,27 +101,24 @@ def read_property(options: argparse.Namespace) -> Property:
     return read_vnnlib(options.vnnlib)
 
 
-def _load_input(path: str, network: Network) -> torch.Tensor:
-    try:
-        if Path(path).exists() and not Path(path).is_file():
-            raise OSError("it is not a regular file")
-        with warnings.catch_warnings(action="ignore"):
-            array = np.load(path, allow_pickle=False)
-    # numpy parses the header as Python, and warns of and raises whatever that does.
-    except Exception as error:
+def load_rows(options: argparse.Namespace, network: Network, labels: Tensor) -> Specification:
+    """Of --rows, or else those that say that the labels are answered."""
+    if options.rows is None:
+        name = f"bounds {options.command}"
+        return answers(labels, number_of_classes(name, network.output_shape))
+    if options.label is not None:
+        raise InvalidInputError("--rows and --label exclude each other: labels have rows.")
+    rows, outputs = _load_array("--rows", options.rows), math.prod(network.output_shape)
+    if rows.dim() != 2 or len(rows) == 0 or rows.shape[1] != outputs + 1:
         raise InvalidInputError(
-            f"--input {path!r} is not a readable .npy file ({first_line(error)}): save it with "
-            "numpy.save."
-        ) from error
-    if not isinstance(array, np.ndarray) or array.dtype.kind != "f" or array.itemsize > 8:
-        kind = getattr(array, "dtype", type(array).__name__)
-        raise InvalidInputError(
-            f"--input {path!r} holds {kind}, expected floating-point numbers scaled as the "
-            "network expects them: convert with array.astype('float32')."
+            f"--rows {options.rows!r} has shape {tuple(rows.shape)}, expected (rows, {outputs + 1})"
+            f": the {outputs} coefficients of the outputs, and the constant, of each row."
         )
-    with np.errstate(all="ignore"):  # what overflows or is NaN is refused with the ball
-        tensor = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float64))
-    shape = network.input_shape
+    return Specification(rows[:, :-1], rows[:, -1])
+
+
+def _load_input(path: str, network: Network) -> Tensor:
+    tensor, shape = _load_array("--input", path), network.input_shape
     if tensor.shape != shape and tensor.shape[1:] != shape:
         raise InvalidInputError(
             f"--input {path!r} has shape {tuple(tensor.shape)}, expected {shape} or (batch, "
@@ -130,3 +130,26 @@ def _load_input(path: str, network: Network) -> torch.Tensor:
             "input."
         )
     return tensor.reshape(-1, *shape)
+
+
+def _load_array(option: str, path: str) -> Tensor:
+    """The numbers of a .npy file, in float64."""
+    try:
+        if Path(path).exists() and not Path(path).is_file():
+            raise OSError("it is not a regular file")
+        with warnings.catch_warnings(action="ignore"):
+            array = np.load(path, allow_pickle=False)
+    # numpy parses the header as Python, and warns of and raises whatever that does.
+    except Exception as error:
+        raise InvalidInputError(
+            f"{option} {path!r} is not a readable .npy file ({first_line(error)}): save it with "
+            "numpy.save."
+        ) from error
+    if not isinstance(array, np.ndarray) or array.dtype.kind != "f" or array.itemsize > 8:
+        kind = getattr(array, "dtype", type(array).__name__)
+        raise InvalidInputError(
+            f"{option} {path!r} holds {kind}, expected floating-point numbers scaled as the "
+            "network expects them: convert with array.astype('float32')."
+        )
+    with np.errstate(all="ignore"):  # what overflows or is NaN is refused with the ball
+        return torch.from_numpy(np.array(array, dtype=np.float64, order="C"))

@@ -21,9 +21,11 @@ def network_of(
     *,
     dtype: torch.dtype | None = None,
     files: bool = False,
+    output: str | None = None,
 ) -> Network:
     """The network that a model is: itself, a module read for inputs of the shape of the batch x, or
-    where `files` the one in a file. dtype: that it computes in; default: its own."""
+    where `files` the one in a file. dtype: that it computes in; default: its own. output:
+    of a file that has several, the one that is asked for."""
     # Read outside of inference mode, or no gradient could be taken through it.
     with torch.inference_mode(False):
         if isinstance(model, Network):
@@ -36,7 +38,7 @@ def network_of(
                 )
             return from_torch(model, tuple(x.shape[1:]), dtype=dtype).convert(ordinary)
         if files and isinstance(model, (str, os.PathLike)):
-            return load(model, dtype=dtype)
+            return load(model, dtype=dtype, output=output)
     paths = ", or the path of an .onnx or .pt2 file" if files else ""
     raise InvalidInputError(
         f"{call} got {shown(model)} for the model, expected a torch.nn.Module or a bounds.Network"

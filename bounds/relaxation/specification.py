@@ -3,7 +3,9 @@ for."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from fractions import Fraction
 
 import torch
 from torch import Tensor
@@ -54,6 +56,28 @@ class Specification:
                 f"or (batch, {self.C.shape[-2]}): one number a row of C."
             )
 
+    def take(self, images: Tensor) -> Specification:
+        """The rows of these inputs, by their positions; those that are all inputs' stay so."""
+        own = self.C.dim() == 3 and len(self.C) > 1
+        d = self.d
+        if d is not None and d.dim() == 2 and len(d) > 1:
+            d = d[images.to(d.device)]
+        return Specification(self.C[images.to(self.C.device)] if own else self.C, d)
+
+    def fails(self, y: Tensor) -> bool:
+        """Whether one of the rows is negative for an output, exactly; not where it is not finite.
+        For rows of one input."""
+        values = y.flatten().tolist()
+        if not all(map(math.isfinite, values)):
+            return False
+        exact = [Fraction(value) for value in values]
+        C = self.C.reshape(-1, self.C.shape[-1]).tolist()
+        d = [0.0] * len(C) if self.d is None else self.d.flatten().tolist()
+        return any(
+            sum((Fraction(c) * exact[i] for i, c in enumerate(row) if c), Fraction(end)) < 0
+            for row, end in zip(C, d, strict=True)
+        )
+
     def resolve(self, batch: int, output_shape: Shape, like: Tensor) -> tuple[Tensor, Tensor]:
         """C (batch, rows, *output_shape) and d (batch, rows), of the dtype and device of `like`."""
         outputs = torch.Size(output_shape).numel()
@@ -81,6 +105,20 @@ class Specification:
         C = C.expand(batch, rows, outputs).reshape(batch, rows, *output_shape)
         d = like.new_zeros(()) if self.d is None else below(self.d, like.dtype, like.device)
         return C, d.expand(batch, rows)
+
+
+def answers(label: Tensor | int, classes: int) -> Specification:
+    """The rows that are all positive where the answer is `label`: `margins`; or of a single logit,
+    which answers 1 where it is positive and 0 where it is negative, that logit or its negative.
+
+    >>> answers(0, classes=1).C.tolist()
+    [[-1.0]]
+    """
+    if classes != 1:
+        return margins(label, classes)
+    labels = integers("answers", "label", label)
+    require_classes("answers", "label", labels, 2)
+    return Specification((2.0 * labels.double() - 1.0).reshape(*labels.shape, 1, 1))
 
 
 def margins(label: Tensor | int, classes: int) -> Specification:

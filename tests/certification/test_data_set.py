@@ -232,3 +232,49 @@ def test_outputs_with_several_axes_have_no_classes() -> None:
     ]
     for call in calls:
         refused(call, InvalidInputError, "(2, 3)", "one axis of classes")
+
+
+# -- what is no margin
+
+
+def test_a_single_logit_answers_by_its_sign() -> None:
+    model = nn.Linear(1, 1)
+    with torch.no_grad():
+        model.weight.fill_(2.0)
+        model.bias.fill_(-1.0)
+    x = torch.tensor([[0.875], [0.875], [0.25], [0.25]])
+    found = certify(model, x, [1, 0, 0, 1], radius=0.125)
+    assert found.verdicts == (UNSAT, SAT, UNSAT, SAT)
+    # The logit is 2 x − 1: at least 1/2 on the first ball, at most −1/4 on the third.
+    assert found.lower[0].item() == pytest.approx(0.5, abs=1e-9)
+    assert found.lower[2].item() == pytest.approx(0.25, abs=1e-9)
+    point = found.counterexamples[1]
+    assert point is not None
+    assert point.y.item() > 0
+    assert certify(model, x[:1], 1, radius=0.5).verdict == SAT
+    refused(lambda: certify(model, x, 2, radius=0.1), InvalidInputError, "expected 0 … 1")
+
+
+def test_rows_are_what_has_to_be_positive_of_a_regression() -> None:
+    model = nn.Linear(2, 1, bias=False)
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor([[1.0, -1.0]]))
+    x = torch.zeros(2, 2)
+    # |y| ≤ 0.2 on the ball of radius 0.1.
+    within = bounds.Specification(torch.tensor([[1.0], [-1.0]]), torch.tensor([0.25, 0.25]))
+    found = certify(model, x, rows=within, radius=0.1)
+    assert found.verdicts == (UNSAT, UNSAT)
+    assert found.lower.tolist() == [[pytest.approx(0.05, abs=1e-6)] * 2] * 2
+    d = torch.tensor([[0.25, 0.25], [0.25, 0.125]])
+    own = bounds.Specification(torch.tensor([[[1.0], [-1.0]]]).expand(2, 2, 1), d)
+    found = certify(model, x, rows=own, radius=0.1)
+    assert found.verdicts == (UNSAT, SAT)
+    point = found.counterexamples[1]
+    assert point is not None
+    first, second = (Fraction(value) for value in point.x.tolist())
+    assert Fraction(1, 8) - (first - second) < 0
+    refused(lambda: certify(model, x, radius=0.1), InvalidInputError, "neither y and rows")
+    refused(
+        lambda: certify(model, x, 0, rows=own, radius=0.1), InvalidInputError, "both y and rows"
+    )
+    refused(lambda: certify(model, x, rows=0, radius=0.1), InvalidInputError, "a Specification")

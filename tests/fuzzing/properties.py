@@ -59,11 +59,11 @@ class Properties:
         for _ in range(dice.choice((1, 1, 2, 4))):
             match dice.randrange(5):
                 case 0 if tokens:  # a formula again, and again
-                    first, last = _formula(tokens, dice.randrange(len(tokens)))
+                    first, last = formula_at(tokens, dice.randrange(len(tokens)))
                     times = 1000 if dice.random() < RARELY else dice.choice((1, 2, 4))
                     tokens[last:last] = tokens[first:last] * min(times, 20_000 // (last - first))
                 case 1 if tokens:  # within others
-                    first, last = _formula(tokens, dice.randrange(len(tokens)))
+                    first, last = formula_at(tokens, dice.randrange(len(tokens)))
                     head, depth = (
                         dice.choice(("and", "or", "-", "+")),
                         dice.choice((1, 3, 3, 11_000)),
@@ -71,7 +71,7 @@ class Properties:
                     tokens[last:last] = [")"] * depth
                     tokens[first:first] = ["(", head] * depth
                 case 2 if tokens:  # one in place of another
-                    one, other = (_formula(tokens, dice.randrange(len(tokens))) for _ in range(2))
+                    one, other = (formula_at(tokens, dice.randrange(len(tokens))) for _ in range(2))
                     tokens[slice(*one)] = tokens[slice(*other)]
                 case _:
                     damage_list(tokens, dice, others)
@@ -88,7 +88,7 @@ class Properties:
             assert not case.violated_by(torch.full((property.outputs,), torch.nan))
 
 
-def _formula(tokens: list[str], at: int) -> tuple[int, int]:
+def formula_at(tokens: list[str], at: int) -> tuple[int, int]:
     """From this token, or from the parenthesis that it is in, to where that closes."""
     depth = 0
     for end in range(at, len(tokens)):

@@ -7,8 +7,9 @@ from tests.fuzzing.driver import Target
 from tests.fuzzing.inputs import Inputs
 from tests.fuzzing.models import Archives, OnnxFiles
 from tests.fuzzing.properties import Properties
+from tests.fuzzing.queries import Queries
 
 TARGETS: dict[str, Target] = {
     target.name: target
-    for target in (OnnxFiles(), Archives(), Properties(), Certificates(), Inputs())
+    for target in (OnnxFiles(), Archives(), Properties(), Queries(), Certificates(), Inputs())
 }

@@ -106,7 +106,6 @@ UNSUPPORTED: dict[str, Case] = {
         image(step("Gather", Normal((4,)), 0)),
         ["its indices depend on the input"],
     ),
-    "constant part": (graph_of(step("Concat", 0, Normal((1, 2, 3)), axis=1)), ["joins a constant"]),
     "kernel below stride": (
         image(step("Conv", 0, Normal((1, 2, 1)), strides=[2], auto_pad="SAME_UPPER")),
         ["auto_pad='SAME_UPPER'", "give the padding in numbers"],

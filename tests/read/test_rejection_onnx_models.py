@@ -69,7 +69,7 @@ MODELS: dict[str, tuple[Change, list[str]]] = {
     "training": (lambda m: m.training_info.add(), ["training information"]),
     "sparse": (lambda m: m.graph.sparse_initializer.add(), ["sparse initializers"]),
     "no input": (lambda m: m.graph.ClearField("input"), ["has 0 inputs"]),
-    "two inputs": (again("input"), ["has 2 inputs ['t0', 't0']"]),
+    "two inputs": (again("input"), ["two inputs of one name"]),
     "two outputs": (again("output"), ["has 2 outputs"]),
     "two weights": (again("initializer"), ["two initializers of one name"]),
     "two tensors": (again("node"), ["computes 't1', which is there already"]),

@@ -31,7 +31,7 @@ LINES: dict[str, tuple[str, int, list[str]]] = {
     "list as command": ("((<= Y_0 0))", 1, ["no command"]),
     "unknown command": ("(push 1)", 1, ["command 'push'", "declare-const and assert"]),
     "functions": ("(declare-fun X_2 () Real)", 18, ["no word follows this ("]),
-    "VNN-LIB 2": ("(vnnlib-version <2.0>)", 1, ["VNN-LIB 2", "VNN-LIB 1.0"]),
+    "VNN-LIB 2": ("(vnnlib-version <2.0>)", 1, ["VNN-LIB 2", "bounds verify"]),
     "other names": ("(declare-const Z_0 Real)", 1, ["no X_i or Y_i", "(declare-const X_0 Real)"]),
     "leading zeros": ("(declare-const X_02 Real)", 1, ["no X_i or Y_i"]),
     "long index": ("(declare-const X_1234567890 Real)", 1, ["no X_i or Y_i"]),
@@ -166,7 +166,7 @@ def test_paths(tmp_path: Path) -> None:
         "missing.vnnlib": ["No such file", ".vnnlib"],
         "": ["not a regular file"],
         "pipe": ["not a regular file"],
-        "bytes.vnnlib": ["not text", "byte 7", "unpack"],
+        "bytes.vnnlib": ["not text", "byte 7", "save it as UTF-8"],
         "large.vnnlib": [f"{MAX_BYTES + 1} bytes", "split"],
         "null\0": ["null"],
     }

@@ -221,3 +221,31 @@ def test_ctrl_c_leaves_nothing_behind(
     assert "interrupted" in err
     assert out.startswith("unknown\n")
     assert not (tmp_path / "out.json").exists()
+
+
+def test_a_regression_by_its_rows(run: Run, tmp_path: Path) -> None:
+    model = nn.Linear(2, 1, bias=False)
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor([[1.0, -1.0]]))
+    path = str(tmp_path / "model.pt2")
+    torch.export.save(torch.export.export(model.eval(), (torch.zeros(1, 2),)), path)
+    np.save(tmp_path / "x.npy", np.zeros((1, 2)))
+    where = ("--input", str(tmp_path / "x.npy"), "--radius", "0.1")
+    rows = str(tmp_path / "rows.npy")
+    np.save(rows, np.array([[1.0, 0.25], [-1.0, 0.25]]))
+    record = str(tmp_path / "record.json")
+    status, out, _ = run("certify", path, *where, "--rows", rows, "--json", record)
+    assert (status, "1 of 1 inputs are proved" in out) == (0, True)
+    [found] = json.loads(Path(record).read_text())["inputs"]
+    assert found["label"] is None
+    assert found["lower"] == [pytest.approx(0.05)] * 2
+    np.save(rows, np.array([[1.0, 0.125]]))
+    assert run("certify", path, *where, "--rows", rows)[0] == 1
+    assert run("compare", path, *where, "--rows", rows)[0] == 0
+    # Without rows, its sign is the answer, which changes on the ball.
+    status, out, _ = run("certify", path, *where)
+    assert (status, "1 have a counterexample" in out) == (1, True)
+    np.save(rows, np.array([[1.0]]))
+    status, _, err = run("certify", path, *where, "--rows", rows)
+    assert (status, "expected (rows, 2)" in err) == (2, True)
+    assert "exclude each other" in run("certify", path, *where, "--rows", rows, "--label", "0")[2]

@@ -73,7 +73,7 @@ def test_a_reader_who_leaves_changes_no_verdict(tmp_path: Path) -> None:
 
 
 def test_version(run: Run) -> None:
-    assert run("--version") == (0, f"bounds {bounds.__version__}\n", "")
+    assert run("--version") == (0, f"{bounds.__version__}\n", "")
 
 
 def test_numbers_may_go_to_standard_output() -> None:

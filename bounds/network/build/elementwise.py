@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from bounds.network.affine import Scale
+from bounds.network.affine import Scale, Shape
 from bounds.network.build.base import Constant, Symbol
 from bounds.network.build.rearrange import Rearrangements
 
@@ -126,10 +127,7 @@ class Elementwise(Rearrangements):
         constant = self.tensor(value.to(self.device))
         if constant.dim() == len(x.shape) + 1 and constant.shape[0] == 1:
             constant = constant.squeeze(0)
-        try:
-            shape = torch.broadcast_shapes(constant.shape, x.shape)
-        except RuntimeError:
-            shape = None
+        shape = _common(constant.shape, x.shape)
         if shape is None or len(shape) > len(x.shape):
             raise self.misfit(
                 x, f"a sample that the constant {tuple(constant.shape)} broadcasts with"
@@ -140,11 +138,16 @@ class Elementwise(Rearrangements):
         """Both, expanded to what they broadcast to."""
         if x.shape == y.shape:
             return x, y
-        try:
-            shape = torch.broadcast_shapes(x.shape, y.shape)
-        except RuntimeError:
-            shape = None
+        shape = _common(x.shape, y.shape)
         # With fewer axes, a sample would meet the other's batch.
         if shape is None or len(x.shape) != len(y.shape):
             raise self.misfit(x, f"a sample that broadcasts with the other's shape {y.shape}")
         return self.expand(x, shape), self.expand(y, shape)
+
+
+def _common(*shapes: Shape) -> Shape | None:
+    """What the shapes broadcast to, if they do."""
+    try:
+        return np.broadcast_shapes(*shapes)  # torch's imports sympy, for half a second
+    except ValueError:
+        return None

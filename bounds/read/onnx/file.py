@@ -7,12 +7,9 @@ in a file of their own ("external data") are read from the model's folder and fr
 
 from __future__ import annotations
 
-import gzip
-import io
 import math
 import os
 import stat
-import zlib
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -22,6 +19,7 @@ from onnx import ModelProto, TensorProto, ValueInfoProto
 
 from bounds.errors import ModelFileError
 from bounds.read.export.archive import short
+from bounds.read.gzipped import EXPANSION, MAX_BYTES, unpacked
 
 #: Element types that are read, with the field that has the numbers where `raw_data` has not.
 ELEMENTS: dict[int, tuple[type[np.generic], str]] = {
@@ -39,12 +37,10 @@ DATA_FIELDS = ("raw_data", "float_data", "double_data", "int32_data", "int64_dat
 #: Since opset 7 operators broadcast as numpy does; 27 is the newest that was compared with a
 #: runtime.
 OPSETS = range(7, 28)
-MAX_BYTES = 2**31 - 1  # of one protobuf message
-EXPANSION = 64  # how much longer a gzipped file may get
 MAX_AXES = 64
 MAX_CONSTANTS = 2**28  # numbers, of all tensors together: as many as such a message has room for
 
-EXPORT_AGAIN = "export the model again, as float32 with one input and one output"
+EXPORT_AGAIN = "export the model again, in float32"
 
 
 def element_name(number: int) -> str:
@@ -53,20 +49,9 @@ def element_name(number: int) -> str:
     return names.get(number, f"number {number}")
 
 
-def unpacked(data: bytes) -> bytes | None:
-    """The file's bytes, out of gzip where they are in it.
-
-    None where that is damaged or grows out of proportion, as no file of weights does.
-    """
-    if data[:2] != b"\x1f\x8b":
-        return data
-    limit = min(MAX_BYTES, EXPANSION * len(data))
-    try:
-        with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
-            found = stream.read(limit + 1)
-    except (OSError, EOFError, zlib.error):
-        return None
-    return found if len(found) <= limit else None
+def opsets() -> range:
+    """The versions of ONNX's operators that are read, of those that the package onnx knows."""
+    return range(OPSETS[0], min(OPSETS[-1], onnx.defs.onnx_opset_version()) + 1)
 
 
 class OnnxFile:
@@ -143,10 +128,10 @@ class OnnxFile:
                 "it has no graph, or not one version of the ONNX operators but "
                 f"{short(sorted(versions))}"
             )
-        newest = min(OPSETS[-1], onnx.defs.onnx_opset_version())
-        if not OPSETS[0] <= versions[0] <= newest:
+        known = opsets()
+        if versions[0] not in known:
             raise self.refuse(
-                f"its opset is {versions[0]}, expected {OPSETS[0]} to {newest}",
+                f"its opset is {versions[0]}, expected {known[0]} to {known[-1]}",
                 "convert it with onnx.version_converter, or export it with such an opset",
             )
         others: dict[str, Any] = {

@@ -8,17 +8,27 @@ file's opset; an attribute that no handler names is refused as well.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from bounds.errors import BoundsError, InvalidInputError, ModelFileError
 from bounds.network.graph import Network
-from bounds.read.export.archive import first_line
+from bounds.read.export.archive import first_line, short
+
+if TYPE_CHECKING:  # which needs the package onnx
+    from bounds.read.onnx.file import OnnxFile
 
 
 def from_onnx(
-    path: str | os.PathLike[str], *, dtype: torch.dtype | None = None, drop_softmax: bool = False
+    path: str | os.PathLike[str],
+    *,
+    dtype: torch.dtype | None = None,
+    drop_softmax: bool = False,
+    output: str | None = None,
 ) -> Network:
     """Read an ONNX file into a `Network` on the CPU.
 
@@ -26,18 +36,20 @@ def from_onnx(
     size 1 or is open (the batch), and the whole shape where it has another size or is the only one;
     its outputs likewise. The network computes what the file computes of one such input: that is
     compared with ONNX Runtime on a few inputs of a fixed seed, where it is installed and can run
-    the file.
+    the file. The inputs of a model that has several are one after another, in their order and each
+    in row-major order, in the network's only input, which is a vector.
 
     Args:
-        path: the .onnx file, gzipped or not, of a model in float32 or float64 with one input and
-            one output, in one of the opsets 7 to 27. Weights in files of their own have to lie in
-            its folder.
+        path: the .onnx file, gzipped or not, of a model in float32 or float64, in one of the
+            opsets 7 to 27. Weights in files of their own have to lie in its folder.
         dtype: torch.float32 or torch.float64; default: that of the model's input.
         drop_softmax: as for `from_torch`.
+        output: the name of the output to return, which a model of several has to say.
 
     Raises:
         ModelFileError: the file is missing, no ONNX file, damaged, too large or of an opset that is
-            not read; its weights lie elsewhere; or the package onnx is not installed.
+            not read; its weights lie elsewhere; it has no such output; or the package onnx is not
+            installed.
         UnsupportedLayerError: names the first operator that is not modelled, with the remedy; or
             the network and the model differ.
         InvalidInputError: `path` is no path; shapes that do not fit, NaN or infinite parameters, a
@@ -66,13 +78,34 @@ def from_onnx(
             "relu-bounds[onnx]."
         ) from error
     file = OnnxFile(os.fsdecode(path))
+    outputs = None
+    if output is not None:
+        names = [str(value.name) for value in file.graph.output]
+        if output not in names:
+            raise file.refuse(
+                f"it has no output {short(output)}", f"choose one of its outputs {short(names)}"
+            )
+        outputs = [output]
+
+    def read(*, open_batch: bool) -> Network:
+        return OnnxReader(
+            file, dtype, open_batch=open_batch, drop_softmax=drop_softmax, outputs=outputs
+        ).read()
+
+    with reading(file):
+        try:
+            return read(open_batch=True)
+        except OneSample:
+            return read(open_batch=False)
+
+
+@contextmanager
+def reading(file: OnnxFile) -> Iterator[None]:
+    """Whatever goes wrong in a reader of the file is said of the file."""
     try:
         # NaN and infinities in constants are refused where they become parameters; no warnings.
         with np.errstate(all="ignore"), torch.device("cpu"):
-            try:
-                return OnnxReader(file, dtype, open_batch=True, drop_softmax=drop_softmax).read()
-            except OneSample:
-                return OnnxReader(file, dtype, open_batch=False, drop_softmax=drop_softmax).read()
+            yield
     except BoundsError:
         raise
     except Exception as error:  # a graph unlike the schema can break the reader anywhere

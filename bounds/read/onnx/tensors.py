@@ -256,11 +256,8 @@ class Tensors:
         if not variables:
             self.file.claim(sum(math.prod(part.shape) for part in parts))
             return np.concatenate([part for part in parts if isinstance(part, np.ndarray)], axis)
-        if len(variables) < len(parts):
-            raise self.refuse(
-                "it joins a constant to what depends on the input",
-                "pad with zeros instead, and add the constant",
-            )
+        if len(variables) < len(parts) and self.batched:
+            raise OneSample
         shapes = [part.shape for part in parts]
         if len({(*shape[:axis], 0, *shape[axis + 1 :]) for shape in shapes}) > 1:
             shown = short(" and ".join(map(self.show, shapes)))
@@ -268,10 +265,40 @@ class Tensors:
         frames = [self.frame(part, (axis,)) for part in variables]
         # The builder pads each part to the whole.
         self.spend(numbers=len(parts) * sum(math.prod(symbol.shape) for symbol, _ in frames))
-        symbol = self.build.concat([symbol for symbol, _ in frames], axis - frames[0][1])
         total = sum(shape[axis] for shape in shapes)
         shape = (*shapes[0][:axis], total, *shapes[0][axis + 1 :])
+        if len(variables) < len(parts):
+            symbol = self._among_constants(parts, [symbol for symbol, _ in frames], axis, total)
+        else:
+            symbol = self.build.concat([symbol for symbol, _ in frames], axis - frames[0][1])
         return self.variable(symbol, shape, variables[0].dtype)
+
+    def _among_constants(
+        self, parts: Sequence[Tensor], symbols: Sequence[Symbol], axis: int, total: int
+    ) -> Symbol:
+        """The symbols, which stand for the variables among the parts, each padded to the whole, and
+        the constants added where they come."""
+        rank, start = len(parts[0].shape), 0
+        constant = np.zeros(self._whole(parts[0].shape, axis, total), parts[0].dtype)
+        terms, left = [], iter(symbols)
+        for part in parts:
+            stop = start + part.shape[axis]
+            if isinstance(part, np.ndarray):
+                constant[(slice(None),) * axis + (slice(start, stop),)] = part
+            else:
+                symbol = next(left)
+                gone = rank - len(symbol.shape)
+                before, after = [0] * len(symbol.shape), [0] * len(symbol.shape)
+                before[axis - gone], after[axis - gone] = start, total - stop
+                terms.append(self.build.pad(symbol, before, after))
+            start = stop
+        whole = self.build.total(terms)
+        return self.build.shift(whole, self.parameter(constant.reshape(whole.shape)))
+
+    def _whole(self, shape: Shape, axis: int, total: int) -> Shape:
+        whole = (*shape[:axis], total, *shape[axis + 1 :])
+        self.file.claim(math.prod(whole))
+        return whole
 
     def pad(self, x: Tensor, axis: int, before: int, after: int, value: float) -> Tensor:
         """`value` before and after an axis; a negative number takes entries off."""

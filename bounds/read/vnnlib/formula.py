@@ -1,4 +1,4 @@
-"""Formulas of VNN-LIB and their disjunctive normal form.
+"""Formulas of VNN-LIB, of either version, and their disjunctive normal form.
 
 Nothing here recurses: a file may nest as deep as it is long.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from bounds.read.vnnlib.comparisons import Comparison
 from bounds.read.vnnlib.syntax import Malformed
 from bounds.read.vnnlib.terms import Literal
 
@@ -30,7 +31,9 @@ class Connective:
     literals: int
 
 
-Formula = Literal | Connective
+#: What formulas are made of: of version 1, and of version 2.
+Leaf = Literal | Comparison
+Formula = Leaf | Connective
 
 
 def connect(head: str, children: Sequence[Formula]) -> Connective:
@@ -53,9 +56,9 @@ def _size(formula: Formula) -> tuple[int, int]:
     return (formula.clauses, formula.literals) if isinstance(formula, Connective) else (1, 1)
 
 
-def split(formulas: Iterable[Formula]) -> tuple[list[Literal], list[Connective]]:
+def split(formulas: Iterable[Formula]) -> tuple[list[Leaf], list[Connective]]:
     """The literals of a conjunction, and its disjunctions of two formulas or more."""
-    literals: list[Literal] = []
+    literals: list[Leaf] = []
     disjunctions: list[Connective] = []
     pending = list(formulas)[::-1]
     while pending:
@@ -70,11 +73,11 @@ def split(formulas: Iterable[Formula]) -> tuple[list[Literal], list[Connective]]
 
 
 # Linked lists, whose tails the branches of an expansion share.
-_Chosen = tuple[list[Literal], "_Chosen"] | None
+_Chosen = tuple[list[Leaf], "_Chosen"] | None
 _Todo = tuple[Connective, "_Todo"] | None
 
 
-def expand(disjunctions: Sequence[Connective]) -> Iterator[list[Literal]]:
+def expand(disjunctions: Sequence[Connective]) -> Iterator[list[Leaf]]:
     """The clauses of a conjunction of disjunctions, each as the literals chosen from them.
 
     Raises Malformed where there are too many.
@@ -90,12 +93,12 @@ def expand(disjunctions: Sequence[Connective]) -> Iterator[list[Literal]]:
     return _branches(disjunctions)
 
 
-def _branches(disjunctions: Sequence[Connective]) -> Iterator[list[Literal]]:
+def _branches(disjunctions: Sequence[Connective]) -> Iterator[list[Leaf]]:
     branches: list[tuple[_Chosen, _Todo]] = [(None, _ahead(disjunctions, None))]
     while branches:
         chosen, todo = branches.pop()
         if todo is None:
-            parts: list[list[Literal]] = []
+            parts: list[list[Leaf]] = []
             while chosen is not None:
                 part, chosen = chosen
                 parts.append(part)

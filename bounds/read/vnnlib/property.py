@@ -83,8 +83,7 @@ class Case:
 
     def outer(self, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
         """The smallest box with ends in `dtype` that contains this one: what a proof is over."""
-        lower = _tensor(_rounded(i.lower, up=False) for i in self.box)
-        upper = _tensor(_rounded(i.upper, up=True) for i in self.box)
+        lower, upper = outward(self.box)
         return _convert(lower, dtype, up=False), _convert(upper, dtype, up=True)
 
     def inner(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -193,6 +192,12 @@ class Property:
                     f"network has {math.prod(shape)} {what}, of shape {tuple(shape)}: choose the "
                     "model that the property was written for."
                 )
+
+
+def outward(box: Sequence[Interval]) -> tuple[Tensor, Tensor]:
+    """The smallest box with ends in float64 that contains this one."""
+    lower = _tensor(_rounded(interval.lower, up=False) for interval in box)
+    return lower, _tensor(_rounded(interval.upper, up=True) for interval in box)
 
 
 def _tensor(values: Iterable[float]) -> Tensor:

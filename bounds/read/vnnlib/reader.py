@@ -19,14 +19,13 @@ import os
 import re
 
 from bounds.errors import InvalidInputError
-from bounds.read.vnnlib.formula import Formula, connect, expand, split
+from bounds.read.vnnlib.formula import Formula, Leaf, connect, expand, split
 from bounds.read.vnnlib.property import Case, Disjunct, Interval, Property, Row
 from bounds.read.vnnlib.syntax import MAX_DEPTH, Malformed, Source, quoted
 from bounds.read.vnnlib.terms import (
     COMPARISONS,
     OPERATORS,
     Bound,
-    Literal,
     Term,
     Variable,
     combine,
@@ -46,18 +45,22 @@ _Value = str | Term | Formula
 
 
 def read_vnnlib(path: str | os.PathLike[str]) -> Property:
-    """Read the property that a VNN-LIB 1.0 file states.
+    """Read the property that a VNN-LIB 1.0 file states, gzipped or not.
 
     Raises:
         InvalidInputError: the file cannot be read, is not VNN-LIB 1.0, is too large, or asks what
             is not modelled; in one line, with the place in the file.
     """
-    return _Reader(Source.read(path)).read()
+    return property_of(Source.read(path))
 
 
 def parse_vnnlib(text: str, *, name: str = "text") -> Property:
     """The same for VNN-LIB text; name: what errors call it."""
-    return _Reader(Source(name, text)).read()
+    return property_of(Source(name, text))
+
+
+def property_of(source: Source) -> Property:
+    return _Reader(source).read()
 
 
 class _Reader:
@@ -114,7 +117,7 @@ class _Reader:
             case ["assert", *_]:
                 raise Malformed("this asserts no formula", "write (assert (<= X_0 1))")
             case ["vnnlib-version", *_]:
-                raise Malformed("this is VNN-LIB 2", "write the property in VNN-LIB 1.0")
+                raise Malformed("this is VNN-LIB 2", "give it to bounds verify")
             case [str(head), *_]:
                 if head not in _WITHOUT_MEANING:
                     raise Malformed(
@@ -224,7 +227,7 @@ class _Reader:
         return InvalidInputError(f"VNN-LIB {self.source.name!r}: {found}; {remedy}.")
 
 
-def _bounds(literals: list[Literal], box: list[Interval]) -> dict[int, Interval]:
+def _bounds(literals: list[Leaf], box: list[Interval]) -> dict[int, Interval]:
     """The intervals that the literals leave of a box, of the inputs that they bound."""
     found: dict[int, Interval] = {}
     for literal in literals:
@@ -234,5 +237,5 @@ def _bounds(literals: list[Literal], box: list[Interval]) -> dict[int, Interval]
     return found
 
 
-def _rows(literals: list[Literal]) -> Disjunct:
+def _rows(literals: list[Leaf]) -> Disjunct:
     return tuple(literal for literal in literals if isinstance(literal, Row))

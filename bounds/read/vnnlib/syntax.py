@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bounds.errors import InvalidInputError
+from bounds.read.gzipped import unpacked
 
 #: A file with more bytes is refused: images of 224 × 224 pixels take about half of it.
 MAX_BYTES = 2**25
@@ -38,7 +39,7 @@ class Source:
 
     @staticmethod
     def read(path: str | os.PathLike[str]) -> Source:
-        """The text of a regular file."""
+        """The text of a regular file, gzipped or not."""
         if not isinstance(path, (str, os.PathLike)):
             raise InvalidInputError(
                 f"a VNN-LIB file was given as {type(path).__name__}, expected its path."
@@ -56,11 +57,17 @@ class Source:
                     "split its cases over several files."
                 )
             with open(name, "rb") as stream:
-                return Source(name, stream.read(MAX_BYTES).decode())
+                data = unpacked(stream.read(MAX_BYTES), limit=MAX_BYTES)
+            if data is None:
+                raise InvalidInputError(
+                    f"VNN-LIB {name!r} is gzipped, and damaged or longer than {MAX_BYTES} bytes: "
+                    "unpack it with gunzip, and split its cases over several files."
+                )
+            return Source(name, data.decode())
         except UnicodeDecodeError as error:
             raise InvalidInputError(
-                f"VNN-LIB {name!r} is not text (byte {error.start} is not UTF-8): unpack it if it "
-                "is compressed."
+                f"VNN-LIB {name!r} is not text (byte {error.start} is not UTF-8): save it as "
+                "UTF-8, or gzipped."
             ) from error
         except (OSError, ValueError) as error:  # ValueError: a path with a null character
             if isinstance(error, InvalidInputError):

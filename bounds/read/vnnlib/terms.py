@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TypeVar
@@ -56,7 +57,7 @@ Literal = Bound | Row
 def number(text: str) -> Fraction:
     """The number that a token says, exactly."""
     if len(text) <= 1000 and _NUMBER.fullmatch(text):
-        return _in_range(Fraction(text))
+        return in_range(Fraction(text))
     raise Malformed(
         f"found {quoted(text)}, expected a declared variable or a number",
         "write numbers as 0.5 or 5e-1, and variables as X_0 or Y_0",
@@ -90,17 +91,13 @@ def inequality(comparison: str, terms: Sequence[Term]) -> Literal:
         raise Malformed(f"{comparison!r} of {len(terms)} terms", "compare two terms at a time")
     sign, strict = COMPARISONS[comparison]
     left, right = terms
-    coefficients, constant = _collect(Sum(((sign, left), (-sign, right))))
+    coefficients, constant = collected(Sum(((sign, left), (-sign, right))))
     letters = {variable.letter for variable in coefficients}
     if letters == {"Y"}:
-        pairs = ((v.index, Fraction(_in_range(coefficients[v]))) for v in sorted(coefficients))
-        return Row(tuple(pairs), _in_range(-constant), strict)
+        return row({v.index: coefficients[v] for v in coefficients}, -constant, strict)
     if letters == {"X"} and len(coefficients) == 1:
         [(variable, coefficient)] = coefficients.items()
-        end = _in_range(-constant / coefficient)
-        if coefficient > 0:
-            return Bound(variable.index, Interval(upper=end, upper_open=strict))
-        return Bound(variable.index, Interval(lower=end, lower_open=strict))
+        return solved(variable.index, coefficient, -constant, strict)
     kinds = ("without variables", "between inputs", "between inputs and outputs")
     raise Malformed(
         f"an inequality {kinds[len(letters)]} is not modelled",
@@ -108,7 +105,33 @@ def inequality(comparison: str, terms: Sequence[Term]) -> Literal:
     )
 
 
-def _collect(term: Term) -> tuple[dict[Variable, Fraction | int], Fraction]:
+def row(coefficients: Mapping[int, Fraction | int], bound: Fraction, strict: bool) -> Row:
+    """Σ a_i y_i ≤ bound."""
+    pairs = ((index, Fraction(in_range(a))) for index, a in sorted(coefficients.items()))
+    return Row(tuple(pairs), in_range(bound), strict)
+
+
+def solved(
+    index: int, coefficient: Fraction | int, end: Fraction, strict: bool, *, outward: bool = False
+) -> Bound:
+    """coefficient · x ≤ end as a bound on x; outward: a float64, rounded to the safe side."""
+    limit = end / coefficient
+    if outward:
+        limit = _outward(limit, up=coefficient > 0)
+    limit = in_range(limit)
+    if coefficient > 0:
+        return Bound(index, Interval(upper=limit, upper_open=strict))
+    return Bound(index, Interval(lower=limit, lower_open=strict))
+
+
+def _outward(value: Fraction, *, up: bool) -> Fraction:
+    rounded = float(in_range(value))
+    if Fraction(rounded) < value if up else Fraction(rounded) > value:
+        rounded = math.nextafter(rounded, math.inf if up else -math.inf)
+    return Fraction(rounded)
+
+
+def collected(term: Term) -> tuple[dict[Variable, Fraction | int], Fraction]:
     """The coefficients of a term, none of them 0, and its constant."""
     coefficients: dict[Variable, Fraction | int] = {}
     constant = Fraction(0)
@@ -130,7 +153,7 @@ def _handy(value: _Exact) -> _Exact:
     return value
 
 
-def _in_range(value: _Exact) -> _Exact:
+def in_range(value: _Exact) -> _Exact:
     if not -_LARGEST <= value <= _LARGEST:
         raise Malformed("a number here is beyond the range of float64", "scale the inequality")
     return value

@@ -84,6 +84,13 @@ HANDLERS: dict[str, Any] = {
     "Upsample": resizing.upsample,
     "Where": arithmetic.where,
 }
+#: Operators that are read where what they take, or all but one of it, is constant: of what depends
+#: on the input they are not piecewise linear, or not continuous.
+LIMITED = {
+    *("Cast", "DequantizeLinear", "Div", "Equal", "Exp", "Floor", "Greater", "Less", "LogSoftmax"),
+    *("Mul", "Not", "Pow", "Range", "Reciprocal", "Shrink", "Softmax", "Sqrt", "ThresholdedRelu"),
+    "Where",
+}
 #: Operators that draw numbers.
 RANDOM = {
     *("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform"),

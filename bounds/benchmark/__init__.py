@@ -1,0 +1,1 @@
+"""Whole benchmarks of the competition VNN-COMP: every instance in a process of its own."""

@@ -1,0 +1,1 @@
+"""Whole benchmarks: lists of instances, processes, results and comparisons."""

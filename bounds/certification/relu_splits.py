@@ -37,7 +37,7 @@ class ReluSplits:
     watch: Callable[[Search], None]
     limit: float
     trees: dict[int, ReluTree] = field(default_factory=dict)
-    state: Search = Search("open", 0, 0, -math.inf)  # noqa: RUF009
+    state: Search = field(default_factory=lambda: Search("open", 0, 0, -math.inf))
 
     def excluded(self, k: int, rows: Sequence[int], deadline: Deadline) -> bool:
         """Whether disjunct k, of these rows, is met nowhere; `state` says why not."""

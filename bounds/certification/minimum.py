@@ -8,6 +8,7 @@ lower end, and the point that they find instead the next upper one.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,12 +17,19 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from bounds.arguments import require_option, require_positive, require_type, require_whole
+from bounds.arguments import (
+    require_option,
+    require_positive,
+    require_type,
+    require_whole,
+    shown,
+)
 from bounds.certification.attacks import STEPS, attack, restarts
 from bounds.certification.choice import chosen
 from bounds.certification.decide import PASSES
 from bounds.certification.relu_splits import ReluSplits
 from bounds.deadline import Deadline
+from bounds.errors import InvalidInputError
 from bounds.intermediate.relax import relax
 from bounds.network.graph import Network
 from bounds.network.merge import with_biases
@@ -30,8 +38,11 @@ from bounds.relaxation.specification import Specification
 from bounds.rounding import difference_below
 from bounds.search.bounding import Question
 from bounds.search.domains import signs_of
+from bounds.search.proof import Branches, CaseProof, Exclusion, Proof
 from bounds.search.root import optimised_root
 from bounds.search.search import Attack, BoxSearch, Search
+from bounds.search.tree import Tree
+from bounds.search.visible import VISIBLE
 from bounds.sets.ball import Ball
 from bounds.sets.box import Box, InputSet
 from bounds.solution.verdict import trusted
@@ -42,6 +53,8 @@ from bounds.solvers.solve import solve
 SHARE, CLOSE = 0.75, 8
 #: How often a search may end without an answer before the interval is left as it is.
 PATIENCE = 3
+#: Seconds that an LP is given at least.
+LEAST = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +92,7 @@ def minimum(
     method: Literal["auto", "input_split", "relu_split"] = "auto",
     seed: int = 0,
     watch: Callable[[int, int, Search], None] | None = None,
+    proof: str | os.PathLike[str] | None = None,
 ) -> Minimum:
     """The minimum of each row of the network itself, where `bounds.solve` has that of its LP.
 
@@ -89,6 +103,9 @@ def minimum(
         method: which search; "auto" splits inputs where at most 30 can move, else ReLUs.
         seed: of the attack.
         watch: is told the input, the row and how far its present search is.
+        proof: the path of a file for what proves the lower ends (`bounds.solution.proof_file`), a
+            case for each row in turn, less its lower end: `bounds.check_proof` proves it positive
+            again. Of boxes; rows whose end comes from no search are left out.
 
     Returns:
         A `Minimum`, in float64.
@@ -112,20 +129,29 @@ def minimum(
     if time_limit is not None:
         time_limit = require_positive(call, "time_limit", time_limit, "a positive time in seconds")
     require_type(call, network, Network, "read the model with bounds.from_torch(model, shape)")
+    if proof is not None and not isinstance(proof, (str, os.PathLike)):
+        raise InvalidInputError(
+            f"{call}(proof) got {shown(proof)}, expected the path of a file to be written."
+        )
     deadline, generator = Deadline(time_limit), torch.Generator().manual_seed(seed)
-    whole = relax(
-        network.detach(), ball, specification, slope="adaptive", time_limit=time_limit
-    ).double()
+    network, evidence = network.detach(), None if proof is None else Proof()
+    whole = relax(network, ball, specification, slope="adaptive", time_limit=time_limit).double()
     whole = replace(whole, network=with_biases(whole.network))
+    if evidence is not None and not isinstance(whole.input_set, Box):
+        raise InvalidInputError(
+            f"{call}(proof) got a ball whose norm is not inf, and proofs are about boxes: use "
+            "norm=inf, or leave it out."
+        )
     searches = [choice.search for choice in chosen(whole, method)]
     batch, rows = whole.d.shape
-    solution = solve(whole, method="exact", time_limit=deadline.left or time_limit)
+    left = None if deadline.left is None else max(deadline.left, LEAST)
+    solution = solve(whole, method="exact", time_limit=left)
     lower, points = trusted(solution), solution.certificate.x
     upper = torch.full_like(lower, math.inf)
     domains = torch.zeros(batch, rows, dtype=torch.long)
     for i in range(batch):
         one = whole.take(torch.tensor([i]), torch.arange(rows))
-        root, _ = optimised_root(one, deadline, keep=False)
+        root, stated = optimised_root(one, deadline, keep=evidence is not None)
         for row in range(rows):
             told = None if watch is None else partial(watch, i, row)
             interval = _Row(
@@ -135,16 +161,26 @@ def minimum(
                 points[i, row],
                 generator,
                 told,
+                visible=evidence is not None,
             )
             interval.close(tolerance, deadline)
+            if evidence is not None and interval.proved is not None:
+                part, excluded = interval.proved
+                evidence.add(i * rows + row, CaseProof(part, [[0]], [excluded], stated))
             lower[i, row], upper[i, row] = interval.lower, interval.upper
             points[i, row], domains[i, row] = interval.x, interval.domains
+    if proof is not None and evidence:
+        evidence.save(proof, network, of="inputs")
     closed = upper - lower <= tolerance * _size(lower, upper)
     return Minimum(lower, upper, points, closed, domains)
 
 
 class _Row:
-    """The interval of one row of one input. search: which kind closes it, if any does."""
+    """The interval of one row of one input. search: which kind closes it, if any does. visible:
+    whether what excludes a threshold is to be seen by others, too.
+
+    proved: the row less the last threshold that a search has excluded, and how.
+    """
 
     def __init__(
         self,
@@ -154,7 +190,11 @@ class _Row:
         x: Tensor,
         generator: torch.Generator,
         watch: Callable[[Search], None] | None,
+        *,
+        visible: bool,
     ) -> None:
+        self._visible = VISIBLE if visible else 0.0
+        self.proved: tuple[Relaxation, Exclusion] | None = None
         self._relaxation, self._search = relaxation, search
         self._generator, self._watch = generator, watch or (lambda _: None)
         self.lower, self.upper, self.x, self.domains = lower, math.inf, x, 0
@@ -194,9 +234,12 @@ class _Row:
             )  # fmt: skip
             closed = splits.excluded(0, [0], deadline)
             self.domains += splits.state.domains
+            if closed:
+                self.proved = part, splits.trees[0]
             return closed
+        tree = Tree(1)
         search = BoxSearch(
-            Question(part.network, part.C, part.d),
+            Question(part.network, part.C, part.d, self._visible),
             Box(part.input_set.lower, part.input_set.upper),
             signs_of(part.relu_bounds, part.d.new_zeros(1, 1, dtype=torch.int8)),
             {0: self.lower - threshold},
@@ -206,9 +249,12 @@ class _Row:
                 STEPS * PASSES * restarts(part.network),
             ),
             watch=self._watch,
+            tree=tree,
         )
         closed = search.run(deadline).ended == "closed"
         self.domains += search.state.domains
+        if closed:
+            self.proved = part, Branches(tree, 0)
         return closed
 
     def _descend(self, input_set: InputSet, starts: Tensor, deadline: Deadline) -> float:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from safetensors import safe_open
 
 import bounds
 import lp_reference
@@ -22,6 +26,7 @@ from tests.support.refusals import refused
 METHODS = ("input_split", "relu_split")
 
 
+@settings(max_examples=settings().max_examples // 2)
 @given(problems(batch=st.just(1)), st.sampled_from(METHODS))
 def test_the_interval_holds_the_minimum(problem: Problem, method: str) -> None:
     if method == "input_split":
@@ -58,6 +63,26 @@ def question() -> tuple[bounds.Network, bounds.Ball, bounds.Specification]:
     """A network of two hidden layers, whose LP is far from its minimum."""
     ball = bounds.Ball(torch.zeros(1, 4).double(), radius=1.0)
     return random_net(4, 12, 12, 1, seed=5), ball, bounds.Specification(torch.ones(1, 1).double())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_lower_end_is_proved_again(tmp_path: Path, method: str) -> None:
+    network, ball, rows = question()
+    both = bounds.Specification(torch.tensor([[1.0], [-1.0]]).double())
+    for each in (rows, both):
+        path = tmp_path / f"{len(each.C)}.safetensors"
+        found = bounds.minimum(network, ball, each, method=method, proof=path)  # type: ignore[arg-type]
+        proved = bounds.check_proof(path, network)
+        assert proved.accepted, proved.rejections
+        assert len(proved.cases) == len(each.C)
+    with safe_open(path, "numpy") as file:
+        taken = file.get_tensor("row.d")
+    assert np.allclose(-taken, found.lower[0], atol=1e-9)
+    refused(
+        lambda: bounds.minimum(network, replace(ball, norm=1), rows, proof=path),
+        InvalidInputError,
+        "boxes",
+    )
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -124,7 +124,11 @@ def test_they_are_as_tight_as_those_of_the_solver(seed: int, radius: float) -> N
     ends = relaxation.input_set.lower.numpy(), relaxation.input_set.upper.numpy()
     batch = Batch(passes, *ends, nothing(passes, 2))
     for face, neurons in zip(batch.faces, relaxation.relu_bounds, strict=True):
-        np.testing.assert_allclose(face.lower, neurons.lower.numpy(), atol=1e-9)
+        # The lower ends of dead neurons matter to nobody, and the solver does not look for them.
+        dead = neurons.upper.numpy() <= 0
+        lower = np.where(dead, face.lower, neurons.lower.numpy())
+        assert (face.lower >= neurons.lower.numpy() - 1e-9).all()
+        np.testing.assert_allclose(face.lower, lower, atol=1e-9)
         np.testing.assert_allclose(face.upper, neurons.upper.numpy(), atol=1e-9)
     C, d = relaxation.C.numpy(), relaxation.d.numpy()
     for name in ("fixed", "adaptive"):

@@ -56,6 +56,7 @@ def run(options: argparse.Namespace) -> int:
                 shard=shard,
                 results=options.results,
                 names=data.names,
+                title=f"{options.model} on {options.data}",
                 watch=watch,
             )
     except KeyboardInterrupt:

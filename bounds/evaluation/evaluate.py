@@ -80,6 +80,7 @@ def evaluate(
     shard: tuple[int, int] | None = None,
     results: str | os.PathLike[str] | None = None,
     names: Sequence[str] | None = None,
+    title: str | None = None,
     watch: Watch | None = None,
 ) -> Evaluation:
     """What becomes of every input at every radius: answered wrongly, attacked, proved, or open.
@@ -103,7 +104,8 @@ def evaluate(
         shard: (I, N): only every N-th input, from the I-th, counted from 1.
         results: the path of an SQLite database that is written as results come. Where it is there
             already, it goes on with that: nothing is done twice.
-        names: what inputs are called in a report; default: their positions.
+        names, title: what inputs and the whole are called in a report; default: their positions,
+            and the path or class of the model.
         watch: is told how far it is, a `Progress`.
 
     Raises:
@@ -141,7 +143,7 @@ def evaluate(
         )
     store = Store(_path(results))
     try:
-        store.claim(_about(work, x, labels), _shown(work, fractions, classes, model))
+        store.claim(_about(work, x, labels), _shown(work, fractions, classes, title or model))
         run = _Run(work, store, x, labels, names, shard_of(CALL, shard, len(x)), watch)
         run.answer()
         run.evaluate(jobs)
@@ -297,7 +299,7 @@ def _shown(work: Work, radii: dict[Any, str], classes: int, model: object) -> di
 
     named = os.fspath(model) if isinstance(model, (str, os.PathLike)) else type(model).__name__
     return {
-        "model": str(named),
+        "title": str(named),
         "radii": list(radii.values()),
         "input_shape": list(work.network.input_shape),
         "classes": classes,

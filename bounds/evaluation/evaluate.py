@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from bounds.arguments import (
     class_labels,
     number_of_classes,
+    real,
     require_floats,
     require_option,
     require_positive,
@@ -132,7 +133,8 @@ def evaluate(
     if x.shape == network.input_shape and not isinstance(model, nn.Module):
         x = x.unsqueeze(0)
     classes = number_of_classes(CALL, network.output_shape)
-    work = Work(network, tuple(fractions), norm, lower, upper, timeout, method, seed)
+    low, high = _end("lower", lower), _end("upper", upper)
+    work = Work(network, tuple(fractions), norm, low, high, timeout, method, seed)
     for radius in range(len(fractions)):  # what is wrong with a set is said before work begins
         work.ball(x, radius).resolve(network.input_shape)
     labels = class_labels(CALL, y, len(x), classes).cpu()
@@ -141,10 +143,11 @@ def evaluate(
         raise InvalidInputError(
             f"{CALL}(names) has {len(names)} names for {len(x)} inputs: give one an input."
         )
+    images = shard_of(CALL, shard, len(x))
     store = Store(_path(results))
     try:
         store.claim(_about(work, x, labels), _shown(work, fractions, classes, title or model))
-        run = _Run(work, store, x, labels, names, shard_of(CALL, shard, len(x)), watch)
+        run = _Run(work, store, x, labels, names, images, watch)
         run.answer()
         run.evaluate(jobs)
         return Evaluation(
@@ -305,6 +308,14 @@ def _shown(work: Work, radii: dict[Any, str], classes: int, model: object) -> di
         "classes": classes,
         "version": __version__,
     }
+
+
+def _end(name: str, value: object) -> float | None:
+    """An end of the box; a number that a float is."""
+    number = None if value is None else real(value)
+    if number is not None and not (math.isfinite(number) and number == value):
+        raise InvalidInputError(f"{CALL}({name}={shown(value)}): expected a finite number.")
+    return number
 
 
 def _path(results: object) -> str | os.PathLike[str] | None:

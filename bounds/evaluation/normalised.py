@@ -36,9 +36,9 @@ def normalised(
         raise InvalidInputError(
             f"{call}(std) got {min(stds)}, expected positive numbers: leave channels alone with 1."
         )
-    dtype, device = network.parameters[0].dtype, network.parameters[0].device
+    like = next(iter(network.parameters), torch.empty(0, dtype=torch.float64))
     axes = (channels, *[1] * (len(shape) - 1))
-    builder = NetworkBuilder(shape, dtype, device)
+    builder = NetworkBuilder(shape, like.dtype, like.device)
     builder.at = "normalisation"
     centred = builder.moved(builder.input, -torch.tensor(means, dtype=torch.float64).reshape(axes))
     shares = torch.tensor(stds, dtype=torch.float64).reciprocal().reshape(axes)

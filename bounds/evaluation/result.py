@@ -135,10 +135,10 @@ def shard_of(call: str, shard: tuple[int, int] | None, inputs: int) -> range:
     """
     if shard is None:
         return range(inputs)
-    part, parts = shard
-    if not 1 <= part <= parts or part > inputs:
+    pair = isinstance(shard, tuple) and [type(number) for number in shard] == [int, int]
+    if not pair or not 1 <= shard[0] <= shard[1] or shard[0] > inputs:
         raise InvalidInputError(
-            f"{call}(shard) got {part}/{parts} for {inputs} images, expected I/N with I from 1 to "
-            "N, and no more parts than images."
+            f"{call}(shard) got {str(shard)[:80]} for {inputs} inputs, expected (I, N) with I from "
+            "1 to N, and no more parts than inputs."
         )
-    return range(part - 1, inputs, parts)
+    return range(shard[0] - 1, inputs, shard[1])

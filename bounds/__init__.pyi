@@ -24,6 +24,9 @@ from .errors import BoundsError as BoundsError
 from .errors import InvalidInputError as InvalidInputError
 from .errors import ModelFileError as ModelFileError
 from .errors import UnsupportedLayerError as UnsupportedLayerError
+from .evaluation.evaluate import evaluate as evaluate
+from .evaluation.report import report as report
+from .evaluation.result import Evaluation as Evaluation
 from .intermediate.relax import relax as relax
 from .network.graph import Network as Network
 from .read.export.from_export import from_export as from_export

@@ -9,6 +9,8 @@ import argparse
 import math
 from typing import NoReturn
 
+from bounds.cli.standard_options import METHODS, add_benchmark, add_supports, add_verify
+
 SHIPPED = ("digits_robust", "digits_standard")
 
 
@@ -29,9 +31,11 @@ def parser() -> argparse.ArgumentParser:
     _add_compare(commands)
     _add_certify(commands)
     _add_check(commands)
-    _add_verify(commands)
-    _add_supports(commands)
-    _add_benchmark(commands)
+    add_verify(commands)
+    add_supports(commands)
+    add_benchmark(commands)
+    _add_evaluate(commands)
+    _add_report(commands)
     return parser
 
 
@@ -94,7 +98,7 @@ def _add_certify(commands: argparse._SubParsersAction[_Parser]) -> None:
     command.add_argument("--seed", type=int, default=0, metavar="N", help="of the attack; 0")
     command.add_argument(
         "--method",
-        choices=("auto", "no_split", "input_split", "relu_split"),
+        choices=METHODS,
         default="auto",
         help="what follows one pass and an attack: the LP optimum of the whole set, or a search of "
         "parts of it, or of phases of ReLUs; default: of parts where at most 30 inputs can move, "
@@ -157,105 +161,106 @@ def _add_check(commands: argparse._SubParsersAction[_Parser]) -> None:
     command.add_argument("--json", metavar="FILE", help="write all numbers to this file")
 
 
-def _add_verify(commands: argparse._SubParsersAction[_Parser]) -> None:
+def _add_evaluate(commands: argparse._SubParsersAction[_Parser]) -> None:
     command = commands.add_parser(
-        "verify",
-        help="decide a VNN-LIB query, as the standard says",
-        description="Decide whether a query in VNN-LIB 1.0 or 2.0 can be satisfied. The first line "
-        "of standard output is sat, unsat, unknown or timed-out, and what comes after sat is the "
-        "assignment. Exit status: 0 whichever it is, 2 for input that cannot be used.",
+        "evaluate",
+        help="certify and attack a whole data set, at several radii",
+        description="The clean accuracy on a data set, and for each image and radius whether it is "
+        "proved, attacked or open. The same command with the same --results goes on where it was "
+        "ended. Exit status: 0 where every image was looked at, 1 where some were lost with the "
+        "processes that had them.",
         allow_abbrev=False,
     )
-    command.set_defaults(module="bounds.cli.verify")
-    command.add_argument("query", metavar="QUERY.vnnlib", help="gzipped or not")
+    command.set_defaults(module="bounds.cli.evaluate", device="cpu", dtype="float64")
     command.add_argument(
-        "--network",
-        action="append",
-        default=[],
-        metavar="NAME=MODEL.onnx",
-        help="the model of a network that the query declares; once for each that is not equal to "
-        "another, and without NAME= where there is only one",
-    )
-    command.add_argument("--timeout", type=float, metavar="S", help="in seconds")
-    command.add_argument(
-        "--serialise-assignments",
-        metavar="DIR",
-        help="write the assignment there, each tensor as an ONNX TensorProto NAME.pb, and not to "
-        "standard output",
+        "model",
+        metavar="MODEL",
+        help=f"a torch.export archive (.pt2), an ONNX file (.onnx), or one of {', '.join(SHIPPED)}",
     )
     command.add_argument(
-        "--result",
+        "--data",
+        required=True,
+        metavar="X",
+        help="images: an .npy, .npz or IDX file, gzipped or not, or a folder of PNG files; bytes "
+        "become numbers from 0 to 1",
+    )
+    command.add_argument(
+        "--labels",
+        metavar="Y",
+        help="an .npy, .npz or IDX file, a text file with a label or 'name,label' a line, or the "
+        "name of an array in the .npz; default: that of the .npz, or the names of folders",
+    )
+    command.add_argument(
+        "--radius",
+        required=True,
+        nargs="+",
+        metavar="R",
+        help="of the balls, in the units of the images, such as 0.01 or 2/255",
+    )
+    command.add_argument(
+        "--norm", type=float, default=math.inf, metavar="P", help="of the balls; inf"
+    )
+    command.add_argument(
+        "--clip",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="the box that images lie in; default: 0 1 where they are bytes, else none",
+    )
+    for name, what in (("mean", "subtracted from"), ("std", "that then divide")):
+        command.add_argument(
+            f"--{name}",
+            type=float,
+            nargs="+",
+            metavar="C",
+            help=f"numbers {what} the channels before the network, one each or one for all",
+        )
+    command.add_argument(
+        "--results",
         metavar="FILE",
-        help="also write the verdict to this file, and under it the assignment, as the competition "
-        "VNN-COMP has them",
+        help="an SQLite database that is written as results come, and gone on from",
+    )
+    command.add_argument(
+        "--timeout",
+        type=float,
+        metavar="S",
+        help="in seconds, for each image and radius that one pass leaves open; without it, "
+        "searches end after 100,000 boxes or 2,000 LPs",
+    )
+    command.add_argument(
+        "--method",
+        choices=METHODS,
+        default="auto",
+        help="what follows one pass and an attack, as for bounds certify",
     )
     command.add_argument("--seed", type=int, default=0, metavar="N", help="of the attack; 0")
+    command.add_argument("--jobs", type=int, default=1, metavar="N", help="processes; 1")
     command.add_argument(
-        "--method", choices=("auto", "no_split", "input_split"), default="auto", help="see certify"
+        "--shard", metavar="I/N", help="only the I-th of N parts of the images, counted from 1"
     )
+    command.add_argument("--json", metavar="FILE", help="write all numbers to this file")
+    command.add_argument("--csv", metavar="FILE", help="write a line an image and radius to it")
 
 
-#: What `supports` is asked, by the standard.
-CAPABILITIES = (
-    "onnx-opset-versions",
-    "onnx-element-types",
-    "onnx-operators",
-    "vnnlib-versions",
-    "hidden-node-theories",
-    "multiple-input-output-theories",
-    "multiple-network-theories",
-    "multiple-node-comparison-theories",
-    "arithmetic-complexity-theories",
-    "optimised-disjunctive-reasoning",
-    "serialise-assignments",
-)
-
-
-def _add_supports(commands: argparse._SubParsersAction[_Parser]) -> None:
+def _add_report(commands: argparse._SubParsersAction[_Parser]) -> None:
     command = commands.add_parser(
-        "supports",
-        help="say which queries and models verify takes",
-        description="Report a capability of verify, as the VNN-LIB standard asks for it.",
+        "report",
+        help="a page about what bounds evaluate found",
+        description="Write one HTML file, which needs no other and no network: accuracy against "
+        "radius, where open images are lost, the slowest ones, and counterexamples beside their "
+        "images.",
         allow_abbrev=False,
     )
-    command.set_defaults(module="bounds.cli.supports")
-    asked = command.add_mutually_exclusive_group(required=True)
-    for name in CAPABILITIES:
-        asked.add_argument(f"--{name}", dest="asked", action="store_const", const=name)
-
-
-def _add_benchmark(commands: argparse._SubParsersAction[_Parser]) -> None:
-    command = commands.add_parser(
-        "benchmark",
-        help="run a benchmark of the competition VNN-COMP",
-        description="Verify every instance of a folder's instances.csv in a process of its own, "
-        "with its own timeout. What an earlier run has written to the same folder is not run "
-        "again, but for errors. Exit status: 0, or 1 where --against has contradictions.",
-        allow_abbrev=False,
-    )
-    command.set_defaults(module="bounds.cli.benchmark")
-    command.add_argument("folder", metavar="FOLDER", help="has instances.csv")
+    command.set_defaults(module="bounds.cli.report")
     command.add_argument(
-        "--output",
-        metavar="DIR",
-        default="results",
-        help="write results.csv there, and a file an instance; default %(default)s",
+        "results",
+        nargs="+",
+        metavar="RUN.sqlite",
+        help="what bounds evaluate --results wrote; several where it was run in parts",
     )
     command.add_argument(
-        "--jobs", type=int, default=1, metavar="N", help="processes at a time; %(default)s"
+        "-o", "--output", required=True, metavar="FILE", help="the file to write, such as run.html"
     )
-    command.add_argument(
-        "--shard",
-        metavar="I/N",
-        help="run the I-th of every N instances, and write results.I-of-N.csv",
-    )
-    command.add_argument(
-        "--against",
-        metavar="CSV",
-        help="compare with another tool's results.csv; a contradiction is judged by replaying the "
-        "counterexample, which is looked for beside that file",
-    )
-    command.add_argument("--plot", metavar="FILE", help="draw a cactus plot (png, svg, pdf)")
 
 
 def _add_problem(command: argparse.ArgumentParser) -> None:

@@ -12,7 +12,7 @@ import pytest
 from onnx import numpy_helper
 
 import bounds
-from bounds.cli.options import CAPABILITIES
+from bounds.cli.standard_options import CAPABILITIES
 from tests.conftest import CHECKOUT, Run
 from tests.support.queries import network, query, write
 

@@ -1,0 +1,1 @@
+"""Whole data sets: reading them, evaluating them, reports."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-#: What a parser adds commands to.
-Commands = argparse._SubParsersAction[Any]
+if TYPE_CHECKING:  # it cannot be subscripted
+    #: What a parser adds commands to.
+    Commands: TypeAlias = argparse._SubParsersAction[Any]
 
 #: What `certify(method=)` takes.
 METHODS = ("auto", "no_split", "input_split", "relu_split")

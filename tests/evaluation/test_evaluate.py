@@ -149,7 +149,7 @@ def test_it_goes_on_where_it_was_ended(
     call = Work.__call__
 
     def watched(self: Work, task: Task) -> Any:
-        tasks.append((task.alone, task.images, task.radii))
+        tasks.extend((task.alone, i, radius) for i in task.images for radius in task.radii)
         return call(self, task)
 
     def interrupt(progress: Progress) -> None:

@@ -9,7 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bounds.arguments import class_labels, number_of_classes, require_floats, require_positive
+from bounds.arguments import (
+    class_labels,
+    number_of_classes,
+    require_floats,
+    require_positive,
+    require_time_limit,
+    require_type,
+)
 from bounds.certification.attacks import pgd
 from bounds.deadline import Deadline
 from bounds.errors import InvalidInputError
@@ -85,6 +92,7 @@ def certified_radius(
     ([1.0], True)
     """
     call = "certified_radius"
+    require_type(call, network, Network, "read the model with bounds.from_torch(model, shape)")
     x = require_floats(call, "x", x)
     most = require_positive(call, "most", most, "a positive radius")
     tolerance = require_positive(call, "tolerance", tolerance, "a positive number")
@@ -95,17 +103,23 @@ def certified_radius(
         )
     classes = number_of_classes(call, network.output_shape)
     labels = class_labels(call, y, len(x), classes).to(x.device)
-    deadline = Deadline(time_limit)
+    deadline = Deadline(require_time_limit(call, time_limit))
     shape: dict[str, Any] = {"norm": norm, "lower": lower, "upper": upper}
 
     def proves(images: Tensor, radius: Tensor) -> Tensor:
         ball = Ball(x, radius=most, **shape).take(images)
         ball = replace(ball, radius=_shaped(radius, ball.x, norm))
-        relaxation = relax(network, ball, margins(labels[images], classes), slope="adaptive")
+        relaxation = relax(
+            network,
+            ball,
+            margins(labels[images], classes),
+            slope="adaptive",
+            time_limit=deadline.limit,
+        )
         iterative = method not in ("fixed_slope", "adaptive_slope")
         options: dict[str, Any] = {"sign_only": True} if iterative else {}
-        if iterative and deadline.left is not None:
-            options["time_limit"] = max(deadline.left, 1e-3)
+        if iterative:
+            options["time_limit"] = deadline.limit
         return solve(relaxation, method=method, **options).verified
 
     every = torch.arange(len(x))
@@ -122,18 +136,25 @@ def certified_radius(
         holds = proves(left, radius)
         proved[left] = torch.where(holds, radius, proved[left])
         failed[left] = torch.where(holds, failed[left], radius)
-    return CertifiedRadius(proved, _refuted(network, x, labels, failed, most, shape))
+    return CertifiedRadius(proved, _refuted(network, x, labels, failed, most, shape, deadline))
 
 
 def _refuted(
-    network: Network, x: Tensor, labels: Tensor, start: Tensor, most: float, shape: dict[str, Any]
+    network: Network,
+    x: Tensor,
+    labels: Tensor,
+    start: Tensor,
+    most: float,
+    shape: dict[str, Any],
+    deadline: Deadline,
 ) -> Tensor:
-    """The smallest radii, of some from `start` up, at which an attack finds a wrong answer."""
+    """The smallest radii, of some from `start` up, at which an attack finds a wrong answer in
+    time."""
     found = torch.full_like(start, math.inf)
     right = network(x).flatten(1).argmax(1) == labels
     found[~right.cpu()] = 0.0
     radius = start.clone()
-    while bool((open_ := found.isinf() & (radius <= most)).any()):
+    while not deadline.passed and bool((open_ := found.isinf() & (radius <= most)).any()):
         images = open_.nonzero().flatten()
         ball = Ball(x, radius=most, **shape).take(images)
         points = pgd(

@@ -214,14 +214,13 @@ class Escalation:
 
         Where they do not, the points where they are attained start another attack.
         """
-        left_seconds = self.deadline.left
-        if left_seconds is not None and left_seconds <= 0:
+        if self.deadline.passed:
             return False
         rows = list(dict.fromkeys(row for k in disjuncts for row in self.disjuncts[k]))
         part = self.relaxation.take(torch.tensor([i]), torch.tensor(rows))
         with self.clock("exact"):
             solution = solve(
-                part, method="exact", time_limit=left_seconds, sign_only=True, sound=False
+                part, method="exact", time_limit=self.deadline.limit, sign_only=True, sound=False
             )
             self._learn(solution, part, [i], rows)
         points = dict(zip(rows, solution.certificate.x[0].to(part.C), strict=True))

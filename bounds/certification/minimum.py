@@ -16,7 +16,13 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from bounds.arguments import require_option, require_positive, require_type, require_whole
+from bounds.arguments import (
+    require_option,
+    require_positive,
+    require_time_limit,
+    require_type,
+    require_whole,
+)
 from bounds.certification.attacks import STEPS, attack, restarts
 from bounds.certification.choice import chosen
 from bounds.certification.decide import PASSES
@@ -109,8 +115,7 @@ def minimum(
     tolerance = require_positive(call, "tolerance", tolerance, "a positive number")
     require_option(call, "method", method, get_args(Literal["auto", "input_split", "relu_split"]))
     seed = require_whole(call, "seed", seed, least=0, most=2**63 - 1)
-    if time_limit is not None:
-        time_limit = require_positive(call, "time_limit", time_limit, "a positive time in seconds")
+    time_limit = require_time_limit(call, time_limit)
     require_type(call, network, Network, "read the model with bounds.from_torch(model, shape)")
     deadline, generator = Deadline(time_limit), torch.Generator().manual_seed(seed)
     whole = relax(
@@ -119,7 +124,7 @@ def minimum(
     whole = replace(whole, network=with_biases(whole.network))
     searches = [choice.search for choice in chosen(whole, method)]
     batch, rows = whole.d.shape
-    solution = solve(whole, method="exact", time_limit=deadline.left or time_limit)
+    solution = solve(whole, method="exact", time_limit=deadline.limit)
     lower, points = trusted(solution), solution.certificate.x
     upper = torch.full_like(lower, math.inf)
     domains = torch.zeros(batch, rows, dtype=torch.long)

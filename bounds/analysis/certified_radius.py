@@ -22,9 +22,11 @@ from bounds.deadline import Deadline
 from bounds.errors import InvalidInputError
 from bounds.intermediate.relax import relax
 from bounds.network.graph import Network
-from bounds.relaxation.specification import margins
+from bounds.relaxation.specification import Specification, margins
 from bounds.sets.ball import Ball
+from bounds.sets.box import Box, InputSet
 from bounds.sets.numbers import Number
+from bounds.solution.verdict import trusted
 from bounds.solvers.solve import Method, solve
 
 #: Halvings of the interval of radii, at most: its ends are neighbours by then.
@@ -150,27 +152,38 @@ def _refuted(
 ) -> Tensor:
     """The smallest radii, of some from `start` up, at which an attack finds a wrong answer in
     time."""
+    network, x = network.to(x.device, torch.float64), x.double()
     found = torch.full_like(start, math.inf)
-    right = network(x).flatten(1).argmax(1) == labels
-    found[~right.cpu()] = 0.0
+    found[_wrong(network, Box(x, x), labels, x)] = 0.0
     radius = start.clone()
     while not deadline.passed and bool((open_ := found.isinf() & (radius <= most)).any()):
         images = open_.nonzero().flatten()
         ball = Ball(x, radius=most, **shape).take(images)
+        ball = replace(ball, radius=_shaped(radius[images], ball.x, ball.norm))
         points = pgd(
             network,
             ball.x,
             labels[images],
-            radius=_shaped(radius[images], ball.x, ball.norm),
+            radius=ball.radius,
             norm=ball.norm,
             lower=ball.lower,
             upper=ball.upper,
         )
-        wrong = (network(points).flatten(1).argmax(1) != labels[images]).cpu()
+        wrong = _wrong(network, ball.resolve(network.input_shape), labels[images], points)
         found[images[wrong]] = radius[images[wrong]]
         last = radius[images] >= most
         radius[images] = torch.where(last, math.inf, (1.25 * radius[images]).clamp(max=most))
     return found
+
+
+def _wrong(network: Network, within: InputSet, labels: Tensor, points: Tensor) -> Tensor:
+    """Whether each point is proved to lie in its set, but for rounding, and another class to be
+    ahead of the right one there; (batch,). All in float64."""
+    moved, inside = within.inside(points.unsqueeze(1))
+    margin = margins(labels, number_of_classes("certified_radius", network.output_shape))
+    at = relax(network, Box(moved[:, 0], moved[:, 0]), Specification(-margin.C))
+    ahead = trusted(solve(at, method="fixed_slope")).amax(1) > 0
+    return (ahead & inside[:, 0]).cpu()
 
 
 def _shaped(radius: Tensor, x: Tensor, norm: float) -> Tensor:

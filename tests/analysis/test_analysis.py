@@ -222,3 +222,18 @@ def test_a_search_of_claims_about_round_balls_is_refused_at_once() -> None:
         InvalidInputError,
         "complete=False",
     )
+
+
+def test_a_radius_is_refuted_over_the_reals() -> None:
+    """z = (10⁸, 10⁸ + x), of which float32 sees no more than a tie at x = 1."""
+    model = torch.nn.Linear(1, 2)
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor([[0.0], [1.0]]))
+        model.bias.fill_(1e8)
+    x = torch.ones(1, 1)
+    assert int(model(x).argmax()) == 0
+    found = bounds.certified_radius(bounds.from_torch(model, (1,)), x, 1, most=4.0)
+    assert 0.99 < found.proved.item() <= 1.0
+    assert found.proved.item() <= found.refuted.item() < 2.0
+    other = bounds.certified_radius(bounds.from_torch(model, (1,)), x, 0, most=4.0)
+    assert (other.proved.item(), other.refuted.item()) == (-math.inf, 0.0)

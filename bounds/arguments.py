@@ -125,6 +125,13 @@ def require_positive(call: str, name: str, value: object, expected: str) -> floa
     return number
 
 
+def require_time_limit(call: str, value: object) -> float | None:
+    """Seconds, or None for no limit."""
+    if value is None:
+        return None
+    return require_positive(call, "time_limit", value, "a positive time in seconds")
+
+
 def require_dtype(call: str, name: str, value: object) -> None:
     """Refuse all dtypes but those that are computed in."""
     if not isinstance(value, torch.dtype) or value not in (torch.float32, torch.float64):

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 import time
 
+#: Seconds of a limit where none are left.
+LEAST = 1e-9
+
 
 class Deadline:
     """A point in time. seconds: from now; None is never.
@@ -20,6 +23,13 @@ class Deadline:
     def left(self) -> float | None:
         """Seconds, none below 0; None where there is no end."""
         return None if math.isinf(self._end) else max(0.0, self._end - time.monotonic())
+
+    @property
+    def limit(self) -> float | None:
+        """What is left as the time limit of another call, none of which take 0: that call stops at
+        once."""
+        left = self.left
+        return None if left is None else max(left, LEAST)
 
     @property
     def passed(self) -> bool:

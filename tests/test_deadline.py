@@ -7,6 +7,7 @@ fast the machine is.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +20,7 @@ import bounds
 from bounds import Relaxation, Status, deadline
 from bounds.models import load_digits_images, load_digits_model
 from bounds.solvers.slopes.ascent import SlopeAscent
+from tests.support.referee import random_net
 
 Looks = Callable[[], None]
 
@@ -154,3 +156,39 @@ def test_certify_hands_its_time_to_relax(looks: Looks) -> None:
     assert "unknown" in part.verdicts
     for short, long in zip(part.verdicts, whole.verdicts, strict=True):
         assert short in ("unknown", long)
+
+
+@pytest.mark.parametrize("call", ["certify", "minimum", "audit", "radius", "bounds", "one pass"])
+def test_the_time_may_run_out_between_any_two_steps(call: str, looks: Looks) -> None:
+    """Which leaves no time at all for the next one, and is no error."""
+    network, x = random_net(3, 8, 8, 2, seed=3), torch.zeros(1, 3).double()
+    box, rows = bounds.Box(x - 1, x + 1), bounds.margins(0, 2)
+    true = bounds.output_bounds(network, box)
+    claims = {"output": (0.8 * true.lower, 0.8 * true.upper)}
+    calls: dict[str, Callable[[float], object]] = {
+        "certify": lambda limit: bounds.certify(
+            network, x, 0, radius=1.0, timeout=limit, deployed=torch.float32
+        ),
+        "minimum": lambda limit: bounds.minimum(network, box, rows, time_limit=limit),
+        "audit": lambda limit: bounds.audit(network, box, claims, complete=True, time_limit=limit),
+        "radius": lambda limit: bounds.certified_radius(network, x, 1, most=1.0, time_limit=limit),
+        "bounds": lambda limit: bounds.output_bounds(network, box, time_limit=limit),
+        "one pass": lambda limit: bounds.output_bounds(
+            network, box, method="fixed_slope", time_limit=limit
+        ),
+    }
+    for limit in range(1, 16):
+        looks()
+        calls[call](limit - 0.5)
+
+
+def test_the_radius_is_found_in_time(looks: Looks) -> None:
+    """Bounds and attacks look at the clock too."""
+    network, x = random_net(3, 2, seed=3), torch.zeros(1, 3).double()
+    label = network(x).argmax(1)
+    whole = bounds.certified_radius(network, x, label, most=9.0)
+    assert math.isfinite(float(whole.refuted))
+    looks()
+    part = bounds.certified_radius(network, x, label, most=9.0, time_limit=0.5)
+    assert part.refuted.item() == math.inf
+    assert part.proved.item() <= whole.proved.item()

@@ -15,7 +15,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from bounds.arguments import require_flag
+from bounds.arguments import (
+    require_flag,
+    require_time_limit,
+    require_type,
+    require_whole,
+    shown,
+)
 from bounds.certification.attacks import attack
 from bounds.certification.minimum import minimum
 from bounds.deadline import Deadline
@@ -109,15 +115,20 @@ def audit(
     >>> found.sound, found.count("refuted"), found.count("proved")
     (False, 1, 1)
     """
-    require_flag("audit", "complete", complete)
-    network, deadline = network.detach(), Deadline(time_limit)
-    batch = len(matching_set("audit", network, ball))
-    generator = torch.Generator().manual_seed(seed)
+    call = "audit"
+    require_type(call, network, Network, "read the model with bounds.from_torch(model, shape)")
+    require_type(call, claims, Mapping, "give pairs of ends by name")
+    require_flag(call, "complete", complete)
+    deadline = Deadline(require_time_limit(call, time_limit))
+    seed = require_whole(call, "seed", seed, least=0, most=2**63 - 1)
+    network, generator = network.detach(), torch.Generator().manual_seed(seed)
+    input_set = matching_set(call, network, ball)
+    if complete:
+        _require_box(input_set)
     ends = {}
-    for name, (low, high) in claims.items():
+    for name, both in claims.items():
         part = _node(network, name)
-        shape = (batch, *part.output_shape)
-        low, high = (_claimed(name, end, shape) for end in (low, high))
+        low, high = _claimed(name, both, (len(input_set), *part.output_shape))
         judged = [
             _judge(part, ball, sign * end, sign, complete, deadline, generator)
             for sign, end in ((1.0, low), (-1.0, high))
@@ -142,16 +153,32 @@ def _node(network: Network, name: str) -> Network:
     return network.ending_at(names[name])[0]
 
 
-def _claimed(name: str, end: Tensor, shape: tuple[int, ...]) -> Tensor:
-    end = torch.as_tensor(end).detach().cpu().double()
-    if end.shape == shape[1:]:
-        end = end.unsqueeze(0)
-    if end.shape != shape or bool(end.isnan().any()):
+def _claimed(name: str, both: object, shape: tuple[int, ...]) -> list[Tensor]:
+    """Lower ends and upper ends, (batch, values) each."""
+    call = f"audit(claims[{name!r}])"
+    if not isinstance(both, (tuple, list)) or len(both) != 2:
         raise InvalidInputError(
-            f"audit(claims[{name!r}]) has an end of shape {tuple(end.shape)}, or NaN, expected "
-            f"numbers of shape {shape}: lower ends and upper ends."
+            f"{call} got {shown(both)}, expected a pair of tensors: lower ends and upper ends."
         )
-    return end.flatten(1)
+    found = []
+    for end in both:
+        try:
+            numbers = torch.as_tensor(end).detach().cpu()
+        except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+            raise InvalidInputError(
+                f"{call} has an end {shown(end)}, expected numbers of shape {shape}: give a tensor."
+            ) from error
+        if numbers.shape == shape[1:]:
+            numbers = numbers.unsqueeze(0)
+        nan = numbers.is_complex() or bool(numbers.isnan().any())
+        exact = not nan and bool((numbers.double().to(numbers.dtype) == numbers).all())
+        if not exact or numbers.shape != shape:
+            raise InvalidInputError(
+                f"{call} has an end of shape {tuple(numbers.shape)} and {numbers.dtype}, or NaN, "
+                f"expected numbers of float64 of shape {shape}: lower ends and upper ends."
+            )
+        found.append(numbers.double().flatten(1))
+    return found
 
 
 def _judge(
@@ -165,7 +192,7 @@ def _judge(
 ) -> AuditedEnd:
     """Claims that sign × each value is at least `claimed`."""
     rows = Specification(sign * torch.eye(claimed.shape[1], dtype=torch.float64))
-    relaxation = relax(network, ball, rows, slope="adaptive").double()
+    relaxation = relax(network, ball, rows, slope="adaptive", time_limit=deadline.limit).double()
     passed = solve(relaxation, method="adaptive_slope")
     ours, points = trusted(passed), passed.certificate.x
     lp, attained = torch.full_like(ours, math.nan), torch.full_like(ours, math.inf)
@@ -176,7 +203,7 @@ def _judge(
         attained[i, row] = _attained(one.network, one.input_set, sign, row, points[i, row])
         if attained[i, row] < claimed[i, row]:
             continue
-        solution = solve(one, method="exact", time_limit=deadline.left)
+        solution = solve(one, method="exact", time_limit=deadline.limit)
         lp[i, row] = solution.lower[0, 0]
         ours[i, row] = torch.maximum(ours[i, row], trusted(solution)[0, 0])
         start = torch.stack([points[i, row], solution.certificate.x[0, 0]])
@@ -188,8 +215,9 @@ def _judge(
         attained[i, row] = min(float(attained[i, row]), reached)
         decided = bool((ours >= claimed)[i, row] | (attained < claimed)[i, row])
         if complete and not decided and not deadline.passed:
+            assert isinstance(one.input_set, Box)
             row_alone = Specification(one.C[0].flatten(1), one.d[0])
-            true = minimum(one.network, _as_box(one.input_set), row_alone, time_limit=deadline.left)
+            true = minimum(one.network, one.input_set, row_alone, time_limit=deadline.limit)
             ours[i, row] = torch.maximum(ours[i, row], true.lower[0, 0])
             attained[i, row] = torch.minimum(attained[i, row], true.upper[0, 0])
     judgement = torch.where(ours >= claimed, 1, 0)
@@ -197,13 +225,12 @@ def _judge(
     return AuditedEnd(sign * claimed, sign * ours, sign * lp, sign * attained, judgement)
 
 
-def _as_box(input_set: InputSet) -> Box:
+def _require_box(input_set: InputSet) -> None:
     if not isinstance(input_set, Box):
         raise InvalidInputError(
             "audit(complete=True) got a ball whose norm is not inf, expected a box of inputs: use "
             "complete=False."
         )
-    return input_set
 
 
 def _attained(network: Network, input_set: InputSet, sign: float, row: int, x: Tensor) -> float:

@@ -9,15 +9,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bounds.arguments import class_labels, number_of_classes, require_floats, require_positive
+from bounds.arguments import (
+    class_labels,
+    number_of_classes,
+    require_floats,
+    require_positive,
+    require_time_limit,
+    require_type,
+)
 from bounds.certification.attacks import pgd
 from bounds.deadline import Deadline
 from bounds.errors import InvalidInputError
 from bounds.intermediate.relax import relax
 from bounds.network.graph import Network
-from bounds.relaxation.specification import margins
+from bounds.relaxation.specification import Specification, margins
 from bounds.sets.ball import Ball
+from bounds.sets.box import Box, InputSet
 from bounds.sets.numbers import Number
+from bounds.solution.verdict import trusted
 from bounds.solvers.solve import Method, solve
 
 #: Halvings of the interval of radii, at most: its ends are neighbours by then.
@@ -85,6 +94,7 @@ def certified_radius(
     ([1.0], True)
     """
     call = "certified_radius"
+    require_type(call, network, Network, "read the model with bounds.from_torch(model, shape)")
     x = require_floats(call, "x", x)
     most = require_positive(call, "most", most, "a positive radius")
     tolerance = require_positive(call, "tolerance", tolerance, "a positive number")
@@ -95,17 +105,23 @@ def certified_radius(
         )
     classes = number_of_classes(call, network.output_shape)
     labels = class_labels(call, y, len(x), classes).to(x.device)
-    deadline = Deadline(time_limit)
+    deadline = Deadline(require_time_limit(call, time_limit))
     shape: dict[str, Any] = {"norm": norm, "lower": lower, "upper": upper}
 
     def proves(images: Tensor, radius: Tensor) -> Tensor:
         ball = Ball(x, radius=most, **shape).take(images)
         ball = replace(ball, radius=_shaped(radius, ball.x, norm))
-        relaxation = relax(network, ball, margins(labels[images], classes), slope="adaptive")
+        relaxation = relax(
+            network,
+            ball,
+            margins(labels[images], classes),
+            slope="adaptive",
+            time_limit=deadline.limit,
+        )
         iterative = method not in ("fixed_slope", "adaptive_slope")
         options: dict[str, Any] = {"sign_only": True} if iterative else {}
-        if iterative and deadline.left is not None:
-            options["time_limit"] = max(deadline.left, 1e-3)
+        if iterative:
+            options["time_limit"] = deadline.limit
         return solve(relaxation, method=method, **options).verified
 
     every = torch.arange(len(x))
@@ -122,34 +138,52 @@ def certified_radius(
         holds = proves(left, radius)
         proved[left] = torch.where(holds, radius, proved[left])
         failed[left] = torch.where(holds, failed[left], radius)
-    return CertifiedRadius(proved, _refuted(network, x, labels, failed, most, shape))
+    return CertifiedRadius(proved, _refuted(network, x, labels, failed, most, shape, deadline))
 
 
 def _refuted(
-    network: Network, x: Tensor, labels: Tensor, start: Tensor, most: float, shape: dict[str, Any]
+    network: Network,
+    x: Tensor,
+    labels: Tensor,
+    start: Tensor,
+    most: float,
+    shape: dict[str, Any],
+    deadline: Deadline,
 ) -> Tensor:
-    """The smallest radii, of some from `start` up, at which an attack finds a wrong answer."""
+    """The smallest radii, of some from `start` up, at which an attack finds a wrong answer in
+    time."""
+    network, x = network.to(x.device, torch.float64), x.double()
     found = torch.full_like(start, math.inf)
-    right = network(x).flatten(1).argmax(1) == labels
-    found[~right.cpu()] = 0.0
+    found[_wrong(network, Box(x, x), labels, x)] = 0.0
     radius = start.clone()
-    while bool((open_ := found.isinf() & (radius <= most)).any()):
+    while not deadline.passed and bool((open_ := found.isinf() & (radius <= most)).any()):
         images = open_.nonzero().flatten()
         ball = Ball(x, radius=most, **shape).take(images)
+        ball = replace(ball, radius=_shaped(radius[images], ball.x, ball.norm))
         points = pgd(
             network,
             ball.x,
             labels[images],
-            radius=_shaped(radius[images], ball.x, ball.norm),
+            radius=ball.radius,
             norm=ball.norm,
             lower=ball.lower,
             upper=ball.upper,
         )
-        wrong = (network(points).flatten(1).argmax(1) != labels[images]).cpu()
+        wrong = _wrong(network, ball.resolve(network.input_shape), labels[images], points)
         found[images[wrong]] = radius[images[wrong]]
         last = radius[images] >= most
         radius[images] = torch.where(last, math.inf, (1.25 * radius[images]).clamp(max=most))
     return found
+
+
+def _wrong(network: Network, within: InputSet, labels: Tensor, points: Tensor) -> Tensor:
+    """Whether each point is proved to lie in its set, but for rounding, and another class to be
+    ahead of the right one there; (batch,). All in float64."""
+    moved, inside = within.inside(points.unsqueeze(1))
+    margin = margins(labels, number_of_classes("certified_radius", network.output_shape))
+    at = relax(network, Box(moved[:, 0], moved[:, 0]), Specification(-margin.C))
+    ahead = trusted(solve(at, method="fixed_slope")).amax(1) > 0
+    return (ahead & inside[:, 0]).cpu()
 
 
 def _shaped(radius: Tensor, x: Tensor, norm: float) -> Tensor:

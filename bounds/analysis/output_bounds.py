@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import get_args
 
 import torch
 from torch import Tensor
 
+from bounds.arguments import require_option, require_time_limit, require_type
 from bounds.deadline import Deadline
 from bounds.intermediate.intermediate import Intermediate
 from bounds.intermediate.relax import relax
@@ -73,20 +75,23 @@ def output_bounds(
     >>> found.upper.round(decimals=6).tolist()
     [[1.0]]
     """
-    deadline = Deadline(time_limit)
+    call = "output_bounds"
+    require_type(call, network, Network, "read the model with bounds.from_torch(model, shape)")
+    require_option(call, "method", method, get_args(Method))
+    deadline = Deadline(require_time_limit(call, time_limit))
     if rows is None:
-        outputs = torch.Size(network.output_shape).numel() if isinstance(network, Network) else 1
+        outputs = torch.Size(network.output_shape).numel()
         rows = Specification(torch.eye(outputs, dtype=torch.float64))
     relaxation = relax(
         network, ball, rows, intermediate=intermediate, slope="adaptive", time_limit=time_limit
     )
-    left = None if deadline.left is None else max(deadline.left, 1e-3)
     both = replace(
         relaxation,
         C=torch.cat((relaxation.C, -relaxation.C), 1),
         d=torch.cat((relaxation.d, -relaxation.d), 1),
     )
-    solution = solve(both, method=method, time_limit=left)
+    one_pass = method in ("fixed_slope", "adaptive_slope")  # which takes no limit
+    solution = solve(both, method=method, time_limit=None if one_pass else deadline.limit)
     lower, opposite = trusted(solution).chunk(2, 1)
     ends = solution.relative_gap <= SOLVED
     return OutputBounds(lower, -opposite, ends[:, : lower.shape[1]] & ends[:, lower.shape[1] :])

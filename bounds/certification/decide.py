@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bounds.certification.attacks import STEPS, attack, restarts
-from bounds.certification.choice import Method, chosen
+from bounds.certification.choice import Choice, Method, chosen
 from bounds.certification.counterexample import Counterexample
 from bounds.certification.relu_splits import ReluSplits
 from bounds.certification.stopwatch import Stopwatch
@@ -51,6 +51,9 @@ UNASKED = 100_000
 #: LPs of the search of one input where nobody has said how long it may take, at most, and times the
 #: square of its unstable neurons.
 UNASKED_LPS, UNASKED_WORK = 2_000, 10**8
+#: Of inputs of which rows have to exceed infinity, which no search shows: what is left to try may
+#: find a counterexample.
+UNBOUNDED = Choice(None, "no_split (what the deployed dtype rounds has no bound)")
 #: The most unstable neurons for which LP optima are looked at before a search begins.
 LIGHT = 300
 #: A step of an attack, in passes of one row.
@@ -122,7 +125,12 @@ class Escalation:
         self.generator, self.deadline, self.clock = generator, deadline, clock
         self.decisions, self.watch = decisions, watch
         self.asked = method in ("input_split", "relu_split") or deadline.left is not None
-        choices = chosen(relaxation, method)
+        choices = [
+            choice if bounded else UNBOUNDED
+            for choice, bounded in zip(
+                chosen(relaxation, method), margin.isfinite().all(1).tolist(), strict=True
+            )
+        ]
         for decision, choice in zip(decisions, choices, strict=True):
             decision.chosen = choice.reason
         self.searches = [choice.search for choice in choices]
@@ -214,14 +222,13 @@ class Escalation:
 
         Where they do not, the points where they are attained start another attack.
         """
-        left_seconds = self.deadline.left
-        if left_seconds is not None and left_seconds <= 0:
+        if self.deadline.passed:
             return False
         rows = list(dict.fromkeys(row for k in disjuncts for row in self.disjuncts[k]))
         part = self.relaxation.take(torch.tensor([i]), torch.tensor(rows))
         with self.clock("exact"):
             solution = solve(
-                part, method="exact", time_limit=left_seconds, sign_only=True, sound=False
+                part, method="exact", time_limit=self.deadline.limit, sign_only=True, sound=False
             )
             self._learn(solution, part, [i], rows)
         points = dict(zip(rows, solution.certificate.x[0].to(part.C), strict=True))

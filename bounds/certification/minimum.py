@@ -20,6 +20,7 @@ from torch import Tensor
 from bounds.arguments import (
     require_option,
     require_positive,
+    require_time_limit,
     require_type,
     require_whole,
     shown,
@@ -53,8 +54,6 @@ from bounds.solvers.solve import solve
 SHARE, CLOSE = 0.75, 8
 #: How often a search may end without an answer before the interval is left as it is.
 PATIENCE = 3
-#: Seconds that an LP is given at least.
-LEAST = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,8 +125,7 @@ def minimum(
     tolerance = require_positive(call, "tolerance", tolerance, "a positive number")
     require_option(call, "method", method, get_args(Literal["auto", "input_split", "relu_split"]))
     seed = require_whole(call, "seed", seed, least=0, most=2**63 - 1)
-    if time_limit is not None:
-        time_limit = require_positive(call, "time_limit", time_limit, "a positive time in seconds")
+    time_limit = require_time_limit(call, time_limit)
     require_type(call, network, Network, "read the model with bounds.from_torch(model, shape)")
     if proof is not None and not isinstance(proof, (str, os.PathLike)):
         raise InvalidInputError(
@@ -144,8 +142,7 @@ def minimum(
         )
     searches = [choice.search for choice in chosen(whole, method)]
     batch, rows = whole.d.shape
-    left = None if deadline.left is None else max(deadline.left, LEAST)
-    solution = solve(whole, method="exact", time_limit=left)
+    solution = solve(whole, method="exact", time_limit=deadline.limit)
     lower, points = trusted(solution), solution.certificate.x
     upper = torch.full_like(lower, math.inf)
     domains = torch.zeros(batch, rows, dtype=torch.long)

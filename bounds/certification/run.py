@@ -150,11 +150,11 @@ class Run:
             return
         with self._clock("relax"):
             relaxation = relax(
-                network, ball, specification, slope="adaptive", time_limit=self._deadline.left
+                network, ball, specification, slope="adaptive", time_limit=self._deadline.limit
             )
             margin = torch.zeros_like(relaxation.d, dtype=torch.float64)
             if self.deployed is not None:
-                margin = margin_by_parts(relaxation, self.deployed, time_limit=self._deadline.left)
+                margin = margin_by_parts(relaxation, self.deployed, time_limit=self._deadline.limit)
         watch = self._watch
 
         def tell(i: int, search: Search) -> None:

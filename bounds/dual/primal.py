@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from bounds.dual.dual import DualPoint
-from bounds.network.graph import AffineNode, InputNode, Network, ReluNode, SumNode
+from bounds.network.graph import AffineNode, InputNode, Network, Node, ReluNode, SumNode
 from bounds.relaxation.ranges import Range, rounding_in
 from bounds.relaxation.relaxation import Relaxation
 from bounds.relaxation.triangle import ReluBounds
@@ -112,8 +112,10 @@ def evaluation_errors(
     dtype: torch.dtype,
 ) -> list[Tensor]:
     """By how much the nodes of a point that `push_forward` evaluates in a dtype can differ from
-    those of the exact one, each (batch, *shape), in the order of the nodes."""
+    those of the exact one, each (batch, *shape), in the order of the nodes: without end where a
+    sum or a parameter may exceed the largest number of the dtype."""
     errors: list[Tensor] = []
+    overflows = torch.zeros_like(ranges[0].underflow, dtype=torch.bool)
     layers = iter(relu_bounds)
     for node, found in zip(network.nodes, ranges, strict=True):
         match node:
@@ -139,4 +141,26 @@ def evaluation_errors(
                 errors.append(torch.where(neurons.unstable | neurons.active, clamped, 0.0))
             case _:
                 raise TypeError(f"evaluation_errors does not know {type(node).__name__}.")
-    return errors
+        overflows |= _overflows(node, found, errors[-1], dtype)
+    # All of them, as 0 times infinity is no number.
+    return [
+        torch.where(overflows.reshape(-1, *[1] * (error.dim() - 1)), torch.inf, error)
+        for error in errors
+    ]
+
+
+def _overflows(node: Node, found: Range, error: Tensor, dtype: torch.dtype) -> Tensor:
+    """Whether a node may have a sum, of its terms in any order, that the dtype cannot hold, or a
+    parameter; (batch,)."""
+    largest = torch.finfo(dtype).max
+    held = (found.terms.detach() + 2 * error <= largest).flatten(1).all(1)
+    if isinstance(node, AffineNode):
+
+        def look(tensor: Tensor) -> Tensor:
+            nonlocal held
+            if tensor.is_floating_point():
+                held = held & (tensor.detach().abs() <= largest).all()
+            return tensor
+
+        node.operation.convert(look)
+    return ~held

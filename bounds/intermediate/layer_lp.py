@@ -17,8 +17,6 @@ from bounds.solvers.solve import solve
 
 #: Relative gap: about ten units of a float32.
 TOLERANCE = 1e-6
-#: Seconds that `solve` takes for a limit where none are left.
-LEAST = 1e-9
 
 
 class LayerLP:
@@ -48,12 +46,11 @@ class LayerLP:
             tuple(relu_bounds[position].convert(Tensor.detach) for position in kept),
             intermediate="lp",
         )
-        left = self._deadline.left
         solution = solve(
             part,
             method="exact",
             tolerance=TOLERANCE,
-            time_limit=None if left is None else max(left, LEAST),
+            time_limit=self._deadline.limit,
             sound=False,
             max_memory=self._max_memory,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import get_args
 
-from bounds.arguments import require_option, require_positive, require_type, shown
+from bounds.arguments import require_option, require_time_limit, require_type, shown
 from bounds.deadline import Deadline
 from bounds.errors import InvalidInputError
 from bounds.intermediate.intermediate import Intermediate, Slope, relu_bounds
@@ -63,9 +63,7 @@ def relax(
     require_option("relax", "intermediate", intermediate, get_args(Intermediate))
     require_option("relax", "slope", slope, get_args(Slope))
     require_bytes("relax", max_memory)
-    if time_limit is not None:
-        require_positive("relax", "time_limit", time_limit, "a positive time in seconds")
-    deadline = Deadline(time_limit)
+    deadline = Deadline(require_time_limit("relax", time_limit))
     input_set = matching_set("relax", network, ball)
     C, d = specification.resolve(len(input_set), network.output_shape, input_set.lower)
     with plain_arithmetic():

@@ -28,8 +28,9 @@ def deployment_margin(relaxation: Relaxation, dtype: torch.dtype) -> Tensor:
     """How far each row can fall, from its real value, where the network is evaluated in `dtype` and
     the row itself exactly, as by comparing outputs; (batch, rows), in float64.
 
-    Infinite where sums are so long that the dtype bounds little. Raises InvalidInputError for what
-    is no Relaxation, and for a dtype that is neither float32 nor float64.
+    Infinite where sums are so long that the dtype bounds little, or may overflow it. Raises
+    InvalidInputError for what is no Relaxation, and for a dtype that is neither float32 nor
+    float64.
 
     >>> import bounds
     >>> net = bounds.from_torch(torch.nn.Linear(2, 2), (2,))
@@ -47,4 +48,6 @@ def deployment_margin(relaxation: Relaxation, dtype: torch.dtype) -> Tensor:
         errors = evaluation_errors(exact.network, ranges, exact.relu_bounds, dtype)
         outputs = errors[-1]
         spare = 1 + gamma(outputs[0].numel(), outputs.dtype)
-        return up(weighted(exact.C, spare * outputs))
+        margin = up(weighted(exact.C, spare * outputs))
+        # Of an output that is not compared, an error without end makes no number.
+        return torch.where(margin.isnan(), torch.inf, margin)

@@ -13,7 +13,7 @@ from bounds.arguments import (
     real,
     require_flag,
     require_option,
-    require_positive,
+    require_time_limit,
     require_type,
     require_whole,
     shown,
@@ -135,10 +135,7 @@ def solve(
         )
     if iteration_limit is not None:
         iteration_limit = require_whole("solve", "iteration_limit", iteration_limit)
-    if time_limit is not None:
-        time_limit = require_positive(
-            "solve", "time_limit", time_limit, "a positive time in seconds"
-        )
+    time_limit = require_time_limit("solve", time_limit)
     chosen = cheapest_exact_method(relaxation, max_memory) if method == "exact" else method
     iterative, usual_tolerance, usual_limit = ITERATIVE[chosen]
     solution = iterative(

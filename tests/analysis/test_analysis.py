@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -180,3 +182,58 @@ def test_radii_that_are_none(options: dict[str, float], fragment: str) -> None:
         InvalidInputError,
         fragment,
     )
+
+
+def test_what_is_no_claim_or_option_is_refused() -> None:
+    network, x = random_net(2, 4, 2, seed=1), torch.zeros(1, 2).double()
+    box, ends = bounds.Box(x - 1, x + 1), torch.zeros(2)
+
+    def audit(claims: Any, **options: Any) -> Audit:
+        return bounds.audit(network, box, claims, **options)
+
+    pairs: list[Any] = [ends, (ends,) * 3, (ends, None), ("a", ends), (ends, ends.cfloat())]
+    pairs.append((torch.tensor([2**62 + 1, 0]), ends))  # which float64 does not have
+    for pair in pairs:
+        refused(lambda pair=pair: audit({"output": pair}), InvalidInputError, "claims['output']")
+    refused(lambda: audit([ends]), InvalidInputError, "Mapping")
+    refused(lambda: audit({}, seed=0.5), InvalidInputError, "seed=0.5")
+    linear: Any = torch.nn.Linear(2, 2)
+    calls: list[Callable[..., object]] = [
+        lambda network=network, **options: bounds.audit(network, box, {}, **options),
+        lambda network=network, **options: bounds.output_bounds(network, box, **options),
+        lambda network=network, **options: bounds.certified_radius(
+            network, x, 0, most=1.0, **options
+        ),
+    ]
+    for call in calls:
+        refused(lambda call=call: call(network=linear), InvalidInputError, "got a Linear")
+        for limit in (0, "5"):
+            refused(lambda call=call, s=limit: call(time_limit=s), InvalidInputError, "time_limit")
+
+
+def test_a_search_of_claims_about_round_balls_is_refused_at_once() -> None:
+    """And not only where a claim turns out to be open."""
+    network = random_net(2, 4, 2, seed=1)
+    ball = bounds.Ball(torch.zeros(1, 2).double(), radius=1.0, norm=1)
+    nothing = {"output": (torch.full((2,), -math.inf), torch.full((2,), math.inf))}
+    assert bounds.audit(network, ball, nothing).count("proved") == 4
+    refused(
+        lambda: bounds.audit(network, ball, nothing, complete=True),
+        InvalidInputError,
+        "complete=False",
+    )
+
+
+def test_a_radius_is_refuted_over_the_reals() -> None:
+    """z = (10⁸, 10⁸ + x), of which float32 sees no more than a tie at x = 1."""
+    model = torch.nn.Linear(1, 2)
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor([[0.0], [1.0]]))
+        model.bias.fill_(1e8)
+    x = torch.ones(1, 1)
+    assert int(model(x).argmax()) == 0
+    found = bounds.certified_radius(bounds.from_torch(model, (1,)), x, 1, most=4.0)
+    assert 0.99 < found.proved.item() <= 1.0
+    assert found.proved.item() <= found.refuted.item() < 2.0
+    other = bounds.certified_radius(bounds.from_torch(model, (1,)), x, 0, most=4.0)
+    assert (other.proved.item(), other.refuted.item()) == (-math.inf, 0.0)

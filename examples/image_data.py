@@ -38,9 +38,24 @@ def small_layers() -> nn.Sequential:
     )
 
 
+def wide_layers() -> nn.Sequential:
+    """The small one with twice the channels."""
+    return nn.Sequential(
+        nn.Conv2d(1, 32, 4, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(32, 64, 4, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(64 * 7 * 7, 128),
+        nn.ReLU(),
+        nn.Linear(128, 10),
+    )
+
+
 #: By name: what makes the network, and the shape of its inputs.
 MODELS: dict[str, tuple[Callable[[], nn.Sequential], tuple[int, ...]]] = {
     "small": (small_layers, (1, 28, 28)),
+    "wide": (wide_layers, (1, 28, 28)),
     "digits": (digits_layers, DIGITS_SHAPE),
 }
 

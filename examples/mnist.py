@@ -18,7 +18,7 @@ import argparse
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -28,12 +28,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 
 from benchmarks.support.environment import describe
 from bounds import BoundsError, InvalidInputError
+from bounds.training.mixed_loss import Combination
 from examples.checkpoints import digest_of_file
 from examples.error_report import plot, stage_table, stages, table, write_json
 from examples.evaluation import Question, measure
 from examples.image_data import MODELS, load_data, load_models, require_images
 from examples.training import train
-from examples.training_options import Options
+from examples.training_options import Loss, Options
 
 #: The run was stopped by a signal, and can go on.
 STOPPED = 3
@@ -61,8 +62,30 @@ def parser() -> argparse.ArgumentParser:
     training.add_argument("--lr", type=float, default=1e-3)
     training.add_argument("--start-radius", type=float, default=0.01)
     training.add_argument("--schedule-length", type=float, default=10.0, help="in epochs")
-    training.add_argument("--method", choices=("robust", "standard"), default="robust")
+    training.add_argument("--loss", choices=get_args(Loss), default="robust")
     training.add_argument("--intermediate", choices=("backward", "interval"), default="backward")
+    training.add_argument(
+        "--mixture",
+        type=float,
+        default=0.1,
+        help="of the mixed loss: the share of intervals; of the small box: its share of the ball",
+    )
+    training.add_argument(
+        "--start-mixture", type=float, help="while the radius grows it goes from here; default: it"
+    )
+    training.add_argument(
+        "--combination",
+        choices=get_args(Combination),
+        default="losses",
+        help="what is mixed (MTL-IBP, CC-IBP, Exp-IBP)",
+    )
+    training.add_argument("--attack-steps", type=int, default=1, help="of these two losses")
+    training.add_argument(
+        "--test-radius", type=float, help="that errors are measured at; default: --radius"
+    )
+    training.add_argument(
+        "--shift", type=int, default=0, help="move training images by up to so many pixels"
+    )
     training.add_argument("--model", choices=tuple(MODELS), help="by default as the data ask for")
     training.add_argument("--init", type=Path, help="weights to start from")
     training.add_argument(
@@ -111,9 +134,15 @@ def run_train(args: argparse.Namespace, console: Console) -> int:
         start_radius=args.start_radius,
         schedule_length=args.schedule_length,
         norm=args.norm,
-        method=args.method,
+        loss=args.loss,
         intermediate=args.intermediate,
         seed=args.seed,
+        mixture=args.mixture,
+        start_mixture=args.mixture if args.start_mixture is None else args.start_mixture,
+        combination=args.combination,
+        attack_steps=args.attack_steps,
+        test_radius=args.test_radius,
+        shift=args.shift,
         init=digest_of_file(args.init),
         after=tuple(digest_of_file(path) for path in args.after),
     )

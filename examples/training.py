@@ -117,9 +117,18 @@ def _reaching(after: Sequence[Path], run: Run, console: Console) -> Reaching:
 def _line(record: dict[str, Any]) -> str:
     count, reaching = record["test_images"], record["test_reaching"]
     cascade = "" if reaching == count else f" by the cascade ({reaching} reach this network)"
+    # Records of old checkpoints have fewer figures.
+    attacked, boxes = (
+        f"{record[name]:.2%} {text}, " if name in record else ""
+        for name, text in (
+            ("attacked_error", "attacked"),
+            ("interval_error", "not certified by intervals"),
+        )
+    )
     return (
         f"epoch {record['epoch']}: radius {record['radius']:.4f}, loss {record['train_loss']:.4f}, "
         f"error {record['train_error']:.2%} in training; {record['test_error']:.2%} wrong, "
+        f"{attacked}{boxes}"
         f"{record['certified_error']:.2%} not certified of {count} test images{cascade}; "
         f"{record['seconds']:.0f} s"
     )

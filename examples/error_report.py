@@ -18,8 +18,11 @@ COLOURS = {
     "clean": "#9aa0a6",
     "fgs": "#e8a33d",
     "pgd": "#d9703a",
+    "broken": "#b3432b",
+    "complete": "#174a86",
     "exact": "#2f6db5",
     "fixed": "#8db4dd",
+    "interval": "#c3d8ee",
 }
 
 
@@ -33,6 +36,8 @@ def table(found: Findings, title: str) -> Table:
         table.caption = "attacks and LPs are of one network, and not of a cascade"
     for column in table.columns[1:]:
         column.justify = "right"
+    if found.open is not None:
+        table.caption = f"{int(found.open.sum())} images are left open by the search"
     for kind, name in KINDS.items():
         if kind in found.errors:
             seconds = f"{found.seconds[kind]:.1f}" if kind in found.seconds else "–"
@@ -75,6 +80,9 @@ def write_json(path: Path, found: Findings, about: dict[str, Any]) -> None:
         "seconds": {kind: round(value, 2) for kind, value in found.seconds.items()},
         "indices": {kind: found.errors[kind].nonzero().flatten().tolist() for kind in kinds},
     }
+    if found.open is not None:
+        record["open"] = int(found.open.sum())
+        record["indices"]["open"] = found.open.nonzero().flatten().tolist()
     whole = path.with_name(f"{path.name}.part")
     whole.write_text(json.dumps(record, allow_nan=False) + "\n", encoding="utf-8")
     os.replace(whole, path)
@@ -101,8 +109,9 @@ def plot(path: Path, found: Findings, question: Question, title: str) -> None:
     band = ""
     if found.answer is None:
         band = "\nthe error under the worst attack lies in the shaded band"
-        above = percent(found, "exact" if "exact" in kinds else "fixed")
-        axes.axvspan(percent(found, "pgd"), above, color="#3c4043", alpha=0.13, linewidth=0)
+        below = percent(found, "broken" if "broken" in kinds else "pgd")
+        above = percent(found, next(k for k in ("complete", "exact", "fixed") if k in kinds))
+        axes.axvspan(below, above, color="#3c4043", alpha=0.13, linewidth=0)
     bars = axes.barh(
         [KINDS[kind] for kind in kinds],
         values,

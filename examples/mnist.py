@@ -15,6 +15,7 @@ the images that the ones before do not prove (there must be some), and its error
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -24,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from benchmarks.support.environment import describe
 from bounds import BoundsError, InvalidInputError
@@ -33,6 +34,7 @@ from examples.checkpoints import digest_of_file
 from examples.error_report import plot, stage_table, stages, table, write_json
 from examples.evaluation import Question, measure
 from examples.image_data import MODELS, load_data, load_models, require_images
+from examples.kept import Kept
 from examples.training import train
 from examples.training_options import Loss, Options
 
@@ -112,7 +114,18 @@ def parser() -> argparse.ArgumentParser:
     )
     evaluation.add_argument("--steps", type=int, default=40, help="of PGD")
     evaluation.add_argument("--restarts", type=int, default=1, help="of PGD")
-    evaluation.add_argument("--json", type=Path, help="write the figures and what they depend on")
+    evaluation.add_argument(
+        "--timeout",
+        type=float,
+        default=30.0,
+        help="seconds of search for an image that LPs leave, on average; 0 for no search",
+    )
+    evaluation.add_argument(
+        "--json",
+        type=Path,
+        help="write the figures and what they depend on; until then FILE.kept holds what is found, "
+        "and the same command goes on",
+    )
     evaluation.add_argument("--plot", type=Path, help="draw them")
     for command in (training, evaluation):
         command.add_argument("--data", type=Path, help="folder of the IDX files")
@@ -164,6 +177,8 @@ def run_train(args: argparse.Namespace, console: Console) -> int:
 def run_evaluate(args: argparse.Namespace, console: Console) -> int:
     if args.images is not None and args.images < 1:
         raise InvalidInputError(f"--images {args.images}: expected at least 1.")
+    if not 0 <= args.timeout < math.inf:
+        raise InvalidInputError(f"--timeout {args.timeout}: expected a number of at least 0.")
     images = load_data(args.data).test.first(args.images)
     named = [part for path in args.weights for part in load_models(path)]
     for name, _ in named:
@@ -176,32 +191,34 @@ def run_evaluate(args: argparse.Namespace, console: Console) -> int:
         restarts=args.restarts,
         seed=args.seed,
         exact=args.exact,
+        timeout=args.timeout,
     )
-    with Progress(
-        BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console, transient=True
-    ) as progress:
-        task = progress.add_task("images", total=len(images))
-        found = measure(
-            [model for _, model in named],
-            images,
-            question,
-            device=args.device,
-            tick=lambda count: progress.advance(task, count),
-        )
-    cascade = f", cascade of {len(named)} networks" if len(named) > 1 else ""
-    ball = f"ℓ{args.norm:g} radius {args.radius:g}"
-    console.print(table(found, f"{len(images)} test images, {ball}{cascade}"))
     about: dict[str, Any] = {
         "weights": [digest_of_file(path) for path in args.weights],
         "data": "digits" if args.data is None else "mnist",
         "question": asdict(question) | {"norm": str(question.norm)},  # JSON has no infinity
-        "environment": describe(args.device),
     }
+    file = None if args.json is None else args.json.with_name(f"{args.json.name}.kept")
+    kept = Kept(file, about | {"images": len(images)})
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
+        task = progress.add_task("images", total=len(images))
+
+        def tick(work: str, done: int, total: int) -> None:
+            progress.update(task, description=work, completed=min(done, total), total=total)
+
+        models = [model for _, model in named]
+        found = measure(models, images, question, device=args.device, tick=tick, kept=kept)
+    cascade = f", cascade of {len(named)} networks" if len(named) > 1 else ""
+    ball = f"ℓ{args.norm:g} radius {args.radius:g}"
+    console.print(table(found, f"{len(images)} test images, {ball}{cascade}"))
+    about["environment"] = describe(args.device)
     if found.answer is not None:
         about["stages"] = stages(found.answer, found.errors["clean"], len(named))
         console.print(stage_table(about["stages"]))
     if args.json is not None:
         write_json(args.json, found, about)
+        kept.finished()
     if args.plot is not None:
         plot(args.plot, found, question, f"{', '.join(p.name for p in args.weights)}{cascade}")
     return 0

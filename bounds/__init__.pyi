@@ -32,6 +32,7 @@ from .solution.status import Status as Status
 from .solvers.solve import solve as solve
 from .training.cascade import CascadeAnswer as CascadeAnswer
 from .training.cascade import cascade as cascade
+from .training.crown_ibp_loss import crown_ibp_loss as crown_ibp_loss
 from .training.interval_loss import interval_loss as interval_loss
 from .training.loss_module import RobustLoss as RobustLoss
 from .training.mixed_loss import Surrogate as Surrogate

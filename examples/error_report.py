@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,8 +93,32 @@ def found_kinds(found: Findings) -> list[str]:
     return [kind for kind in KINDS if kind in found.errors]
 
 
-def plot(path: Path, found: Findings, question: Question, title: str) -> None:
-    """A bar an error; and for one network, as a band, where its robust error lies."""
+def plot_epochs(path: Path, records: Sequence[dict[str, Any]]) -> None:
+    """The errors on test images after each epoch, in percent, on a logarithmic axis."""
+    pyplot = _pyplot()
+    figure, axes = pyplot.subplots(figsize=(7.2, 4.2), layout="constrained")
+    names = {
+        "test_error": ("clean", "clean"),
+        "attacked_error": ("pgd", "broken by PGD"),
+        "certified_error": ("fixed", "not certified by the fixed slope"),
+        "interval_error": ("interval", "not certified by intervals"),
+    }
+    epochs = [record["epoch"] for record in records]
+    for name, (kind, text) in names.items():
+        if name in records[-1]:
+            values = [100 * record.get(name, float("nan")) for record in records]
+            axes.plot(epochs, values, color=COLOURS[kind], label=text, marker=".")
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(f"percent of {records[-1]['test_images']:,} test images")
+    axes.set_ylim(0.3, 100)
+    axes.set_yscale("log")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=160)
+    pyplot.close(figure)
+
+
+def _pyplot() -> Any:
     try:
         import matplotlib
     except ImportError as error:
@@ -103,6 +128,12 @@ def plot(path: Path, found: Findings, question: Question, title: str) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
+    return pyplot
+
+
+def plot(path: Path, found: Findings, question: Question, title: str) -> None:
+    """A bar an error; and for one network, as a band, where its robust error lies."""
+    pyplot = _pyplot()
     kinds = found_kinds(found)
     values = [percent(found, kind) for kind in kinds]
     figure, axes = pyplot.subplots(figsize=(7.2, 0.5 * len(kinds) + 1.5), layout="constrained")

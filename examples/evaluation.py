@@ -100,7 +100,8 @@ def measure(
 ) -> Findings:
     """The errors of a network, or of the cascade of several.
 
-    tick: is told what is done, of how many images, and of how many in all. kept: what an evaluation of the same has found.
+    tick: is told what is done, of how many images, and of how many in all. kept: what an evaluation
+    of the same has found.
 
     Raises:
         BoundsError: an attack broke what was certified.

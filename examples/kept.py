@@ -26,7 +26,7 @@ class Kept:
             content = load_file(path)
             if not isinstance(content, dict) or content.get("about") != about:
                 raise InvalidInputError(
-                    f"{str(path)!r} holds the beginning of another evaluation: finish that one with "
+                    f"{str(path)!r} holds the beginning of another evaluation: finish that with "
                     "its own options, give another --json, or remove the file."
                 )
             self._parts = content["parts"]

@@ -70,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
         "--mixture",
         type=float,
         default=0.1,
-        help="of the mixed loss: the share of intervals; of the small box: its share of the ball",
+        help="share of intervals (mixed), backward pass (crown-ibp) or ball (small-box)",
     )
     training.add_argument(
         "--start-mixture", type=float, help="while the radius grows it goes from here; default: it"
@@ -97,6 +97,7 @@ def parser() -> argparse.ArgumentParser:
         default=[],
         help="weights of a cascade: train its next network, on what these do not prove",
     )
+    training.add_argument("--plot", type=Path, help="draw the errors after each epoch")
     training.add_argument("--save-minutes", type=float, default=1.0, help="between checkpoints")
     evaluation = commands.add_parser("evaluate", help="measure errors", **shows)
     evaluation.add_argument(
@@ -168,6 +169,7 @@ def run_train(args: argparse.Namespace, console: Console) -> int:
         init=args.init,
         after=args.after,
         minutes=args.save_minutes,
+        picture=args.plot,
     )
     if not done:
         console.print("Stopped and saved; the same command goes on.")

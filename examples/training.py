@@ -21,6 +21,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from bounds import InvalidInputError
 from examples import checkpoints
 from examples.cascades import Reaching, left_by
+from examples.error_report import plot_epochs
 from examples.image_data import MODELS, Data, load_model, load_models, require_images
 from examples.training_options import Options
 from examples.training_run import Run
@@ -36,13 +37,15 @@ def train(
     init: Path | None = None,
     after: Sequence[Path] = (),
     minutes: float = 1.0,
+    picture: Path | None = None,
 ) -> bool:
     """Train, or go on, until the last epoch or a signal; whether all epochs are done.
 
     after: weights of the networks of a cascade, in order; the new one is trained as their next on
     those training images alone that none of them proves within the radius of `options`.
     output: a folder that gets checkpoint.pt, every so many `minutes`, after each epoch and when a
-    SIGINT (Ctrl-C) or SIGTERM arrives, and log.jsonl, a line an epoch.
+    SIGINT (Ctrl-C) or SIGTERM arrives, and log.jsonl, a line an epoch. picture: a file that gets
+    the errors after all epochs so far.
 
     Raises:
         InvalidInputError: images or weights that do not fit the options, a checkpoint of other
@@ -84,6 +87,8 @@ def train(
             else:
                 record = run.end_epoch()
                 console.print(_line(record))
+                if picture is not None:
+                    plot_epochs(picture, run.records)
                 saved = -math.inf
             if time.monotonic() - saved >= 60 * minutes:
                 checkpoints.save(output, run.state())

@@ -10,7 +10,7 @@ from bounds import InvalidInputError, RadiusSchedule
 from bounds.training.mixed_loss import Combination
 from bounds.training.robust_loss import TrainingIntermediate
 
-Loss = Literal["standard", "robust", "interval", "mixed", "small-box"]
+Loss = Literal["standard", "robust", "interval", "crown-ibp", "mixed", "small-box"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,10 +18,10 @@ class Options:
     """What decides the weights, besides the data: a run goes on only with the same.
 
     schedule_length: epochs over which the radius grows from start_radius, and the mixture from
-    start_mixture. mixture: of `mixed_loss`, or the share of `small_box_loss`; attack_steps: of
-    either. test_radius: that errors are measured at; default: radius. shift: of training images, at
-    random, by up to so many pixels. init: a digest of the weights
-    to start from, "" for random ones. after: digests of the weights before in a cascade.
+    start_mixture. mixture: of `mixed_loss` and `crown_ibp_loss`, or the share of `small_box_loss`.
+    attack_steps: of these. test_radius: that errors are measured at; default: radius. shift: of
+    training images, at random, by up to so many pixels. init: a digest of the weights to start
+    from, "" for random ones. after: digests of the weights before in a cascade.
     """
 
     model: str

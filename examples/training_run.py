@@ -103,6 +103,11 @@ class Run:
                 return self.robust_loss(x, y, ball["radius"])
             case "interval":
                 return bounds.interval_loss(self.model, x, y, norm=options.norm, **ball)
+            case "crown-ibp":
+                share = options.mixture_at(epoch)
+                return bounds.crown_ibp_loss(
+                    self.model, x, y, mixture=share, fused=True, norm=options.norm, **ball
+                )
             case "mixed":
                 return bounds.mixed_loss(
                     *(self.model, x, y),

@@ -162,12 +162,17 @@ def test_training_starts_from_the_weights_that_it_is_given(train: Main, tmp_path
         torch.testing.assert_close(one, other, rtol=0, atol=1e-7)
 
 
-@pytest.mark.parametrize("loss", ["robust", "standard", "interval", "mixed", "small-box"])
+@pytest.mark.parametrize(
+    "loss", ["robust", "standard", "interval", "crown-ibp", "mixed", "small-box"]
+)
 def test_the_loss_falls(loss: str, train: Main, tmp_path: Path) -> None:
     """Intervals alone learn nothing in so few steps where the radius is that of the others."""
-    radius = 0.002 if loss in ("interval", "small-box") else 0.02
+    radius = 0.002 if loss in ("interval", "crown-ibp", "small-box") else 0.02
     start = ("--lr", "0.02", "--epochs", "8", "--schedule-length", "4", "--radius", f"{radius}")
-    assert train("run", *start, "--start-radius", f"{radius / 2}", "--loss", loss) == 0
+    picture = tmp_path / "epochs.png"
+    options = ("--start-radius", f"{radius / 2}", "--loss", loss, "--plot", str(picture))
+    assert train("run", *start, *options) == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
     run = checkpoint(tmp_path / "run")
     records, [group] = run["records"], run["optimizer"]["param_groups"]
     assert records[-1]["train_loss"] < records[0]["train_loss"] - 0.5
@@ -218,6 +223,9 @@ def test_weights_that_a_nan_would_spoil_are_not_kept(
     [
         (("--batch", "0"), "--batch 0: expected at least 1"),
         (("--seed", "-1"), "--seed -1: expected at least 0"),
+        (("--mixture", "1.5"), "--mixture 1.5: expected a number from 0 to 1"),
+        (("--attack-steps", "0"), "--attack-steps 0: expected at least 1"),
+        (("--shift", "-1"), "--shift -1: expected at least 0"),
         (("--lr", "nan"), "--lr nan: expected a positive number"),
         (("--epochs", "1", "--schedule-length", "2"), "the full radius would never be reached"),
         (("--radius", "-1"), r"RadiusSchedule(end=-1.0)"),

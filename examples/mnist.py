@@ -5,7 +5,20 @@
     python examples/mnist.py evaluate RUN/checkpoint.pt --data DIR --plot errors.png
 
 DIR holds MNIST's four IDX files, gzipped; without --data both take scikit-learn's digits. The same
-train command again goes on where the first was stopped. A cascade, whose next network is trained on
+command again goes on where the first was stopped. What wrote the weights beside this file, and the
+like for CIFAR-10, where DIR holds the six files of its binary version:
+
+    python examples/mnist.py train --loss mixed --mixture 0.01 --radius 0.11 --test-radius 0.1 \
+        --shift 1 --start-radius 0 --schedule-length 4 --epochs 22 --batch 128 --lr 0.002 \
+        --model wide --data DIR --output RUN                                  # mnist_0.1.pth
+    python examples/mnist.py train --loss mixed --mixture 0.5 --radius 0.3 --start-radius 0 \
+        --schedule-length 6 --epochs 14 --batch 128 --lr 0.002 --intermediate interval \
+        --model wide --data DIR --output RUN                                  # mnist_0.3.pth
+    python examples/mnist.py train --loss mixed --mixture 0.01 --radius 0.00784313725490196 \
+        --shift 2 --start-radius 0 --schedule-length 20 --epochs 80 --batch 128 --lr 0.001 \
+        --attack-steps 2 --data DIR --output RUN
+
+A cascade, whose next network is trained on
 the images that the ones before do not prove (there must be some), and its errors:
 
     python examples/mnist.py train --after RUN/checkpoint.pt --data DIR --output NEXT
@@ -33,7 +46,7 @@ from bounds.training.mixed_loss import Combination
 from examples.checkpoints import digest_of_file
 from examples.error_report import plot, stage_table, stages, table, write_json
 from examples.evaluation import Question, measure
-from examples.image_data import MODELS, load_data, load_models, require_images
+from examples.image_data import MODELS, fitting, load_data, load_models, require_images
 from examples.kept import Kept
 from examples.training import train
 from examples.training_options import Loss, Options
@@ -139,8 +152,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run_train(args: argparse.Namespace, console: Console) -> int:
+    data = load_data(args.data)
     options = Options(
-        model=args.model or ("digits" if args.data is None else "small"),
+        model=args.model or fitting(data.train),
         epochs=args.epochs,
         batch=args.batch,
         lr=args.lr,
@@ -162,7 +176,7 @@ def run_train(args: argparse.Namespace, console: Console) -> int:
     )
     done = train(
         options,
-        load_data(args.data),
+        data,
         args.output,
         device=args.device,
         console=console,
@@ -197,7 +211,7 @@ def run_evaluate(args: argparse.Namespace, console: Console) -> int:
     )
     about: dict[str, Any] = {
         "weights": [digest_of_file(path) for path in args.weights],
-        "data": "digits" if args.data is None else "mnist",
+        "data": "digits" if args.data is None else args.data.name,
         "question": asdict(question) | {"norm": str(question.norm)},  # JSON has no infinity
     }
     file = None if args.json is None else args.json.with_name(f"{args.json.name}.kept")

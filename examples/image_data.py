@@ -151,8 +151,8 @@ def read_cifar(path: Path) -> tuple[Tensor, Tensor]:
         content = path.read_bytes() if path.stat().st_size <= LARGEST else b""
     except OSError as error:
         raise InvalidInputError(
-            f"{str(path)!r} cannot be read ({error.strerror}): give a folder of CIFAR-10 in its binary "
-            "version."
+            f"{str(path)!r} cannot be read ({error.strerror}): expected the six files "
+            "of CIFAR-10's binary version."
         ) from error
     if not content or len(content) % size or max(content[::size]) >= CLASSES:
         raise InvalidInputError(

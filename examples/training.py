@@ -44,8 +44,8 @@ def train(
     after: weights of the networks of a cascade, in order; the new one is trained as their next on
     those training images alone that none of them proves within the radius of `options`.
     output: a folder that gets checkpoint.pt, every so many `minutes`, after each epoch and when a
-    SIGINT (Ctrl-C) or SIGTERM arrives, and log.jsonl, a line an epoch. picture: a file that gets
-    the errors after all epochs so far.
+    SIGINT (Ctrl-C) or SIGTERM arrives, log.jsonl, a line an epoch, and in the end weights.pth, the
+    state dict alone. picture: a file that gets the errors after all epochs so far.
 
     Raises:
         InvalidInputError: images or weights that do not fit the options, a checkpoint of other
@@ -94,7 +94,10 @@ def train(
                 checkpoints.save(output, run.state())
                 saved = time.monotonic()
         checkpoints.save(output, run.state())
-    return run.epoch == options.epochs
+    done = run.epoch == options.epochs
+    if done:
+        checkpoints.save_weights(output, model)
+    return done
 
 
 def _reaching(after: Sequence[Path], run: Run, console: Console) -> Reaching:

@@ -43,9 +43,9 @@ OURS: dict[str, Callable[[nn.Module, Tensor, Tensor], Tensor]] = {
     "crown-ibp": lambda m, x, y: bounds.crown_ibp_loss(m, x, y, **PIXELS).loss,
     "crown-ibp fused": lambda m, x, y: bounds.crown_ibp_loss(m, x, y, fused=True, **PIXELS).loss,
     "mixed": lambda m, x, y: bounds.mixed_loss(m, x, y, mixture=MIXTURE, **PIXELS).loss,
-    "small-box": lambda m, x, y: bounds.small_box_loss(
-        m, x, y, share=MIXTURE, steps=1, **PIXELS
-    ).loss,
+    "small-box": lambda m, x, y: (
+        bounds.small_box_loss(m, x, y, share=MIXTURE, steps=1, **PIXELS).loss
+    ),
 }
 
 

@@ -102,6 +102,8 @@ def test_a_run_that_is_stopped_anywhere_goes_on_as_if_it_had_not_been(
     assert whole["epoch"] == 2
     del whole["sums"], after["sums"]
     assert same(whole, after)
+    written = torch.load(tmp_path / "stopped" / checkpoints.WEIGHTS, weights_only=True)
+    assert same(written, dict(after["model"]))
     lines = (tmp_path / "stopped" / checkpoints.LOG).read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == [0, 1]
 

@@ -192,3 +192,22 @@ def test_the_shipped_weights_are_as_good_as_the_readme_says(shared_data: Path) -
     found = measure([model], images, Question(radius=0.1, exact=False), device=CPU).errors
     assert int(found["clean"].sum()) <= 3
     assert int(found["fixed"].sum()) <= 8
+
+
+@pytest.mark.parametrize(
+    ("weights", "radius", "most"),
+    [
+        ("mnist_0.1.pth", 0.1, {"clean": 0, "exact": 3, "fixed": 7, "interval": 40}),
+        ("mnist_0.3.pth", 0.3, {"clean": 1, "exact": 20, "fixed": 20, "interval": 20}),
+    ],
+)
+def test_the_weights_of_mixed_losses_are_as_good_as_their_table_says(
+    weights: str, radius: float, most: dict[str, int], shared_data: Path
+) -> None:
+    """On the first 200 of 10,000 test images, without the search."""
+    ((name, model),) = load_models(Path(mnist.__file__).parent / weights)
+    assert name == "wide"
+    images = load_data(shared_data / "mnist").test.first(200)
+    found = measure([model], images, Question(radius=radius), device=CPU).errors
+    for kind, count in most.items():
+        assert int(found[kind].sum()) <= count, kind

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from bounds.read.torch.private import innermost
+
 
 @contextmanager
 def clean_statistics(model: object, x: Tensor) -> Iterator[None]:
@@ -21,12 +23,11 @@ def clean_statistics(model: object, x: Tensor) -> Iterator[None]:
 
     Without such a layer nothing is done.
     """
-    modules = model.modules() if isinstance(model, nn.Module) else ()
-    layers = [m for m in modules if isinstance(m, _BatchNorm) and m.training]
+    inner = innermost(model) if isinstance(model, nn.Module) else nn.Identity()
+    layers = [m for m in inner.modules() if isinstance(m, _BatchNorm) and m.training]
     if not layers:
         yield
         return
-    assert isinstance(model, nn.Module)
     found: dict[nn.Module, tuple[Tensor, Tensor]] = {}
 
     def note(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -36,7 +37,7 @@ def clean_statistics(model: object, x: Tensor) -> Iterator[None]:
 
     hooks = [layer.register_forward_pre_hook(note) for layer in layers]
     try:
-        model(x)
+        inner(x)  # what is compiled may not know of the hooks
     finally:
         for hook in hooks:
             hook.remove()

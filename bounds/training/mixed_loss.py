@@ -29,6 +29,7 @@ from bounds.training.posed import (
     require_relus,
     require_share,
     unproved,
+    without_autocast,
 )
 
 #: MTL-IBP mixes the losses, CC-IBP the margins, and Exp-IBP the logarithms of the losses.
@@ -50,6 +51,7 @@ class Surrogate(NamedTuple):
     attacked: Tensor
 
 
+@without_autocast()
 def mixed_loss(
     model: nn.Module | Network,
     x: Tensor,
@@ -112,6 +114,7 @@ def mixed_loss(
     return Surrogate(*loss_and_error(losses, unproved(margin), reduction))
 
 
+@without_autocast()
 def small_box_loss(
     model: nn.Module | Network,
     x: Tensor,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
@@ -59,6 +60,13 @@ class Posed:
     def x(self) -> Tensor:
         """A number of each input, for what follows its dtype and device."""
         return self.input_set.lower
+
+
+@contextmanager
+def without_autocast() -> Iterator[None]:
+    """Sums in the dtype of the model and x, whatever `torch.autocast` says around it."""
+    with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+        yield
 
 
 def require_loss(call: str, model: object, reduction: object) -> None:

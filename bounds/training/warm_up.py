@@ -19,7 +19,7 @@ from bounds.network.graph import Network
 from bounds.rounding import smallest
 from bounds.sets.numbers import Number
 from bounds.training.intervals import nominal, nominal_margins
-from bounds.training.posed import posed, require_relus
+from bounds.training.posed import posed, require_relus, without_autocast
 
 
 class WarmUp(NamedTuple):
@@ -60,6 +60,7 @@ def initialise(model: nn.Module) -> None:
                 nn.init.zeros_(layer.bias)
 
 
+@without_autocast()
 def warm_up(
     model: nn.Module | Network,
     x: Tensor,

@@ -137,6 +137,19 @@ def test_neither_says_that_it_proves_anything() -> None:
         assert "A surrogate: its value is no bound" in (inspect.getdoc(loss) or "")
 
 
+@pytest.mark.parametrize("loss", [mixed_loss, small_box_loss])
+def test_autocast_changes_nothing(loss: Any) -> None:
+    model, (x, y) = load_digits_model("digits_robust"), load_digits_images()
+    options = {"mixture": 0.3} if loss is mixed_loss else {"share": 0.3}
+    found = []
+    for enabled in (False, True):
+        torch.manual_seed(0)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            found.append(loss(model, x, y, **PIXELS, **options).loss)
+    assert found[1].dtype == torch.float32
+    assert torch.equal(*found)
+
+
 # -- batch normalisation and residual networks
 
 
@@ -188,6 +201,18 @@ def test_batch_normalisation_takes_the_statistics_of_clean_inputs(name: str) -> 
     for name, buffer in model.state_dict().items():
         torch.testing.assert_close(buffer, called.state_dict()[name])
         assert not buffer.requires_grad
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_compiled_model_is_what_it_wraps(name: str) -> None:
+    loss, options = LOSSES[name]
+    torch.manual_seed(1)
+    model = Block().double().train()
+    x, y, found = torch.rand(6, 1, 4, 4, dtype=torch.float64), torch.arange(6) % 3, []
+    for each in (model, torch.compile(model)):
+        torch.manual_seed(0)
+        found.append(loss(each, x, y, radius=0.1, **options).loss)
+    assert torch.equal(*found)
 
 
 @pytest.mark.parametrize("name", LOSSES)

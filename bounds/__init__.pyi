@@ -48,9 +48,14 @@ from .solution.status import Status as Status
 from .solvers.solve import solve as solve
 from .training.cascade import CascadeAnswer as CascadeAnswer
 from .training.cascade import cascade as cascade
+from .training.crown_ibp_loss import crown_ibp_loss as crown_ibp_loss
+from .training.interval_loss import interval_loss as interval_loss
+from .training.loss_module import RobustLoss as RobustLoss
+from .training.mixed_loss import Surrogate as Surrogate
+from .training.mixed_loss import mixed_loss as mixed_loss
+from .training.mixed_loss import small_box_loss as small_box_loss
+from .training.posed import LossAndError as LossAndError
 from .training.radius_schedule import RadiusSchedule as RadiusSchedule
-from .training.robust_loss import LossAndError as LossAndError
-from .training.robust_loss import RobustLoss as RobustLoss
 from .training.robust_loss import robust_loss as robust_loss
 
 __version__: str

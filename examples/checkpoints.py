@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from bounds import InvalidInputError
 from examples.image_data import load_file
 
 FORMAT = 1
-NAME, LOG = "checkpoint.pt", "log.jsonl"
+NAME, LOG, WEIGHTS = "checkpoint.pt", "log.jsonl", "weights.pth"
 
 
 def save(folder: Path, state: dict[str, Any]) -> None:
@@ -27,6 +28,13 @@ def save(folder: Path, state: dict[str, Any]) -> None:
     lines = "".join(json.dumps(record) + "\n" for record in state["records"])
     part.write_text(lines, encoding="utf-8")
     os.replace(part, folder / LOG)
+
+
+def save_weights(folder: Path, model: nn.Module) -> None:
+    """The state dict of a finished run, which `examples.image_data.load_models` reads."""
+    part = folder / f"{WEIGHTS}.part"
+    torch.save(model.state_dict(), part)
+    os.replace(part, folder / WEIGHTS)
 
 
 def load(path: Path, current: dict[str, Any]) -> dict[str, Any]:

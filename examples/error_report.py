@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,11 @@ COLOURS = {
     "clean": "#9aa0a6",
     "fgs": "#e8a33d",
     "pgd": "#d9703a",
+    "broken": "#b3432b",
+    "complete": "#174a86",
     "exact": "#2f6db5",
     "fixed": "#8db4dd",
+    "interval": "#c3d8ee",
 }
 
 
@@ -33,6 +37,8 @@ def table(found: Findings, title: str) -> Table:
         table.caption = "attacks and LPs are of one network, and not of a cascade"
     for column in table.columns[1:]:
         column.justify = "right"
+    if found.open is not None:
+        table.caption = f"{int(found.open.sum())} images are left open by the search"
     for kind, name in KINDS.items():
         if kind in found.errors:
             seconds = f"{found.seconds[kind]:.1f}" if kind in found.seconds else "–"
@@ -75,6 +81,9 @@ def write_json(path: Path, found: Findings, about: dict[str, Any]) -> None:
         "seconds": {kind: round(value, 2) for kind, value in found.seconds.items()},
         "indices": {kind: found.errors[kind].nonzero().flatten().tolist() for kind in kinds},
     }
+    if found.open is not None:
+        record["open"] = int(found.open.sum())
+        record["indices"]["open"] = found.open.nonzero().flatten().tolist()
     whole = path.with_name(f"{path.name}.part")
     whole.write_text(json.dumps(record, allow_nan=False) + "\n", encoding="utf-8")
     os.replace(whole, path)
@@ -84,8 +93,32 @@ def found_kinds(found: Findings) -> list[str]:
     return [kind for kind in KINDS if kind in found.errors]
 
 
-def plot(path: Path, found: Findings, question: Question, title: str) -> None:
-    """A bar an error; and for one network, as a band, where its robust error lies."""
+def plot_epochs(path: Path, records: Sequence[dict[str, Any]]) -> None:
+    """The errors on test images after each epoch, in percent, on a logarithmic axis."""
+    pyplot = _pyplot()
+    figure, axes = pyplot.subplots(figsize=(7.2, 4.2), layout="constrained")
+    names = {
+        "test_error": ("clean", "clean"),
+        "attacked_error": ("pgd", "broken by PGD"),
+        "certified_error": ("fixed", "not certified by the fixed slope"),
+        "interval_error": ("interval", "not certified by intervals"),
+    }
+    epochs = [record["epoch"] for record in records]
+    for name, (kind, text) in names.items():
+        if name in records[-1]:
+            values = [100 * record.get(name, float("nan")) for record in records]
+            axes.plot(epochs, values, color=COLOURS[kind], label=text, marker=".")
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(f"percent of {records[-1]['test_images']:,} test images")
+    axes.set_ylim(0.3, 100)
+    axes.set_yscale("log")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=160)
+    pyplot.close(figure)
+
+
+def _pyplot() -> Any:
     try:
         import matplotlib
     except ImportError as error:
@@ -95,14 +128,21 @@ def plot(path: Path, found: Findings, question: Question, title: str) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
+    return pyplot
+
+
+def plot(path: Path, found: Findings, question: Question, title: str) -> None:
+    """A bar an error; and for one network, as a band, where its robust error lies."""
+    pyplot = _pyplot()
     kinds = found_kinds(found)
     values = [percent(found, kind) for kind in kinds]
     figure, axes = pyplot.subplots(figsize=(7.2, 0.5 * len(kinds) + 1.5), layout="constrained")
     band = ""
     if found.answer is None:
         band = "\nthe error under the worst attack lies in the shaded band"
-        above = percent(found, "exact" if "exact" in kinds else "fixed")
-        axes.axvspan(percent(found, "pgd"), above, color="#3c4043", alpha=0.13, linewidth=0)
+        below = percent(found, "broken" if "broken" in kinds else "pgd")
+        above = percent(found, next(k for k in ("complete", "exact", "fixed") if k in kinds))
+        axes.axvspan(below, above, color="#3c4043", alpha=0.13, linewidth=0)
     bars = axes.barh(
         [KINDS[kind] for kind in kinds],
         values,

@@ -18,6 +18,10 @@ from bounds import BoundsError, InvalidInputError, ModelFileError
 from bounds.models import DIGITS_SHAPE, digits_layers
 
 CLASSES = 10
+#: Of an image of CIFAR-10; the files that it is trained on, and the one of its test images.
+CIFAR_SHAPE = (3, 32, 32)
+CIFAR_TRAIN = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
+CIFAR_TEST = "test_batch.bin"
 #: An IDX file of more bytes is none of ours.
 LARGEST = 2**28
 #: Of the digits: how many are held out, and the seed of the split, as in train_digits.py.
@@ -38,16 +42,46 @@ def small_layers() -> nn.Sequential:
     )
 
 
+def wide_layers() -> nn.Sequential:
+    """The small one with twice the channels."""
+    return nn.Sequential(
+        nn.Conv2d(1, 32, 4, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(32, 64, 4, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(64 * 7 * 7, 128),
+        nn.ReLU(),
+        nn.Linear(128, 10),
+    )
+
+
+def cifar_layers() -> nn.Sequential:
+    """The wide one for CIFAR-10."""
+    return nn.Sequential(
+        nn.Conv2d(3, 32, 4, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(32, 64, 4, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(64 * 8 * 8, 250),
+        nn.ReLU(),
+        nn.Linear(250, 10),
+    )
+
+
 #: By name: what makes the network, and the shape of its inputs.
 MODELS: dict[str, tuple[Callable[[], nn.Sequential], tuple[int, ...]]] = {
     "small": (small_layers, (1, 28, 28)),
+    "wide": (wide_layers, (1, 28, 28)),
+    "cifar": (cifar_layers, CIFAR_SHAPE),
     "digits": (digits_layers, DIGITS_SHAPE),
 }
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """raw: (images, 1, height, width), integers from 0 to `white`. labels: (images,), int64."""
+    """raw: (images, channels, height, width), from 0 to `white`. labels: (images,), int64."""
 
     raw: Tensor
     labels: Tensor
@@ -73,12 +107,17 @@ class Data:
 
 
 def load_data(folder: Path | None) -> Data:
-    """MNIST's four IDX files, gzipped, from `folder`; without one, scikit-learn's digits.
+    """MNIST's four IDX files, gzipped, from `folder`, or CIFAR-10's six binary ones; without a
+    folder, scikit-learn's digits.
 
     Raises InvalidInputError for a file that is missing, damaged, or not of this kind.
     """
     if folder is None:
         return _digits()
+    if (folder / CIFAR_TEST).is_file():
+        train = [read_cifar(folder / name) for name in CIFAR_TRAIN]
+        raw, labels = (torch.cat(parts) for parts in zip(*train, strict=True))
+        return Data(Split(raw, labels, 255), Split(*read_cifar(folder / CIFAR_TEST), 255))
     return Data(_split(folder, "train"), _split(folder, "t10k"))
 
 
@@ -99,6 +138,29 @@ def _split(folder: Path, part: str) -> Split:
     return Split(
         torch.from_numpy(images).unsqueeze(1), torch.from_numpy(labels.astype(np.int64)), 255
     )
+
+
+def read_cifar(path: Path) -> tuple[Tensor, Tensor]:
+    """Images and labels of one of CIFAR-10's binary files: for each a byte that is its class, and
+    the bytes of its channels.
+
+    Raises InvalidInputError for anything else.
+    """
+    size = 1 + math.prod(CIFAR_SHAPE)
+    try:
+        content = path.read_bytes() if path.stat().st_size <= LARGEST else b""
+    except OSError as error:
+        raise InvalidInputError(
+            f"{str(path)!r} cannot be read ({error.strerror}): expected the six files "
+            "of CIFAR-10's binary version."
+        ) from error
+    if not content or len(content) % size or max(content[::size]) >= CLASSES:
+        raise InvalidInputError(
+            f"{str(path)!r} is no file of CIFAR-10's binary version, of {size} bytes an image that "
+            f"begin with a class below {CLASSES}: download it again."
+        )
+    records = torch.frombuffer(bytearray(content), dtype=torch.uint8).reshape(-1, size)
+    return records[:, 1:].reshape(-1, *CIFAR_SHAPE), records[:, 0].long()
 
 
 def read_idx(path: Path, *, axes: int) -> np.ndarray:
@@ -182,6 +244,12 @@ def load_model(path: Path) -> tuple[str, nn.Sequential]:
             f"{str(path)!r} holds a cascade of {len(models)} networks: give the weights of one."
         )
     return models[0]
+
+
+def fitting(images: Split) -> str:
+    """The name of the first network that takes these images, or "small" where none does."""
+    given = tuple(images.raw.shape[1:])
+    return next((name for name, (_, taken) in MODELS.items() if taken == given), "small")
 
 
 def require_images(name: str, images: Split) -> None:

@@ -5,7 +5,20 @@
     python examples/mnist.py evaluate RUN/checkpoint.pt --data DIR --plot errors.png
 
 DIR holds MNIST's four IDX files, gzipped; without --data both take scikit-learn's digits. The same
-train command again goes on where the first was stopped. A cascade, whose next network is trained on
+command again goes on where the first was stopped. What wrote the weights beside this file, and the
+like for CIFAR-10, where DIR holds the six files of its binary version:
+
+    python examples/mnist.py train --loss mixed --mixture 0.01 --radius 0.11 --test-radius 0.1 \
+        --shift 1 --start-radius 0 --schedule-length 4 --epochs 22 --batch 128 --lr 0.002 \
+        --model wide --data DIR --output RUN                                  # mnist_0.1.pth
+    python examples/mnist.py train --loss mixed --mixture 0.5 --radius 0.3 --start-radius 0 \
+        --schedule-length 6 --epochs 14 --batch 128 --lr 0.002 --intermediate interval \
+        --model wide --data DIR --output RUN                                  # mnist_0.3.pth
+    python examples/mnist.py train --loss mixed --mixture 0.01 --radius 0.00784313725490196 \
+        --shift 2 --start-radius 0 --schedule-length 20 --epochs 80 --batch 128 --lr 0.001 \
+        --attack-steps 2 --data DIR --output RUN
+
+A cascade, whose next network is trained on
 the images that the ones before do not prove (there must be some), and its errors:
 
     python examples/mnist.py train --after RUN/checkpoint.pt --data DIR --output NEXT
@@ -15,25 +28,28 @@ the images that the ones before do not prove (there must be some), and its error
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from benchmarks.support.environment import describe
 from bounds import BoundsError, InvalidInputError
+from bounds.training.mixed_loss import Combination
 from examples.checkpoints import digest_of_file
 from examples.error_report import plot, stage_table, stages, table, write_json
 from examples.evaluation import Question, measure
-from examples.image_data import MODELS, load_data, load_models, require_images
+from examples.image_data import MODELS, fitting, load_data, load_models, require_images
+from examples.kept import Kept
 from examples.training import train
-from examples.training_options import Options
+from examples.training_options import Loss, Options
 
 #: The run was stopped by a signal, and can go on.
 STOPPED = 3
@@ -61,8 +77,30 @@ def parser() -> argparse.ArgumentParser:
     training.add_argument("--lr", type=float, default=1e-3)
     training.add_argument("--start-radius", type=float, default=0.01)
     training.add_argument("--schedule-length", type=float, default=10.0, help="in epochs")
-    training.add_argument("--method", choices=("robust", "standard"), default="robust")
+    training.add_argument("--loss", choices=get_args(Loss), default="robust")
     training.add_argument("--intermediate", choices=("backward", "interval"), default="backward")
+    training.add_argument(
+        "--mixture",
+        type=float,
+        default=0.1,
+        help="share of intervals (mixed), backward pass (crown-ibp) or ball (small-box)",
+    )
+    training.add_argument(
+        "--start-mixture", type=float, help="while the radius grows it goes from here; default: it"
+    )
+    training.add_argument(
+        "--combination",
+        choices=get_args(Combination),
+        default="losses",
+        help="what is mixed (MTL-IBP, CC-IBP, Exp-IBP)",
+    )
+    training.add_argument("--attack-steps", type=int, default=1, help="of these two losses")
+    training.add_argument(
+        "--test-radius", type=float, help="that errors are measured at; default: --radius"
+    )
+    training.add_argument(
+        "--shift", type=int, default=0, help="move training images by up to so many pixels"
+    )
     training.add_argument("--model", choices=tuple(MODELS), help="by default as the data ask for")
     training.add_argument("--init", type=Path, help="weights to start from")
     training.add_argument(
@@ -72,6 +110,7 @@ def parser() -> argparse.ArgumentParser:
         default=[],
         help="weights of a cascade: train its next network, on what these do not prove",
     )
+    training.add_argument("--plot", type=Path, help="draw the errors after each epoch")
     training.add_argument("--save-minutes", type=float, default=1.0, help="between checkpoints")
     evaluation = commands.add_parser("evaluate", help="measure errors", **shows)
     evaluation.add_argument(
@@ -89,7 +128,18 @@ def parser() -> argparse.ArgumentParser:
     )
     evaluation.add_argument("--steps", type=int, default=40, help="of PGD")
     evaluation.add_argument("--restarts", type=int, default=1, help="of PGD")
-    evaluation.add_argument("--json", type=Path, help="write the figures and what they depend on")
+    evaluation.add_argument(
+        "--timeout",
+        type=float,
+        default=30.0,
+        help="seconds of search for an image that LPs leave, on average; 0 for no search",
+    )
+    evaluation.add_argument(
+        "--json",
+        type=Path,
+        help="write the figures and what they depend on; until then FILE.kept holds what is found, "
+        "and the same command goes on",
+    )
     evaluation.add_argument("--plot", type=Path, help="draw them")
     for command in (training, evaluation):
         command.add_argument("--data", type=Path, help="folder of the IDX files")
@@ -102,8 +152,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run_train(args: argparse.Namespace, console: Console) -> int:
+    data = load_data(args.data)
     options = Options(
-        model=args.model or ("digits" if args.data is None else "small"),
+        model=args.model or fitting(data.train),
         epochs=args.epochs,
         batch=args.batch,
         lr=args.lr,
@@ -111,21 +162,28 @@ def run_train(args: argparse.Namespace, console: Console) -> int:
         start_radius=args.start_radius,
         schedule_length=args.schedule_length,
         norm=args.norm,
-        method=args.method,
+        loss=args.loss,
         intermediate=args.intermediate,
         seed=args.seed,
+        mixture=args.mixture,
+        start_mixture=args.mixture if args.start_mixture is None else args.start_mixture,
+        combination=args.combination,
+        attack_steps=args.attack_steps,
+        test_radius=args.test_radius,
+        shift=args.shift,
         init=digest_of_file(args.init),
         after=tuple(digest_of_file(path) for path in args.after),
     )
     done = train(
         options,
-        load_data(args.data),
+        data,
         args.output,
         device=args.device,
         console=console,
         init=args.init,
         after=args.after,
         minutes=args.save_minutes,
+        picture=args.plot,
     )
     if not done:
         console.print("Stopped and saved; the same command goes on.")
@@ -135,6 +193,8 @@ def run_train(args: argparse.Namespace, console: Console) -> int:
 def run_evaluate(args: argparse.Namespace, console: Console) -> int:
     if args.images is not None and args.images < 1:
         raise InvalidInputError(f"--images {args.images}: expected at least 1.")
+    if not 0 <= args.timeout < math.inf:
+        raise InvalidInputError(f"--timeout {args.timeout}: expected a number of at least 0.")
     images = load_data(args.data).test.first(args.images)
     named = [part for path in args.weights for part in load_models(path)]
     for name, _ in named:
@@ -147,32 +207,34 @@ def run_evaluate(args: argparse.Namespace, console: Console) -> int:
         restarts=args.restarts,
         seed=args.seed,
         exact=args.exact,
+        timeout=args.timeout,
     )
-    with Progress(
-        BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console, transient=True
-    ) as progress:
+    about: dict[str, Any] = {
+        "weights": [digest_of_file(path) for path in args.weights],
+        "data": "digits" if args.data is None else args.data.name,
+        "question": asdict(question) | {"norm": str(question.norm)},  # JSON has no infinity
+    }
+    file = None if args.json is None else args.json.with_name(f"{args.json.name}.kept")
+    kept = Kept(file, about | {"images": len(images)})
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
         task = progress.add_task("images", total=len(images))
-        found = measure(
-            [model for _, model in named],
-            images,
-            question,
-            device=args.device,
-            tick=lambda count: progress.advance(task, count),
-        )
+
+        def tick(work: str, done: int, total: int) -> None:
+            progress.update(task, description=work, completed=min(done, total), total=total)
+
+        models = [model for _, model in named]
+        found = measure(models, images, question, device=args.device, tick=tick, kept=kept)
     cascade = f", cascade of {len(named)} networks" if len(named) > 1 else ""
     ball = f"ℓ{args.norm:g} radius {args.radius:g}"
     console.print(table(found, f"{len(images)} test images, {ball}{cascade}"))
-    about: dict[str, Any] = {
-        "weights": [digest_of_file(path) for path in args.weights],
-        "data": "digits" if args.data is None else "mnist",
-        "question": asdict(question) | {"norm": str(question.norm)},  # JSON has no infinity
-        "environment": describe(args.device),
-    }
+    about["environment"] = describe(args.device)
     if found.answer is not None:
         about["stages"] = stages(found.answer, found.errors["clean"], len(named))
         console.print(stage_table(about["stages"]))
     if args.json is not None:
         write_json(args.json, found, about)
+        kept.finished()
     if args.plot is not None:
         plot(args.plot, found, question, f"{', '.join(p.name for p in args.weights)}{cascade}")
     return 0

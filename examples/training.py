@@ -21,6 +21,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from bounds import InvalidInputError
 from examples import checkpoints
 from examples.cascades import Reaching, left_by
+from examples.error_report import plot_epochs
 from examples.image_data import MODELS, Data, load_model, load_models, require_images
 from examples.training_options import Options
 from examples.training_run import Run
@@ -36,13 +37,15 @@ def train(
     init: Path | None = None,
     after: Sequence[Path] = (),
     minutes: float = 1.0,
+    picture: Path | None = None,
 ) -> bool:
     """Train, or go on, until the last epoch or a signal; whether all epochs are done.
 
     after: weights of the networks of a cascade, in order; the new one is trained as their next on
     those training images alone that none of them proves within the radius of `options`.
     output: a folder that gets checkpoint.pt, every so many `minutes`, after each epoch and when a
-    SIGINT (Ctrl-C) or SIGTERM arrives, and log.jsonl, a line an epoch.
+    SIGINT (Ctrl-C) or SIGTERM arrives, log.jsonl, a line an epoch, and in the end weights.pth, the
+    state dict alone. picture: a file that gets the errors after all epochs so far.
 
     Raises:
         InvalidInputError: images or weights that do not fit the options, a checkpoint of other
@@ -84,12 +87,17 @@ def train(
             else:
                 record = run.end_epoch()
                 console.print(_line(record))
+                if picture is not None:
+                    plot_epochs(picture, run.records)
                 saved = -math.inf
             if time.monotonic() - saved >= 60 * minutes:
                 checkpoints.save(output, run.state())
                 saved = time.monotonic()
         checkpoints.save(output, run.state())
-    return run.epoch == options.epochs
+    done = run.epoch == options.epochs
+    if done:
+        checkpoints.save_weights(output, model)
+    return done
 
 
 def _reaching(after: Sequence[Path], run: Run, console: Console) -> Reaching:
@@ -117,9 +125,18 @@ def _reaching(after: Sequence[Path], run: Run, console: Console) -> Reaching:
 def _line(record: dict[str, Any]) -> str:
     count, reaching = record["test_images"], record["test_reaching"]
     cascade = "" if reaching == count else f" by the cascade ({reaching} reach this network)"
+    # Records of old checkpoints have fewer figures.
+    attacked, boxes = (
+        f"{record[name]:.2%} {text}, " if name in record else ""
+        for name, text in (
+            ("attacked_error", "attacked"),
+            ("interval_error", "not certified by intervals"),
+        )
+    )
     return (
         f"epoch {record['epoch']}: radius {record['radius']:.4f}, loss {record['train_loss']:.4f}, "
         f"error {record['train_error']:.2%} in training; {record['test_error']:.2%} wrong, "
+        f"{attacked}{boxes}"
         f"{record['certified_error']:.2%} not certified of {count} test images{cascade}; "
         f"{record['seconds']:.0f} s"
     )

@@ -24,6 +24,21 @@ from examples.cascades import CHUNK, MEASURED, Reaching
 from examples.image_data import Data
 from examples.training_options import Options
 
+#: Of the attack on test images after an epoch.
+STEPS = 10
+
+
+def shifted(images: Tensor, most: int) -> Tensor:
+    """Each image moved by up to so many pixels in both directions, at random; black comes in."""
+    if most == 0:
+        return images
+    count, _, height, width = images.shape
+    down, right = torch.randint(2 * most + 1, (2, count, 1))
+    rows, columns = down + torch.arange(height), right + torch.arange(width)
+    each = torch.arange(count).reshape(-1, 1, 1)
+    padded = F.pad(images, (most,) * 4)
+    return padded.movedim(1, 3)[each, rows.unsqueeze(2), columns.unsqueeze(1)].movedim(3, 1)
+
 
 @dataclass
 class Sums:
@@ -31,7 +46,7 @@ class Sums:
 
     images: int = 0
     loss: float = 0.0
-    unproved: float = 0.0
+    errors: float = 0.0
     seconds: float = 0.0
 
 
@@ -75,35 +90,59 @@ class Run:
         places = torch.from_numpy(order[self.position * size : (self.position + 1) * size])
         chosen = self.reaching.train[places]
         like = next(self.model.parameters())
-        x = self.data.train.pixels(chosen, like.detach())
+        x = shifted(self.data.train.pixels(chosen, like.detach()), self.options.shift)
         return x, self.data.train.labels[chosen].to(self.device)
 
-    def robust_loss(self, x: Tensor, y: Tensor, radius: float) -> bounds.LossAndError:
+    def loss(self, x: Tensor, y: Tensor, epoch: float) -> tuple[Tensor, Tensor]:
+        """To train on, and the share of errors that it knows of: of clean inputs, of attacked ones,
+        or not proved."""
         options = self.options
+        ball: dict[str, Any] = {"radius": options.radius_at(epoch), "lower": 0.0, "upper": 1.0}
+        match options.loss:
+            case "robust":
+                return self.robust_loss(x, y, ball["radius"])
+            case "interval":
+                return bounds.interval_loss(self.model, x, y, norm=options.norm, **ball)
+            case "crown-ibp":
+                share = options.mixture_at(epoch)
+                return bounds.crown_ibp_loss(
+                    self.model, x, y, mixture=share, fused=True, norm=options.norm, **ball
+                )
+            case "mixed":
+                return bounds.mixed_loss(
+                    *(self.model, x, y),
+                    norm=options.norm,
+                    mixture=options.mixture_at(epoch),
+                    combination=options.combination,
+                    steps=options.attack_steps,
+                    **ball,
+                )
+            case "small-box":
+                share, steps = options.mixture_at(epoch), options.attack_steps
+                return bounds.small_box_loss(self.model, x, y, share=share, steps=steps, **ball)
+            case _:
+                logits = self.model(x)
+                return F.cross_entropy(logits, y), (logits.argmax(1) != y).float().mean()
+
+    def robust_loss(self, x: Tensor, y: Tensor, radius: float) -> bounds.LossAndError:
         return bounds.robust_loss(
-            self.model,
-            x,
-            y,
-            radius=radius,
-            norm=options.norm,
-            lower=0.0,
-            upper=1.0,
-            intermediate=options.intermediate,
+            self.model, x, y, intermediate=self.options.intermediate, **self._ball(radius)
         )
+
+    def _ball(self, radius: float) -> dict[str, Any]:
+        return {"radius": radius, "norm": self.options.norm, "lower": 0.0, "upper": 1.0}
 
     def step(self) -> dict[str, float]:
         """Train on the next batch; its loss, its error and the radius."""
         start, options = time.perf_counter(), self.options
         now = self.epoch + self.position / self.batches
         x, y = self.batch()
-        radius = options.radius_at(now)
-        if options.method == "robust":
-            loss, unproved = self.robust_loss(x, y, radius)
-        else:
-            logits = self.model(x)
-            loss = F.cross_entropy(logits, y)
-            unproved = (logits.argmax(1) != y).float().mean()
-        shown = {"loss": float(loss.detach()), "error": float(unproved), "radius": radius}
+        loss, errors = self.loss(x, y, now)
+        shown = {
+            "loss": float(loss.detach()),
+            "error": float(errors),
+            "radius": options.radius_at(now),
+        }
         self.optimizer.zero_grad()
         loss.backward()
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
@@ -120,7 +159,7 @@ class Run:
         self.position += 1
         self.sums.images += len(x)
         self.sums.loss += shown["loss"] * len(x)
-        self.sums.unproved += shown["error"] * len(x)
+        self.sums.errors += shown["error"] * len(x)
         self.sums.seconds += time.perf_counter() - start
         return shown
 
@@ -131,7 +170,7 @@ class Run:
             "epoch": self.epoch,
             "radius": options.radius_at(self.epoch + (self.batches - 1) / self.batches),
             "train_loss": sums.loss / sums.images,
-            "train_error": sums.unproved / sums.images,
+            "train_error": sums.errors / sums.images,
             "seconds": round(sums.seconds, 2),
             **self.test_errors(),
         }
@@ -141,20 +180,31 @@ class Run:
 
     @torch.no_grad()
     def test_errors(self) -> dict[str, float]:
-        """On the first test images: the errors of the cascade that ends with this network, and what
-        it does not certify at the full radius. They are the network's own where it is the first."""
-        images, reaching = self.data.test, self.reaching
-        wrong = unproved = reaching.proved_wrong
+        """On the first test images, at the full radius: the errors of the cascade that ends with
+        this network, and what it does not certify, by fixed slopes and by intervals. They are the
+        network's own where it is the first, and only then are there attacks."""
+        images, reaching, radius = self.data.test, self.reaching, self.options.full_radius
+        wrong = attacked = boxes = unproved = reaching.proved_wrong
+        ball = self._ball(radius)
+        self.model.eval()
         for part in reaching.test.split(CHUNK) if len(reaching.test) else ():
             x = images.pixels(part, next(self.model.parameters()).detach())
             y = images.labels[part].to(self.device)
             wrong += int((self.model(x).argmax(1) != y).sum())
-            unproved += round(len(x) * float(self.robust_loss(x, y, self.options.radius).error))
+            generator = torch.Generator().manual_seed(self.options.seed)
+            points = bounds.pgd(self.model, x, y, steps=STEPS, generator=generator, **ball)
+            attacked += int((self.model(points).argmax(1) != y).sum())
+            boxes += int(bounds.interval_loss(self.model, x, y, reduction="sum", **ball).error)
+            unproved += round(len(x) * float(self.robust_loss(x, y, radius).error))
+        self.model.train()
         count = len(images.first(MEASURED))
+        own = {} if self.options.after else {"attacked_error": attacked / count}
         return {
             "test_images": count,
             "test_reaching": len(reaching.test),
             "test_error": wrong / count,
+            **own,
+            "interval_error": boxes / count,
             "certified_error": unproved / count,
         }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import struct
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import torch
 
 from bounds import InvalidInputError, ModelFileError
 from bounds.models import load_digits_model
-from examples.image_data import load_data, load_models, read_idx
+from examples import mnist
+from examples.image_data import load_data, load_models, read_cifar, read_idx
 from tests.support.mnist_files import idx, same, write_data, write_digits
 
 
@@ -102,3 +104,48 @@ def test_nothing_in_a_file_of_weights_is_executed(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError):
         load_models(path)
     assert not trace.exists()
+
+
+# -- CIFAR-10
+
+
+def write_cifar(folder: Path, shared_data: Path) -> np.ndarray:
+    """Its six files, each with some of the images that there are; their bytes, of the last one."""
+    found = np.load(shared_data / "cifar10" / "cifar10_test_first100_eran.npz")
+    images, labels = found["images"], found["labels"]
+    folder.mkdir()
+    for number in range(6):
+        some = slice(16 * number, 16 * number + 16)
+        records = np.concatenate(
+            (labels[some, None].astype(np.uint8), images[some].reshape(16, -1)), axis=1
+        )
+        name = "test_batch.bin" if number == 5 else f"data_batch_{number + 1}.bin"
+        (folder / name).write_bytes(records.tobytes())
+    return images
+
+
+def test_cifar_is_read_trained_on_and_evaluated(
+    tmp_path: Path, shared_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = write_cifar(tmp_path / "data", shared_data)
+    data = load_data(tmp_path / "data")
+    assert np.array_equal(data.train.raw.numpy(), images[:80])
+    assert np.array_equal(data.test.raw.numpy(), images[80:96])
+    where = ["--data", str(tmp_path / "data"), "--radius", str(2 / 255)]
+    training = ["--loss", "mixed", "--shift", "2", "--epochs", "2", "--schedule-length", "1"]
+    output = ["--output", str(tmp_path / "run"), "--start-radius", "0"]
+    assert mnist.main(["train", *where, *training, *output]) == 0
+    file = str(tmp_path / "found.json")
+    weights = str(tmp_path / "run" / "checkpoint.pt")
+    assert mnist.main(["evaluate", weights, *where, "--timeout", "0", "--json", file]) == 0
+    assert "16 test images" in capsys.readouterr().out
+    assert json.loads(Path(file).read_text())["images"] == 16
+
+
+@pytest.mark.parametrize("content", [b"", bytes(3072), bytes(2 * 3073 - 1), b"\x0a" + bytes(3072)])
+def test_damaged_cifar_files_are_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "test_batch.bin").write_bytes(content)
+    with pytest.raises(InvalidInputError, match="no file of CIFAR-10's binary version"):
+        read_cifar(tmp_path / "test_batch.bin")
+    with pytest.raises(InvalidInputError, match="cannot be read"):
+        load_data(tmp_path)

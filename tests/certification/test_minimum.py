@@ -26,7 +26,7 @@ from tests.support.refusals import refused
 METHODS = ("input_split", "relu_split")
 
 
-@settings(max_examples=settings().max_examples // 2)
+@settings(max_examples=settings().max_examples // 3)
 @given(problems(batch=st.just(1)), st.sampled_from(METHODS))
 def test_the_interval_holds_the_minimum(problem: Problem, method: str) -> None:
     if method == "input_split":

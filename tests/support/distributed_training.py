@@ -5,6 +5,7 @@ torchrun --nproc-per-node 2 -m tests.support.distributed_training FILE
 
 from __future__ import annotations
 
+import gc
 import sys
 
 import torch
@@ -37,6 +38,10 @@ def main(file: str) -> None:
     train(model, loss, slice(dist.get_rank(), None, dist.get_world_size()))
     if dist.get_rank() == 0:
         torch.save(model.state_dict(), file)
+    # What holds on to the processes' group keeps its threads, which abort the interpreter's end.
+    del loss
+    gc.collect()
+    dist.barrier()
     dist.destroy_process_group()
 
 

@@ -59,7 +59,7 @@ def solved(relaxation: Relaxation) -> bounds.Solution:
     return solution
 
 
-@settings(max_examples=max(60, settings().max_examples))
+@settings(max_examples=max(40, settings().max_examples))
 @given(problem=problems(norms=NORMS))
 def test_dual_equals_lp_by_pdhg(problem: Problem) -> None:
     relaxation = problem.relax()

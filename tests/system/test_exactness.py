@@ -63,7 +63,7 @@ def assert_dual_equals_lp(relaxation: Relaxation, method: Method = "interior_poi
 
 @pytest.mark.parametrize("method", ["interior_point", "simplex"])
 @pytest.mark.parametrize("intermediate", ["interval", "backward"])
-@settings(max_examples=max(150, settings().max_examples))
+@settings(max_examples=max(100, settings().max_examples))
 @given(problem=problems())
 def test_dual_equals_lp_on_drawn_networks(
     problem: Problem, intermediate: str, method: Method

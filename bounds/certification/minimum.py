@@ -168,7 +168,8 @@ def minimum(
             points[i, row], domains[i, row] = interval.x, interval.domains
     if proof is not None and evidence:
         evidence.save(proof, network, of="inputs")
-    closed = upper - lower <= tolerance * _size(lower, upper)
+    gap = upper - lower
+    closed = gap.isfinite() & (gap <= tolerance * _size(lower, upper))
     return Minimum(lower, upper, points, closed, domains)
 
 
@@ -203,7 +204,7 @@ class _Row:
         while self._search is not None and patience and not deadline.passed:
             gap = self.upper - self.lower
             enough = tolerance * max(1.0, abs(self.lower), abs(self.upper))
-            if not gap > enough:
+            if not enough < gap < math.inf:  # no threshold lies on the way from or to infinity
                 return
             near = gap <= CLOSE * enough
             threshold = self.upper - 0.9 * enough if near else self.lower + SHARE * gap

@@ -124,6 +124,15 @@ def test_searches_that_end_without_an_answer_leave_the_interval(
     assert found.lower < found.upper < math.inf
 
 
+def test_a_solve_that_breaks_down_leaves_no_lower_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        module, "trusted", lambda solution: torch.full_like(solution.lower, -math.inf)
+    )
+    found = bounds.minimum(*question())
+    assert not found.closed.any()
+    assert (found.lower == -math.inf).all()
+
+
 @pytest.mark.parametrize(
     ("options", "fragments"),
     [

@@ -12,17 +12,20 @@ from bounds.dual.dual import backward_pass
 from bounds.network.memory import parts_that_fit, pass_numbers
 from bounds.relaxation.relaxation import Relaxation
 from bounds.relaxation.triangle import ReluBounds
-from bounds.rounding import gamma, plain_arithmetic, smallest, weighted
+from bounds.rounding import down, gamma, plain_arithmetic, smallest, weighted
 from bounds.search.relu_tree import Refutation
 
 
 @torch.no_grad()
-def refuted(relaxation: Relaxation, refutations: Sequence[Refutation]) -> Tensor:
+def refuted(
+    relaxation: Relaxation, refutations: Sequence[Refutation], *, reserve: float = 0.0
+) -> Tensor:
     """Lower bounds, over the reals, of the weighted rows where the phases hold; (refutations,).
     What is NaN or not above 0 refutes nothing.
 
     relaxation: of one input, with the rows of the disjunct, in float64; l and u hold for its
-    network, and phases are of its unstable neurons.
+    network, and phases are of its unstable neurons. reserve: how often the rounding of the pass is
+    taken off besides.
     """
     network, bounds, C, d = (
         relaxation.network, relaxation.relu_bounds, relaxation.C[0], relaxation.d[0]
@@ -54,7 +57,9 @@ def refuted(relaxation: Relaxation, refutations: Sequence[Refutation]) -> Tensor
 
             point = backward_pass(network, layers, len(network.nodes) - 1, rows, rule, within)
             input_set = relaxation.input_set.convert(expand)
-            values.append(point.value_below(input_set, layers, offset - excess)[:, 0])
+            value = point.value_below(input_set, layers, offset - excess)
+            assert point.rounding is not None
+            values.append(down(value - reserve * point.rounding)[:, 0] if reserve else value[:, 0])
     return torch.cat(values)
 
 

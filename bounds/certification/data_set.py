@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from bounds.arguments import class_labels, number_of_classes, require_floats, require_type
 from bounds.certification.choice import Method
 from bounds.certification.counterexample import Counterexample, Judge, runtime_of
-from bounds.certification.decide import Decision, Replay, Watch
+from bounds.certification.decision import Decision, Replay, Watch
 from bounds.certification.run import Certification, Run
 from bounds.errors import InvalidInputError
 from bounds.network.graph import Network

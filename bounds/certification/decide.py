@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bounds.certification.attacks import STEPS, attack, restarts
 from bounds.certification.choice import Choice, Method, chosen
-from bounds.certification.counterexample import Counterexample
+from bounds.certification.decision import Decision, Replay, Watch
 from bounds.certification.relu_splits import ReluSplits
 from bounds.certification.stopwatch import Stopwatch
 from bounds.deadline import Deadline
@@ -28,20 +28,14 @@ from bounds.search.domains import signs_of
 from bounds.search.proof import Branches, CaseProof, Exclusion, Leaf, Proof, by_one_pass
 from bounds.search.relu_tree import Refutation, ReluTree
 from bounds.search.root import optimised_root
-from bounds.search.search import Attack, BoxSearch, Search
+from bounds.search.search import Attack, BoxSearch
 from bounds.search.tree import Tree
 from bounds.search.visible import VISIBLE, reserve
 from bounds.sets.box import Box, InputSet
 from bounds.solution.solution import Solution
 from bounds.solution.soundness import soundly
-from bounds.solution.verdict import Verdict, proved, trusted
+from bounds.solution.verdict import proved, trusted
 from bounds.solvers.solve import solve
-
-#: Given an input's position in the batch and a point: the counterexample there, if it is one.
-Replay = Callable[[int, Tensor], Counterexample | None]
-
-#: Given an input's position in the batch: how far the search of its set is.
-Watch = Callable[[int, Search], None]
 
 #: What `Decision.method` calls a search.
 SPLIT = "input_split"
@@ -61,23 +55,6 @@ PASSES = 3
 
 #: Numbers that an attack holds at a time. It is no share of what is free: a seed would not decide.
 CHUNK = 2**25
-
-
-@dataclass(eq=False)
-class Decision:
-    """What became of one input set.
-
-    lower: the largest lower bound of each row that is proved on the whole set; −inf where none is.
-    method: where the verdict comes from, or what was tried last. chosen: what follows the attack,
-    and why. search: how that ended, where it was one.
-    """
-
-    lower: list[float]
-    verdict: Verdict = "unknown"
-    method: str = "none"
-    counterexample: Counterexample | None = None
-    chosen: str = ""
-    search: Search | None = None
 
 
 class Escalation:

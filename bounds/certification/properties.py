@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bounds.certification.choice import Method
 from bounds.certification.counterexample import Counterexample, Runtime, replay, runtime_of
-from bounds.certification.decide import Decision, Watch
+from bounds.certification.decision import Decision, Watch
 from bounds.certification.run import Certification, Run
 from bounds.errors import InvalidInputError
 from bounds.network.graph import Network

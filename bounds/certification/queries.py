@@ -17,7 +17,7 @@ from bounds.arguments import shown
 from bounds.certification.choice import Method
 from bounds.certification.conjunctions import with_sums
 from bounds.certification.counterexample import Counterexample, Runtime, runtime_of
-from bounds.certification.decide import Watch
+from bounds.certification.decision import Watch
 from bounds.certification.properties import certify_property
 from bounds.certification.run import Run
 from bounds.dual.primal import evaluation_errors

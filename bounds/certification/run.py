@@ -22,7 +22,8 @@ from bounds.arguments import (
 )
 from bounds.certification.choice import Method
 from bounds.certification.counterexample import Counterexample
-from bounds.certification.decide import Decision, Escalation, Replay, Watch
+from bounds.certification.decide import Escalation
+from bounds.certification.decision import Decision, Replay, Watch
 from bounds.certification.rounding_margin import margin_by_parts
 from bounds.certification.stopwatch import Stopwatch
 from bounds.deadline import Deadline

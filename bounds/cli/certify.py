@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 
 from bounds.certification.data_set import certify
-from bounds.certification.decide import Watch
+from bounds.certification.decision import Watch
 from bounds.certification.properties import certify_vnnlib
 from bounds.certification.report import (
     data_set_json,

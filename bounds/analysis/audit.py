@@ -22,7 +22,7 @@ from bounds.arguments import (
     require_whole,
     shown,
 )
-from bounds.certification.attacks import attack
+from bounds.certification.attacks import attack, restarts
 from bounds.certification.minimum import minimum
 from bounds.deadline import Deadline
 from bounds.errors import InvalidInputError
@@ -209,7 +209,7 @@ def _judge(
         start = torch.stack([points[i, row], solution.certificate.x[0, 0]])
         found, _ = attack(
             one.network, one.input_set, one.C, one.d, start.unsqueeze(0),
-            generator=generator, deadline=deadline,
+            random=restarts(one.network), generator=generator, deadline=deadline,
         )  # fmt: skip
         reached = _attained(one.network, one.input_set, sign, row, found[0])
         attained[i, row] = min(float(attained[i, row]), reached)

@@ -44,6 +44,9 @@ STEPS, FIRST_STEP, SHRINK = 40, 0.5, 0.9
 #: Points that each search of `attack` starts from at random: so many that a pass holds about as
 #: many numbers, within limits.
 NUMBERS, FEWEST, MOST = 2**19, 16, 256
+#: As many beside a point that an LP suggests: a search asks after 1, 2, 4, ... nodes, and each time
+#: about another point.
+BESIDE = 4
 
 #: Given points (searches, points, *input_shape): the number to make small, and whether the point is
 #: one of those that are looked for, which come before all others; both (searches, points).
@@ -158,6 +161,7 @@ def attack(
     d: Tensor,
     starts: Tensor,
     *,
+    random: int,
     generator: torch.Generator,
     deadline: Deadline,
 ) -> tuple[Tensor, Tensor]:
@@ -165,7 +169,7 @@ def attack(
 
     Args:
         input_set: one set a search. C: (searches, rows, *output_shape). d: (searches, rows).
-        starts: (searches, points, *input_shape), points to start from, beside random ones.
+        starts: (searches, points, *input_shape), points to start from, beside so many random ones.
 
     Returns:
         The best points, (searches, *input_shape), and the largest row of each, (searches,). At a
@@ -179,15 +183,14 @@ def attack(
         return largest, largest < 0
 
     search = Search(input_set, starts[:, 0])
-    random = search.random_points(restarts(network), generator)
     lengths = (search.reach * FIRST_STEP * SHRINK**k for k in range(STEPS))
-    points = search.place(torch.cat((starts, random), 1))
+    points = search.place(torch.cat((starts, search.random_points(random, generator)), 1))
     search.descend(loss, points, lengths, deadline)
     return search.points, search.smallest
 
 
 def restarts(network: Network) -> int:
-    """How many random points each search of `attack` starts from, besides those it is given."""
+    """How many random points a search of `attack` starts from where nothing says where to look."""
     return min(MOST, max(FEWEST, NUMBERS // pass_numbers(network)))
 
 

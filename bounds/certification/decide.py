@@ -11,7 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from bounds.certification.attacks import STEPS, attack, restarts
+from bounds.certification.attacks import BESIDE, STEPS, attack, restarts
 from bounds.certification.choice import Choice, Method, chosen
 from bounds.certification.decision import Decision, Replay, Watch
 from bounds.certification.relu_splits import ReluSplits
@@ -243,7 +243,7 @@ class Escalation:
 
         def descend(k: int, starts: Tensor) -> bool:
             return self._descended(
-                whole, root.input_set, self.disjuncts[k], starts, deadline, confirm
+                whole, root.input_set, self.disjuncts[k], starts, BESIDE, deadline, confirm
             )
 
         splits = ReluSplits(
@@ -251,6 +251,7 @@ class Escalation:
             confirm,
             descend,
             partial(self.watch, i),
+            len(open_),
             math.inf if self.asked else _unasked(root.unstable[0]),
         )
         try:
@@ -268,11 +269,12 @@ class Escalation:
         input_set: InputSet,
         rows: Sequence[int],
         starts: Tensor,
+        random: int,
         deadline: Deadline,
         confirm: Callable[[Tensor], bool],
     ) -> bool:
-        """Whether there is a counterexample near points (points, *input_shape) of a set, for the
-        disjunct of these rows."""
+        """Whether there is a counterexample near points (points, *input_shape) of a set, or near so
+        many random ones, for the disjunct of these rows."""
         at = torch.tensor([list(rows)])
         with self.clock("attack"):
             points, values = attack(
@@ -281,6 +283,7 @@ class Escalation:
                 whole.C[0, at],
                 whole.d[0, at],
                 starts.unsqueeze(0),
+                random=random,
                 generator=self.generator,
                 deadline=deadline,
             )
@@ -298,7 +301,10 @@ class Escalation:
             return any(self._confirm(i, point, SPLIT) for point in points)
 
         def descend(k: int, box: Box, starts: Tensor) -> bool:
-            return self._descended(whole, box, self.disjuncts[k], starts[0], deadline, confirm)
+            random = restarts(whole.network)
+            return self._descended(
+                whole, box, self.disjuncts[k], starts[0], random, deadline, confirm
+            )
 
         search = BoxSearch(
             question,
@@ -338,6 +344,7 @@ class Escalation:
                     relaxation.C[images.unsqueeze(1), rows],
                     relaxation.d[images.unsqueeze(1), rows],
                     torch.stack([starts[target] for target in targets]),
+                    random=restarts(relaxation.network),
                     generator=self.generator,
                     deadline=self.deadline,
                 )

@@ -25,7 +25,7 @@ from bounds.arguments import (
     require_whole,
     shown,
 )
-from bounds.certification.attacks import STEPS, attack, restarts
+from bounds.certification.attacks import BESIDE, STEPS, attack, restarts
 from bounds.certification.choice import chosen
 from bounds.certification.decide import PASSES
 from bounds.certification.relu_splits import ReluSplits
@@ -199,7 +199,8 @@ class _Row:
         self._improve(x)
 
     def close(self, tolerance: float, deadline: Deadline) -> None:
-        self._descend(self._relaxation.input_set, self.x.unsqueeze(0), deadline)
+        whole, many = self._relaxation.input_set, restarts(self._relaxation.network)
+        self._descend(whole, self.x.unsqueeze(0), many, deadline)
         patience = PATIENCE
         while self._search is not None and patience and not deadline.passed:
             gap = self.upper - self.lower
@@ -222,14 +223,18 @@ class _Row:
         def confirm(points: Tensor) -> bool:
             return min(self._improve(x) for x in points) <= threshold
 
-        def descend(input_set: InputSet, starts: Tensor) -> bool:
-            return self._descend(input_set, starts, deadline) <= threshold
+        def descend(input_set: InputSet, starts: Tensor, random: int) -> bool:
+            return self._descend(input_set, starts, random, deadline) <= threshold
 
         if self._search == "relu_split":
             splits = ReluSplits(
-                part, confirm, lambda _, starts: descend(part.input_set, starts), self._watch,
+                part,
+                confirm,
+                lambda _, starts: descend(part.input_set, starts, BESIDE),
+                self._watch,
+                1,
                 math.inf,
-            )  # fmt: skip
+            )
             closed = splits.excluded(0, [0], deadline)
             self.domains += splits.state.domains
             if closed:
@@ -243,7 +248,7 @@ class _Row:
             {0: self.lower - threshold},
             attack=Attack(
                 confirm,
-                lambda _, box, starts: descend(box, starts[0]),
+                lambda _, box, starts: descend(box, starts[0], restarts(part.network)),
                 STEPS * PASSES * restarts(part.network),
             ),
             watch=self._watch,
@@ -255,8 +260,10 @@ class _Row:
             self.proved = part, Branches(tree, 0)
         return closed
 
-    def _descend(self, input_set: InputSet, starts: Tensor, deadline: Deadline) -> float:
-        """The row where an attack from points (points, *input_shape) ends."""
+    def _descend(
+        self, input_set: InputSet, starts: Tensor, random: int, deadline: Deadline
+    ) -> float:
+        """The row where an attack ends from points (points, *input_shape) and so many others."""
         relaxation = self._relaxation
         points, _ = attack(
             relaxation.network,
@@ -264,6 +271,7 @@ class _Row:
             relaxation.C,
             relaxation.d,
             starts.unsqueeze(0),
+            random=random,
             generator=self._generator,
             deadline=deadline,
         )

@@ -26,7 +26,7 @@ class ReluSplits:
     """relaxation: of one input, in float64, with all rows and what they have to exceed taken off.
     confirm: whether one of some points (points, *input_shape) is a counterexample. descend: given a
     disjunct and points to start from, whether there is one nearby. watch: is told how far the
-    searches are. limit: LPs that may be solved.
+    searches are. disjuncts: how many there are to exclude. limit: LPs that may be solved.
 
     trees: of each disjunct that is excluded. state: how far all searches are.
     """
@@ -35,17 +35,19 @@ class ReluSplits:
     confirm: Callable[[Tensor], bool]
     descend: Callable[[int, Tensor], bool]
     watch: Callable[[Search], None]
+    disjuncts: int
     limit: float
     trees: dict[int, ReluTree] = field(default_factory=dict)
-    state: Search = field(default_factory=lambda: Search("open", 0, 0, -math.inf))
+    state: Search = field(default_factory=lambda: Search("open", 0, 0, -math.inf, 0.0))
 
     def excluded(self, k: int, rows: Sequence[int], deadline: Deadline) -> bool:
         """Whether disjunct k, of these rows, is met nowhere; `state` says why not."""
         before = self.state.domains
+        share, done = 1 / self.disjuncts, len(self.trees) / self.disjuncts
         part = self.relaxation.take(torch.tensor([0]), torch.tensor(list(rows)))
         condensed = condense(part, deadline=deadline)
         if condensed is None:
-            self.state = Search("time", before, 1, -math.inf)
+            self.state = Search("time", before, 1, -math.inf, done)
             return False
 
         def point(b: np.ndarray) -> Tensor:
@@ -53,8 +55,8 @@ class ReluSplits:
             return condensed.point(part, inputs)[0]
 
         def tell(search: Search) -> None:
-            self.state = search
-            self.watch(search)
+            self.state = replace(search, closed=done + share * search.closed)
+            self.watch(self.state)
 
         search = ReluSearch(
             NodeLP(condensed),
@@ -67,7 +69,7 @@ class ReluSplits:
         try:
             search.run(deadline)
         finally:
-            self.state = search.state
+            self.state = replace(search.state, closed=done + share * search.state.closed)
         if search.tree is None:
             return False
         kept = {number: search.refutations[number] for number in used(search.tree)}
@@ -81,7 +83,9 @@ class ReluSplits:
             for number, (phases, evidence) in kept.items()
         }
         if not bool((refuted(part, list(refutations.values())) > 0).all()):
-            self.state = replace(self.state, ended="precision", open=1, worst=-math.inf)
+            self.state = replace(
+                self.state, ended="precision", open=1, worst=-math.inf, closed=done
+            )
             return False
         self.trees[k] = recorded(search.tree, neurons, refutations)
         return True

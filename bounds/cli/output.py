@@ -36,16 +36,25 @@ def console_for(*, highlight: bool = True) -> Console:
 def progress_of(work: str, kind: str) -> Iterator[Callable[[int, Search], None]]:
     """Shows the work on standard error, where that is a terminal; to be called with the number of
     an input or case and how far its search is."""
-    start = time.monotonic()
+    begun: dict[int, float] = {}
     with Console(stderr=True).status(work) as status:
 
         def tell(number: int, search: Search) -> None:
-            status.update(
-                f"splitting {kind} {number}: {search.domains} domains done, {search.open} open, "
-                f"worst bound {search.worst:+.4g}, {time.monotonic() - start:.0f} s"
-            )
+            seconds = time.monotonic() - begun.setdefault(number, time.monotonic())
+            status.update(f"splitting {kind} {number}: {shown(search, seconds)}")
 
         yield tell
+
+
+def shown(search: Search, seconds: float) -> str:
+    """How far a search is after so many seconds; what is left is guessed from the closed share."""
+    left = ""
+    if search.closed > 0:
+        left = f", perhaps {seconds * (1 - search.closed) / search.closed:.0f} s left"
+    return (
+        f"{search.domains} domains done, {search.open} open, worst bound {search.worst:+.4g}, "
+        f"{search.closed:.1%} closed after {seconds:.0f} s{left}"
+    )
 
 
 def write_json(path: str, record: object) -> None:

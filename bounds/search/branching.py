@@ -7,6 +7,8 @@ with the widths alone, trees are several times as large.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -45,10 +47,5 @@ def halves(domains: Domains, coordinate: Tensor, place: Tensor, first: int) -> D
     above = domains.lower.flatten(1).scatter(1, at, ends).reshape(shape)
     numbers = first + torch.arange(2 * len(domains), device=coordinate.device)
     low, high = numbers.split(len(domains))
-    same = domains.disjunct, domains.worst
-    return join(
-        [
-            Domains(domains.lower, below, *same, low, domains.signs),
-            Domains(above, domains.upper, *same, high, domains.signs),
-        ]
-    )
+    half = replace(domains, share=domains.share / 2)
+    return join([replace(half, upper=below, node=low), replace(half, lower=above, node=high)])

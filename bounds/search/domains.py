@@ -21,7 +21,8 @@ class Domains:
     (count,). worst: the best lower bound of the box that it was cut from, (count,). node: its
     number in the tree, (count,). signs: what is known of every ReLU's input, one layer after
     another, as it holds where the box was cut from: 1 where it is never negative, −1 where it is
-    never positive, else 0; (count, neurons), int8.
+    never positive, else 0; (count, neurons), int8. share: what each is of all trees, as if the
+    halves of a box were half of it, whatever is cut from them; (count,).
     """
 
     lower: Tensor
@@ -30,6 +31,7 @@ class Domains:
     worst: Tensor
     node: Tensor
     signs: Tensor
+    share: Tensor
 
     def __len__(self) -> int:
         return len(self.lower)
@@ -70,6 +72,7 @@ def roots(box: Box, signs: Tensor, disjuncts: Sequence[int], worst: Sequence[flo
         torch.tensor(worst, dtype=box.lower.dtype, device=numbers.device),
         numbers,
         signs.expand(count, -1),
+        torch.full((count,), 1.0 / count, dtype=torch.float64, device=numbers.device),
     )
 
 

@@ -27,6 +27,11 @@ class Frontier:
         """The smallest lower bound that is known of an open box; infinite where none is open."""
         return min((float(part.worst.min()) for part in self._stack), default=float("inf"))
 
+    @property
+    def share(self) -> float:
+        """What the open boxes are of all trees."""
+        return sum(float(part.share.sum()) for part in self._stack)
+
     def push(self, domains: Domains) -> None:
         if len(domains):
             order = domains.worst.argsort(descending=True, stable=True)

@@ -18,7 +18,10 @@ from tests.support.problems import NORMS, Problem, problems
 def search(network: Network, input_set: InputSet, C: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
     centre = (input_set.lower + input_set.upper).unsqueeze(1) / 2
     generator = torch.Generator().manual_seed(0)
-    return attack(network, input_set, C, d, centre, generator=generator, deadline=Deadline(None))
+    random, never = restarts(network), Deadline(None)
+    return attack(
+        network, input_set, C, d, centre, random=random, generator=generator, deadline=never
+    )
 
 
 @given(st.integers(1, 6), st.integers(1, 4), st.integers(1, 3), seeds)
@@ -78,7 +81,7 @@ def test_the_seed_decides_and_time_ends() -> None:
     assert torch.equal(first[0], again[0])
     late = Deadline(1e-9)
     starts = torch.zeros(1, 1, 4).double()
-    cut = attack(network, box, C, d, starts, generator=torch.Generator(), deadline=late)
+    cut = attack(network, box, C, d, starts, random=2, generator=torch.Generator(), deadline=late)
     assert torch.isfinite(cut[1]).all()  # the best of its starting points
     assert cut[1] >= first[1]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 import torch
@@ -27,6 +28,7 @@ def domains(lower: Tensor, upper: Tensor, worst: Tensor | None = None) -> Domain
         torch.zeros(count).double() if worst is None else worst,
         torch.arange(count),
         torch.zeros(count, 3, dtype=torch.int8),
+        torch.full((count,), 0.125).double(),
     )
 
 
@@ -137,10 +139,7 @@ def test_nothing_is_lost_and_nothing_comes_twice(sizes: list[int], count: int, s
     for size in sizes:
         part = domains(torch.zeros(size, 1), torch.ones(size, 1), Dice(seed).normal(size))
         part = join([part]).convert(lambda tensor: tensor)
-        frontier.push(Domains(*(  # numbered through
-            getattr(part, name) if name != "node" else part.node + first
-            for name in ("lower", "upper", "disjunct", "worst", "node", "signs")
-        )))  # fmt: skip
+        frontier.push(replace(part, node=part.node + first))  # numbered through
         first += size
     assert len(frontier) == first
     seen: list[int] = []

@@ -41,7 +41,7 @@ class Run:
         self.relaxation, self.found = relaxation, list[Tensor]()
         self.told: list[Search] = []
         self.splits = ReluSplits(
-            relaxation, self.confirm, lambda k, starts: False, self.told.append, limit
+            relaxation, self.confirm, lambda k, starts: False, self.told.append, 1, limit
         )
         rows = list(range(relaxation.C.shape[1]))
         self.closed = self.splits.excluded(0, rows, NEVER)
@@ -83,8 +83,11 @@ def agrees(run: Run, least: float) -> None:
     assert (state.ended == "found") is bool(run.found)
     if abs(least) > 1e-5 * scale:
         assert state.ended == ("closed" if least > 0 else "found")
+    shares = [told.closed for told in run.told]
+    assert shares == sorted(shares)
+    assert all(0 <= share < 1 for share in shares)
     if run.closed:
-        assert (state.open, state.worst) == (0, math.inf)
+        assert (state.open, state.worst, state.closed) == (0, math.inf, 1.0)
         assert_covers(run.tree)
         assert_refutes(run.relaxation, run.tree)
 

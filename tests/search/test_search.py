@@ -254,6 +254,9 @@ def test_it_ends_with_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.worst < 1e-9
     assert search.state == found
     assert [state.ended for state in states] == ["open"] * len(states)
+    shares = [state.closed for state in states]
+    assert shares == sorted(shares)
+    assert 0 < shares[-1] < 1
     assert found.domains == states[-1].domains > 1
 
 
@@ -302,7 +305,8 @@ def test_it_ends_where_boxes_have_no_middle() -> None:
 def test_broken_bounds_close_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     scene = Scene.draw(0, 2, 4)
     scene.d = 5 - scene.minima
-    assert scene.search().run(NEVER).ended == "closed"
+    found = scene.search().run(NEVER)
+    assert (found.ended, found.closed) == ("closed", 1.0)
     original = bounding.relu_bounds
     breaks: list[Callable[[Tensor], Tensor]] = [
         lambda bound: bound * math.nan,

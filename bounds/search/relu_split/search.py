@@ -217,6 +217,9 @@ class ReluSearch:
     def _state(self, ended: Ended) -> Search:
         """How far the search is. What is open: the present node, and the sides left for later."""
         if ended == "closed":
-            return Search(ended, self._nodes, 0, math.inf)
+            return Search(ended, self._nodes, 0, math.inf, 1.0)
         later = [frame.value for frame in self._trail if frame.other is None]
-        return Search(ended, self._nodes, 1 + len(later), min(later, default=-math.inf))
+        closed = sum(
+            2.0**-depth for depth, frame in enumerate(self._trail, 1) if frame.other is not None
+        )
+        return Search(ended, self._nodes, 1 + len(later), min(later, default=-math.inf), closed)

@@ -37,7 +37,7 @@ def print_check(check: Check, console: Console) -> None:
     console.print(summary(check), style="bold", soft_wrap=True)
 
 
-def print_rejections(rejections: Sequence[Rejection], console: Console) -> None:
+def print_rejections(rejections: Sequence[Rejection | str], console: Console) -> None:
     for rejection in rejections[:SHOWN]:
         console.print(f"rejected: {rejection}", soft_wrap=True, markup=False)
     if len(rejections) > SHOWN:

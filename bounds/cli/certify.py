@@ -23,7 +23,7 @@ from bounds.certification.report import (
     worst_of_rows,
 )
 from bounds.certification.run import Certification, Interrupted
-from bounds.cli.options import SHIPPED
+from bounds.cli.choices import SHIPPED
 from bounds.cli.output import console_for, progress_of, write_json
 from bounds.cli.problem import (
     device_and_dtype,

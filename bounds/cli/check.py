@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from bounds.checker import check, check_proof
 from bounds.checker.proof_file import is_proof
@@ -15,6 +16,16 @@ from bounds.errors import InvalidInputError
 
 def run(options: argparse.Namespace) -> int:
     require_writable(options.json)
+    if Path(options.certificate).is_dir():
+        from bounds.cli.check_folder import run_folder  # which reads data sets
+
+        return run_folder(options)
+    for name in ("data", "labels", "radius", "clip", "mean", "std"):
+        if getattr(options, name) is not None:
+            raise InvalidInputError(
+                f"--{name} goes with a folder of proofs, and {options.certificate!r} is none: "
+                "leave it out, or give what bounds evaluate --proofs wrote."
+            )
     if is_proof(options.certificate):
         return _proof(options)
     if options.vnnlib is not None:

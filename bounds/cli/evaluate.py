@@ -55,6 +55,7 @@ def run(options: argparse.Namespace) -> int:
                 jobs=options.jobs,
                 shard=shard,
                 results=options.results,
+                proofs=options.proofs,
                 names=data.names,
                 title=f"{options.model} on {options.data}",
                 watch=watch,

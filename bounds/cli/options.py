@@ -9,9 +9,9 @@ import argparse
 import math
 from typing import NoReturn
 
-from bounds.cli.standard_options import METHODS, add_benchmark, add_supports, add_verify
-
-SHIPPED = ("digits_robust", "digits_standard")
+from bounds.cli.choices import METHODS, SHIPPED, Commands
+from bounds.cli.data_set_options import add_data_set, add_evaluate, add_report
+from bounds.cli.standard_options import add_benchmark, add_supports, add_verify
 
 
 class _Parser(argparse.ArgumentParser):
@@ -34,8 +34,8 @@ def parser() -> argparse.ArgumentParser:
     add_verify(commands)
     add_supports(commands)
     add_benchmark(commands)
-    _add_evaluate(commands)
-    _add_report(commands)
+    add_evaluate(commands)
+    add_report(commands)
     return parser
 
 
@@ -53,7 +53,7 @@ class _Name(argparse.Action):
         parser.exit()
 
 
-def _add_compare(commands: argparse._SubParsersAction[_Parser]) -> None:
+def _add_compare(commands: Commands) -> None:
     command = commands.add_parser(
         "compare",
         help="fixed slope, exact and cvxpy side by side",
@@ -67,7 +67,7 @@ def _add_compare(commands: argparse._SubParsersAction[_Parser]) -> None:
     command.add_argument("--plot", metavar="FILE", help="draw them into this file (png, svg, pdf)")
 
 
-def _add_certify(commands: argparse._SubParsersAction[_Parser]) -> None:
+def _add_certify(commands: Commands) -> None:
     command = commands.add_parser(
         "certify",
         help="prove a property, or find a counterexample",
@@ -116,21 +116,23 @@ def _add_certify(commands: argparse._SubParsersAction[_Parser]) -> None:
     )
 
 
-def _add_check(commands: argparse._SubParsersAction[_Parser]) -> None:
+def _add_check(commands: Commands) -> None:
     command = commands.add_parser(
         "check",
         help="prove a saved certificate or proof, sharing no code with solver and search",
         description="Prove the claims of a certificate in ball arithmetic, from the file and the "
         "model alone; or of what bounds certify --proof wrote that it is about the property, that "
-        "its trees cover every case, and each of their leaves. Exit status: 0 where every claim is "
-        "proved, 1 where one is rejected.",
+        "its trees cover every case, and each of their leaves. Of a folder of proofs, --data, "
+        "--labels and --radius count the images of a data set that they prove. Exit status: 0 "
+        "where every claim is proved, 1 where one is rejected.",
         allow_abbrev=False,
     )
     command.set_defaults(module="bounds.cli.check", device="cpu", dtype="float64", output=None)
     command.add_argument(
         "certificate",
         metavar="FILE",
-        help="what solution.certificate.save(FILE) wrote, or bounds certify --proof FILE",
+        help="what solution.certificate.save(FILE) wrote, or bounds certify --proof FILE, or the "
+        "folder of bounds evaluate --proofs FOLDER",
     )
     command.add_argument(
         "model",
@@ -140,6 +142,7 @@ def _add_check(commands: argparse._SubParsersAction[_Parser]) -> None:
     command.add_argument(
         "--vnnlib", metavar="SPEC", help="the property that a proof has to be about"
     )
+    add_data_set(command, required=False)
     command.add_argument(
         "--precision",
         type=int,
@@ -159,108 +162,6 @@ def _add_check(commands: argparse._SubParsersAction[_Parser]) -> None:
         help="take l and u of the ReLUs for granted, and prove claims about their LP only",
     )
     command.add_argument("--json", metavar="FILE", help="write all numbers to this file")
-
-
-def _add_evaluate(commands: argparse._SubParsersAction[_Parser]) -> None:
-    command = commands.add_parser(
-        "evaluate",
-        help="certify and attack a whole data set, at several radii",
-        description="The clean accuracy on a data set, and for each image and radius whether it is "
-        "proved, attacked or open. The same command with the same --results goes on where it was "
-        "ended. Exit status: 0 where every image was looked at, 1 where some were lost with the "
-        "processes that had them.",
-        allow_abbrev=False,
-    )
-    command.set_defaults(module="bounds.cli.evaluate", device="cpu", dtype="float64")
-    command.add_argument(
-        "model",
-        metavar="MODEL",
-        help=f"a torch.export archive (.pt2), an ONNX file (.onnx), or one of {', '.join(SHIPPED)}",
-    )
-    command.add_argument(
-        "--data",
-        required=True,
-        metavar="X",
-        help="images: an .npy, .npz or IDX file, gzipped or not, or a folder of PNG files; bytes "
-        "become numbers from 0 to 1",
-    )
-    command.add_argument(
-        "--labels",
-        metavar="Y",
-        help="an .npy, .npz or IDX file, a text file with a label or 'name,label' a line, or the "
-        "name of an array in the .npz; default: that of the .npz, or the names of folders",
-    )
-    command.add_argument(
-        "--radius",
-        required=True,
-        nargs="+",
-        metavar="R",
-        help="of the balls, in the units of the images, such as 0.01 or 2/255",
-    )
-    command.add_argument(
-        "--norm", type=float, default=math.inf, metavar="P", help="of the balls; inf"
-    )
-    command.add_argument(
-        "--clip",
-        type=float,
-        nargs=2,
-        metavar=("LOW", "HIGH"),
-        help="the box that images lie in; default: 0 1 where they are bytes, else none",
-    )
-    for name, what in (("mean", "subtracted from"), ("std", "that then divide")):
-        command.add_argument(
-            f"--{name}",
-            type=float,
-            nargs="+",
-            metavar="C",
-            help=f"numbers {what} the channels before the network, one each or one for all",
-        )
-    command.add_argument(
-        "--results",
-        metavar="FILE",
-        help="an SQLite database that is written as results come, and gone on from",
-    )
-    command.add_argument(
-        "--timeout",
-        type=float,
-        metavar="S",
-        help="in seconds, for each image and radius that one pass leaves open; without it, "
-        "searches end after 100,000 boxes or 2,000 LPs",
-    )
-    command.add_argument(
-        "--method",
-        choices=METHODS,
-        default="auto",
-        help="what follows one pass and an attack, as for bounds certify",
-    )
-    command.add_argument("--seed", type=int, default=0, metavar="N", help="of the attack; 0")
-    command.add_argument("--jobs", type=int, default=1, metavar="N", help="processes; 1")
-    command.add_argument(
-        "--shard", metavar="I/N", help="only the I-th of N parts of the images, counted from 1"
-    )
-    command.add_argument("--json", metavar="FILE", help="write all numbers to this file")
-    command.add_argument("--csv", metavar="FILE", help="write a line an image and radius to it")
-
-
-def _add_report(commands: argparse._SubParsersAction[_Parser]) -> None:
-    command = commands.add_parser(
-        "report",
-        help="a page about what bounds evaluate found",
-        description="Write one HTML file, which needs no other and no network: accuracy against "
-        "radius, where open images are lost, the slowest ones, and counterexamples beside their "
-        "images.",
-        allow_abbrev=False,
-    )
-    command.set_defaults(module="bounds.cli.report")
-    command.add_argument(
-        "results",
-        nargs="+",
-        metavar="RUN.sqlite",
-        help="what bounds evaluate --results wrote; several where it was run in parts",
-    )
-    command.add_argument(
-        "-o", "--output", required=True, metavar="FILE", help="the file to write, such as run.html"
-    )
 
 
 def _add_problem(command: argparse.ArgumentParser) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bounds.arguments import number_of_classes
-from bounds.cli.options import SHIPPED
+from bounds.cli.choices import SHIPPED
 from bounds.errors import InvalidInputError
 from bounds.models import load_digits_images, load_digits_model
 from bounds.network.graph import Network

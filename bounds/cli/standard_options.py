@@ -2,15 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
-from typing import TYPE_CHECKING, Any, TypeAlias
-
-if TYPE_CHECKING:  # it cannot be subscripted
-    #: What a parser adds commands to.
-    Commands: TypeAlias = argparse._SubParsersAction[Any]
-
-#: What `certify(method=)` takes.
-METHODS = ("auto", "no_split", "input_split", "relu_split")
+from bounds.cli.choices import METHODS, Commands
 
 
 def add_verify(commands: Commands) -> None:

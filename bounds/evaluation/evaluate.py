@@ -25,6 +25,7 @@ from bounds.arguments import (
 from bounds.certification.choice import Method
 from bounds.errors import InvalidInputError
 from bounds.evaluation.normalised import PerChannel, normalised
+from bounds.evaluation.proofs import proof_folder
 from bounds.evaluation.radii import fractions_of
 from bounds.evaluation.result import Evaluation, Image, Result, shard_of
 from bounds.evaluation.store import Store
@@ -80,6 +81,7 @@ def evaluate(
     jobs: int = 1,
     shard: tuple[int, int] | None = None,
     results: str | os.PathLike[str] | None = None,
+    proofs: str | os.PathLike[str] | None = None,
     names: Sequence[str] | None = None,
     title: str | None = None,
     watch: Watch | None = None,
@@ -105,6 +107,8 @@ def evaluate(
         shard: (I, N): only every N-th input, from the I-th, counted from 1.
         results: the path of an SQLite database that is written as results come. Where it is there
             already, it goes on with that: nothing is done twice.
+        proofs: the path of a folder for files that prove whatever is proved, which `bounds check`
+            proves again, all at once; it is made if it is missing. For norm=inf.
         names, title: what inputs and the whole are called in a report; default: their positions,
             and the path or class of the model.
         watch: is told how far it is, a `Progress`.
@@ -134,7 +138,8 @@ def evaluate(
         x = x.unsqueeze(0)
     classes = number_of_classes(CALL, network.output_shape)
     low, high = _end("lower", lower), _end("upper", upper)
-    work = Work(network, tuple(fractions), norm, low, high, timeout, method, seed)
+    folder = None if proofs is None else proof_folder(CALL, proofs, norm)
+    work = Work(network, tuple(fractions), norm, low, high, timeout, method, seed, folder)
     for radius in range(len(fractions)):  # what is wrong with a set is said before work begins
         work.ball(x, radius).resolve(network.input_shape)
     labels = class_labels(CALL, y, len(x), classes).cpu()
@@ -294,6 +299,7 @@ def _about(work: Work, x: Tensor, labels: Tensor) -> dict[str, Any]:
         "model": network_digest(work.network),
         "images": images,
         "labels": hashlib.sha256(str(labels.tolist()).encode()).hexdigest(),
+        **({} if work.proofs is None else {"proofs": True}),
     }
 
 

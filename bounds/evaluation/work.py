@@ -13,6 +13,7 @@ from torch import Tensor
 
 from bounds.certification.choice import Method
 from bounds.certification.data_set import certify
+from bounds.evaluation.proofs import ProofFolder
 from bounds.evaluation.result import Result
 from bounds.evaluation.store import CENTRE, Point
 from bounds.intermediate.relax import relax
@@ -46,7 +47,7 @@ class Outcome:
 class Work:
     """What is asked of every image; called with a task.
 
-    network: in float64, on the CPU. radii: in rising order.
+    network: in float64, on the CPU. radii: in rising order. proofs: where proofs go, if anywhere.
     """
 
     network: Network
@@ -57,6 +58,7 @@ class Work:
     timeout: float | None
     method: Method
     seed: int
+    proofs: ProofFolder | None
 
     def __call__(self, task: Task) -> Outcome:
         return self._all(task) if task.alone else self._one_pass(task)
@@ -81,18 +83,21 @@ class Work:
                 break
             ball = self.ball(x[left], radius).grown(torch.float64, self.network.input_shape)
             rows = margins(labels[left], classes)
-            solution = solve(
-                relax(self.network, ball, rows, slope="adaptive"), method="adaptive_slope"
-            )
+            relaxation = relax(self.network, ball, rows, slope="adaptive")
+            solution = solve(relaxation, method="adaptive_slope")
+            verified = solution.verified
+            if self.proofs is not None:
+                images = [task.images[k] for k in left.tolist()]
+                verified = self.proofs.keep(relaxation, solution, images, self.radii[radius])
             share += (time.perf_counter() - start) / len(left)
             start = time.perf_counter()
-            for k in solution.verified.nonzero().flatten().tolist():
+            for k in verified.nonzero().flatten().tolist():
                 lower = float(solution.lower[k].min())
                 image = task.images[int(left[k])]
                 results.append(
                     Result(image, radius, "proved", "adaptive_slope", radius, lower, share)
                 )
-            left = left[~solution.verified]
+            left = left[~verified]
         return Outcome(tuple(results))
 
     def _all(self, task: Task) -> Outcome:
@@ -109,6 +114,7 @@ class Work:
             timeout=self.timeout,
             method=self.method,
             seed=self.seed,
+            proof=None if self.proofs is None else self.proofs.file([image], self.radii[radius]),
         )
         status = {"unsat": "proved", "sat": "attacked", "unknown": "open"}[found.verdict]
         [search], [counterexample] = found.searches, found.counterexamples

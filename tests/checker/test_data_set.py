@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import product
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,47 +29,37 @@ def moved(number: float, steps: int) -> float:
     return number
 
 
-@given(
-    st.lists(st.tuples(EIGHTHS, EIGHTHS), min_size=1, max_size=4),
-    st.sampled_from(RADII),
-    st.tuples(st.integers(-1, 1), st.integers(-1, 1)),
-    st.sampled_from([(None, None), (-0.5, 0.75)]),
-    st.booleans(),
-)
+@pytest.mark.parametrize("clip", [(None, None), (-0.5, 0.75)])
+@given(st.lists(st.tuples(EIGHTHS, EIGHTHS), min_size=1, max_size=4), st.sampled_from(RADII))
 def test_a_ball_counts_where_it_lies_in_the_box(
-    x: list[tuple[float, float]],
-    radius: Fraction,
-    steps: tuple[int, int],
-    clip: tuple[float | None, float | None],
-    proved: bool,
+    clip: tuple[float | None, float | None], x: list[tuple[float, float]], radius: Fraction
 ) -> None:
+    """Boxes are the ball around the first image, or a bit smaller or larger."""
     low, high = (None if end is None else Fraction(end) for end in clip)
 
     def ball(image: tuple[float, float], r: Fraction) -> list[tuple[Fraction, Fraction]]:
-        below = [
-            number if low is None else max(number, low)
-            for number in (Fraction(v) - r for v in image)
+        ends = [(Fraction(number) - r, Fraction(number) + r) for number in image]
+        return [
+            (a if low is None else max(a, low), b if high is None else min(b, high))
+            for a, b in ends
         ]
-        above = [
-            number if high is None else min(number, high)
-            for number in (Fraction(v) + r for v in image)
-        ]
-        return list(zip(below, above, strict=True))
 
-    ends = ball(x[0], radius)
-    lower = np.array([moved(float(end), steps[0]) for end, _ in ends])
-    upper = np.array([moved(float(end), steps[1]) for _, end in ends])
-    case = ProvedCase(0, lower, upper, margins(1), 1, proved)
-    labels = np.array([k % 3 for k in range(1, len(x) + 1)])
-    found = DataSetBalls(np.array(x), labels, RADII, *clip)
-    found.count([case])
-    for k, r in enumerate(RADII):
-        for i, image in enumerate(x):
+    labels = np.array([k % 2 for k in range(1, len(x) + 1)])
+    for below, above in product((-1, 0, 1), repeat=2):
+        lower = np.array([moved(float(a), below) for a, _ in ball(x[0], radius)])
+        upper = np.array([moved(float(b), above) for _, b in ball(x[0], radius)])
+        found = DataSetBalls(np.array(x), labels, RADII, *clip)
+        found.count([ProvedCase(0, lower, upper, margins(1), 1, False)])
+        assert not found.proved.any()
+        found.count([ProvedCase(0, lower, upper, margins(1), 1, True)])
+        for (k, r), (i, image) in product(enumerate(RADII), enumerate(x)):
+            if any(a > b for a, b in ball(image, r)):
+                continue  # a ball that no input is in, which evaluations refuse
             inside = all(
-                Fraction(a) <= below and above <= Fraction(b)
-                for a, b, (below, above) in zip(lower, upper, ball(image, r), strict=True)
+                Fraction(least) <= a and b <= Fraction(most)
+                for least, most, (a, b) in zip(lower, upper, ball(image, r), strict=True)
             )
-            assert found.proved[k, i] == (proved and labels[i] == 1 and inside)
+            assert found.proved[k, i] == (labels[i] == 1 and inside)
 
 
 def test_rows_that_are_no_label_count_for_none() -> None:

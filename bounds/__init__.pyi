@@ -54,6 +54,7 @@ from .training.loss_module import RobustLoss as RobustLoss
 from .training.mixed_loss import Surrogate as Surrogate
 from .training.mixed_loss import mixed_loss as mixed_loss
 from .training.mixed_loss import small_box_loss as small_box_loss
+from .training.optimised_loss import optimised_loss as optimised_loss
 from .training.posed import LossAndError as LossAndError
 from .training.radius_schedule import RadiusSchedule as RadiusSchedule
 from .training.robust_loss import robust_loss as robust_loss

@@ -10,7 +10,7 @@ from bounds import InvalidInputError, RadiusSchedule
 from bounds.training.mixed_loss import Combination
 from bounds.training.robust_loss import TrainingIntermediate
 
-Loss = Literal["standard", "robust", "interval", "crown-ibp", "mixed", "small-box"]
+Loss = Literal["standard", "robust", "optimised", "interval", "crown-ibp", "mixed", "small-box"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -101,6 +101,11 @@ class Run:
         match options.loss:
             case "robust":
                 return self.robust_loss(x, y, ball["radius"])
+            case "optimised":
+                intermediate = options.intermediate
+                return bounds.optimised_loss(
+                    self.model, x, y, intermediate=intermediate, norm=options.norm, **ball
+                )
             case "interval":
                 return bounds.interval_loss(self.model, x, y, norm=options.norm, **ball)
             case "crown-ibp":

@@ -165,7 +165,7 @@ def test_training_starts_from_the_weights_that_it_is_given(train: Main, tmp_path
 
 
 @pytest.mark.parametrize(
-    "loss", ["robust", "standard", "interval", "crown-ibp", "mixed", "small-box"]
+    "loss", ["robust", "optimised", "standard", "interval", "crown-ibp", "mixed", "small-box"]
 )
 def test_the_loss_falls(loss: str, train: Main, tmp_path: Path) -> None:
     """Intervals alone learn nothing in so few steps where the radius is that of the others."""

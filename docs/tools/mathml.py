@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from docutils import nodes
-from docutils.utils.math import MathError, latex2mathml, wrap_math_code
+from docutils.utils.math import MathError, latex2mathml
 from sphinx.application import Sphinx
 from sphinx.util import logging
 
@@ -33,7 +33,7 @@ def _block(writer: Any, node: nodes.Element) -> None:
 def _translated(node: nodes.Element, *, block: bool) -> str:
     latex = node.astext()
     try:
-        return latex2mathml.tex2mathml(wrap_math_code(latex, block), as_block=block)
+        return latex2mathml.tex2mathml(latex, as_block=block)
     except MathError as error:
         logger.warning("%s: %r", error, latex, location=node)
         return latex

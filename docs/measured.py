@@ -42,7 +42,7 @@ def tightness() -> str:
     rows = []
     for name, network in _results("tightness")["networks"].items():
         row = [f"{name} ({statistics.mean(network['unstable']):.0f})"]
-        for method, runs in network["methods"].items():
+        for runs in network["methods"].values():
             arrived = [run for run in runs if run["largest"] <= CLOSE]
             if len(runs) == 1:
                 row.append(f"{_seconds(runs[0]['seconds'])} s, gap {runs[0]['mean']:.0%}")

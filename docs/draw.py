@@ -210,7 +210,7 @@ def draw(folder: Path) -> None:
     with matplotlib.rc_context(STYLE):
         for name, picture in PICTURES.items():
             path = folder / f"{name}.svg"
-            picture().savefig(path, metadata={"Date": None})
+            picture().savefig(path, metadata={"Date": None}, bbox_inches="tight")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ docutils translates them. One that it does not understand is a warning, and so e
 from __future__ import annotations
 
 from typing import Any
+from xml.etree import ElementTree
 
 from docutils import nodes
 from docutils.utils.math import MathError, latex2mathml
@@ -13,6 +14,7 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 
 logger = logging.getLogger(__name__)
+MATHML = "http://www.w3.org/1998/Math/MathML"
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -33,7 +35,21 @@ def _block(writer: Any, node: nodes.Element) -> None:
 def _translated(node: nodes.Element, *, block: bool) -> str:
     latex = node.astext()
     try:
-        return latex2mathml.tex2mathml(latex, as_block=block)
+        return _with_indices(latex2mathml.tex2mathml(latex, as_block=block))
     except MathError as error:
         logger.warning("%s: %r", error, latex, location=node)
         return latex
+
+
+def _with_indices(mathml: str) -> str:
+    """The same with the index of what has a hat beside it: docutils puts it underneath."""
+    ElementTree.register_namespace("", MATHML)
+    formula = ElementTree.fromstring(mathml)
+    for element in formula.iter(f"{{{MATHML}}}munderover"):
+        letter, index, over = element
+        if over.text == "ˆ":
+            element.tag = f"{{{MATHML}}}msub"
+            hatted = ElementTree.Element(f"{{{MATHML}}}mover", {"accent": "true"})
+            hatted.extend([letter, over])
+            element[:] = [hatted, index]
+    return ElementTree.tostring(formula, encoding="unicode")

@@ -10,7 +10,7 @@ BIN    := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable
 DECLARED := setup.cfg pyproject.toml constraints.txt
 
-.PHONY: compare test conformance soak coverage lint format mutation clean
+.PHONY: compare test conformance soak coverage lint format docs mutation clean
 
 compare: $(VENV)/.installed
 	$(BIN)/bounds compare
@@ -42,12 +42,16 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The pages are in docs/_build/index.html; any warning is an error.
+docs: $(VENV)/.installed-docs
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs docs/_build
+
 # About an hour on two cores; goes on where it was stopped.
 mutation: $(VENV)/.installed-mutation
 	$(BIN)/python -m tests.mutation
 
 clean:
-	rm -rf $(VENV) .mutation build dist *.egg-info .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .mutation build dist docs/_build *.egg-info .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -62,6 +66,10 @@ $(VENV)/.installed-test: $(DECLARED) | $(BIN)/python
 
 $(VENV)/.installed-dev: $(DECLARED) | $(BIN)/python
 	$(INSTALL) ".[dev]"
+	touch $@
+
+$(VENV)/.installed-docs: $(DECLARED) | $(BIN)/python
+	$(INSTALL) ".[docs]"
 	touch $@
 
 $(VENV)/.installed-conformance: $(DECLARED) | $(BIN)/python

@@ -9,7 +9,7 @@ triangle:
 
 where ĉ_i is the coefficient that arrives at z_i from later layers (Wong & Kolter 2018, arXiv
 1711.00851, eq. 5, for any choice of ν rather than theirs). d is concave and d(ν) ≤ LP optimum; max
-d = LP optimum. Every method ends here.
+d = LP optimum. Every method ends here. With a picture: docs/mathematics/dual.md.
 """
 
 from __future__ import annotations

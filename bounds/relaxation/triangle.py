@@ -13,7 +13,7 @@ a vertex less. So it counts as unstable everywhere: it has a multiplier, that of
 branch and bound splits by. A stable neuron has no such row.
 
 This table is the one place where the kinds are told apart; the dual, the interior point, the primal
-points and `lp_reference` all read it.
+points and `lp_reference` all read it. docs/mathematics/relaxation.md has pictures of it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What counts as a proof: the one place where bounds become verdicts.
 
-Everything else fails closed. However a solve ends (see the table in the README), what it says
-counts only through `trusted`: sound bounds, of a solve that did not break down, that are numbers
-and do not contradict each other.
+Everything else fails closed. However a solve ends (docs/guide/verdicts.md has a table), what it
+says counts only through `trusted`: sound bounds, of a solve that did not break down, that are
+numbers and do not contradict each other.
 """
 
 from __future__ import annotations

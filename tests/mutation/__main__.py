@@ -46,7 +46,7 @@ TESTS: dict[str, tuple[str, ...]] = {
 MESSAGES = (r'^\s*f?"', r"\braise \w+")
 #: A mutant that takes this many times as long as its tests did, and seconds more, loops forever.
 PATIENCE, SECONDS = 4, 10
-OTHER_FOLDERS = ("lp_reference", "benchmarks", "examples")
+OTHER_FOLDERS = ("lp_reference", "benchmarks", "docs", "examples")
 #: mutmut's words for mutants that some test noticed.
 NOTICED = ("killed", "timeout", "segfault")
 

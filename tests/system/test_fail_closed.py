@@ -1,4 +1,4 @@
-"""The README's table "How a solve can end": every row of it, with the exit status that follows."""
+"""The table "How a solve can end" of the documentation: every row of it, and the exit status."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from bounds import Ball, InvalidInputError, Relaxation, Solution, Specification,
 from bounds.certification import decide
 from bounds.solvers.interior_point.newton import NewtonSystem
 from tests.conftest import Run
+from tests.support.pages import DOCS
 from tests.support.refusals import refused
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+PAGE = DOCS / "guide" / "verdicts.md"
 Solve = Callable[..., Solution]
 
 
@@ -95,8 +96,8 @@ REFUSED = {"no rows or no inputs", "empty input set", "overflow"}
 OTHERS = {"`sound=False`", "timeout of `certify`", "Ctrl-C"}
 
 
-def test_the_readme_has_these_rows_and_no_others() -> None:
-    [table] = re.findall(r"\| how it ends \|.*?\n\n", README.read_text(), re.DOTALL)
+def test_the_page_has_these_rows_and_no_others() -> None:
+    [table] = re.findall(r"\| how it ends \|.*?\n\n", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     rows = [line.split("|")[1].strip() for line in table.strip().splitlines()[2:]]
     assert rows == [*ENDINGS, *rows[len(ENDINGS) :]]
     assert set(rows[len(ENDINGS) :]) == REFUSED | OTHERS

@@ -23,7 +23,6 @@ from bounds.certification.report import (
     worst_of_rows,
 )
 from bounds.certification.run import Certification, Interrupted
-from bounds.cli.options import SHIPPED
 from bounds.cli.output import console_for, progress_of, write_json
 from bounds.cli.problem import (
     device_and_dtype,
@@ -33,6 +32,7 @@ from bounds.cli.problem import (
     read_property,
     require_writable,
 )
+from bounds.cli.problem_options import SHIPPED
 from bounds.errors import InvalidInputError
 from bounds.files import write_file
 

@@ -34,6 +34,9 @@ class _End:
         """Whether a claim says something; (batch, values)."""
         return self.sign * self.end.claimed > -math.inf
 
+    def says_something(self) -> bool:
+        return bool(self.stated.any())
+
     def looser(self, than: Tensor) -> Tensor:
         """By how much the claims that say something are looser than other bounds; those that are
         tighter, by a negative number."""
@@ -63,7 +66,7 @@ def print_audit(audit: Audit, console: Console) -> None:
     that are refuted, and the verdict."""
     judged = _table("about", "end", "claims", *BY[1:], "refuted", "open", "by rounding", "beyond")
     loose = _table("about", "end", "looser than LP", "at most", "than ours", "at most")
-    for each in _ends(audit):
+    for each in filter(_End.says_something, _ends(audit)):
         proved = each.end.by[each.chosen("proved")]
         beyond, refuted, open_ = each.beyond(), each.count("refuted"), each.count("open")
         judged.add_row(

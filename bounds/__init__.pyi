@@ -1,5 +1,7 @@
 # The public names, and where they live: read by `lazy_loader` and by type checkers.
 
+from .analysis.attribute import attribute as attribute
+from .analysis.attribution import Attribution as Attribution
 from .analysis.audit import Audit as Audit
 from .analysis.audit import audit as audit
 from .analysis.certified_radius import CertifiedRadius as CertifiedRadius

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bounds.arguments import shown
 from bounds.errors import InvalidInputError
 from bounds.files import write_file
 from bounds.read.export.archive import first_line
@@ -40,17 +41,18 @@ def read_claim_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     Raises InvalidInputError for a file that is missing, damaged or of another kind, and for what is
     no number of float64.
     """
-    file = Path(path)
     try:
+        file = Path(path)
         if not file.is_file():
             raise OSError("it is not there" if not file.exists() else "it is not a regular file")
         arrays = _json(file) if file.suffix == ".json" else _npz(file)
         return {key: _numbers(key, array) for key, array in arrays.items()}
     # numpy parses headers as Python, and raises whatever that does.
     except Exception as error:
+        named = shown(os.fspath(path) if isinstance(path, os.PathLike) else path)
         raise InvalidInputError(
-            f"{os.fspath(path)!r} is not a readable .npz or .json file of claims "
-            f"({first_line(error)}): write it with bounds.Claims(ends).save(path)."
+            f"{named} is not a readable .npz or .json file of claims ({first_line(error)}): write "
+            "it with bounds.Claims(ends).save(path)."
         ) from error
 
 

@@ -64,7 +64,7 @@ def claims_of_auto_lirpa(
         if C is None:
             ends[OUTPUT] = _shaped(both, network.output_shape)
         else:
-            rows = Specification(require_tensor(call, "C", C).detach().flatten(2))
+            rows = Specification(require_tensor(call, "C", C).detach())
             ends[ROWS] = both
     elif C is not None:
         raise InvalidInputError(f"{call} got C and no result of compute_bounds: give both.")

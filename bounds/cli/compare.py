@@ -7,13 +7,14 @@ import argparse
 from bounds.cli.output import console_for, write_json
 from bounds.cli.problem import load_model, load_problem, require_writable
 from bounds.compare.compare import Comparison, compare
-from bounds.compare.report import print_report, require_plot, save_plot
+from bounds.compare.report import print_report, save_plot
+from bounds.files import require_plot
 
 
 def run(options: argparse.Namespace) -> int:
     require_writable(options.json, options.plot)
     if options.plot is not None:
-        require_plot(options.plot)
+        require_plot("--plot", options.plot)
     console = console_for()
     network = load_model(options)
     ball, specification = load_problem(options, network)

@@ -10,7 +10,7 @@ import math
 from typing import NoReturn
 
 from bounds.cli.problem_options import SHIPPED, add_problem
-from bounds.cli.research_options import add_audit
+from bounds.cli.research_options import add_attribute, add_audit
 from bounds.cli.standard_options import METHODS, add_benchmark, add_supports, add_verify
 
 
@@ -37,6 +37,7 @@ def parser() -> argparse.ArgumentParser:
     _add_evaluate(commands)
     _add_report(commands)
     add_audit(commands)
+    add_attribute(commands)
     return parser
 
 

@@ -39,3 +39,26 @@ def add_audit(commands: Commands) -> None:
         "--timeout", type=float, metavar="S", help="in seconds; what is left then is open"
     )
     command.add_argument("--seed", type=int, default=0, metavar="N", help="of the attack; 0")
+
+
+def add_attribute(commands: Commands) -> None:
+    command = commands.add_parser(
+        "attribute",
+        help="what makes bounds loose: the slope, l and u, or the triangles",
+        description="Of every margin of a network over a ball, or every row of a VNN-LIB file, how "
+        "much the fixed slope loses to the LP optimum, l and u to LP-optimal ones, and the "
+        "triangles to the true minimum, and which neurons cost most. Exit status: 0, or "
+        "1 where an LP or a true minimum was not found.",
+        allow_abbrev=False,
+    )
+    command.set_defaults(module="bounds.cli.attribute")
+    add_problem(command, dtype=False)
+    command.add_argument(
+        "--timeout", type=float, metavar="S", help="in seconds, for all rows, one after another"
+    )
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="of the attack; 0")
+    command.add_argument(
+        "--plot",
+        metavar="FILE",
+        help="draw what the smallest bound loses into this file (png, svg, pdf)",
+    )

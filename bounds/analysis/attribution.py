@@ -18,6 +18,8 @@ from bounds.files import require_plot
 
 #: Ends that something lies between, each (batch, rows).
 Interval: TypeAlias = tuple[Tensor, Tensor]
+#: Costs of so small a part of the largest are what rounding leaves of none.
+ROUNDING = 1e-9
 #: Rows that a repr has a line for.
 SHOWN = 10
 
@@ -72,12 +74,13 @@ class Attribution:
 
     def worst(self, input: int, row: int, count: int = 10) -> list[tuple[str, int, float]]:
         """The neurons that cost most: the name of the ReLU, the position in it, flattened, and the
-        cost; none that costs nothing."""
+        cost; none that costs no more than rounding."""
+        largest = max((float(costs[input, row].max()) for costs in self.costs), default=0.0)
         found = [
             (name, position, cost)
             for name, costs in zip(self.names, self.costs, strict=True)
             for position, cost in enumerate(costs[input, row].flatten().tolist())
-            if cost > 0
+            if cost > ROUNDING * largest
         ]
         return sorted(found, key=lambda neuron: -neuron[2])[:count]
 

@@ -53,6 +53,7 @@ def draw(
             left.plot((place - 0.3, place + 0.3), (value, value), color="black", linewidth=2)
             left.annotate(text, (place, value), (0, 4), textcoords="offset points", ha="center")
     left.set_xticks(range(5), ("fixed slope", *STEPS, "true minimum"))
+    left.use_sticky_edges = False  # bars would end the axis where they do
     left.margins(y=0.12)
     left.axhline(0, color="0.8", linewidth=0.8, zorder=0)
     left.set(ylabel="lower bound of the row", title=f"What the bound loses ({title})")

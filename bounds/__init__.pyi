@@ -1,9 +1,16 @@
 # The public names, and where they live: read by `lazy_loader` and by type checkers.
 
+from .analysis.attribute import attribute as attribute
+from .analysis.attribution import Attribution as Attribution
 from .analysis.audit import Audit as Audit
 from .analysis.audit import audit as audit
 from .analysis.certified_radius import CertifiedRadius as CertifiedRadius
 from .analysis.certified_radius import certified_radius as certified_radius
+from .analysis.claims import Claims as Claims
+from .analysis.claims_of_tools import claims_of_auto_lirpa as claims_of_auto_lirpa
+from .analysis.claims_of_tools import (
+    claims_of_convex_adversarial as claims_of_convex_adversarial,
+)
 from .analysis.output_bounds import OutputBounds as OutputBounds
 from .analysis.output_bounds import output_bounds as output_bounds
 from .certification import Answer as Answer

@@ -1,13 +1,17 @@
-"""Writing files: whole or not at all, wherever the system allows that."""
+"""Writing files: whole or not at all, wherever the system allows that; and what pictures need."""
 
 from __future__ import annotations
 
 import os
 import secrets
+from importlib.util import find_spec
 from pathlib import Path
 
 from bounds.arguments import shown
-from bounds.errors import InvalidInputError
+from bounds.errors import BoundsError, InvalidInputError
+
+#: The endings of files that a plot is drawn into.
+PLOTS = (".png", ".svg", ".pdf")
 
 
 def write_file(path: str | os.PathLike[str], content: bytes) -> None:
@@ -39,3 +43,16 @@ def write_file(path: str | os.PathLike[str], content: bytes) -> None:
         raise InvalidInputError(
             f"cannot write {named} ({reason}): choose a file in a folder that is there."
         ) from error
+
+
+def require_plot(call: str, path: str | os.PathLike[str]) -> None:
+    """Refuse a plot that could not be drawn, before anything is computed or written. call: what was
+    asked for it, as the user wrote it."""
+    if find_spec("matplotlib") is None:
+        raise BoundsError(
+            f"{call} needs matplotlib, which is not installed: pip install 'relu-bounds[plot]'."
+        )
+    if not isinstance(path, (str, os.PathLike)) or Path(path).suffix.lower() not in PLOTS:
+        raise InvalidInputError(
+            f"{call} got {shown(path)}, expected a file name that ends in {', '.join(PLOTS)}."
+        )

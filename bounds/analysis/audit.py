@@ -1,20 +1,20 @@
 """`bounds.audit`: bounds that another tool claims, under the exact lens.
 
 Each claimed end of an interval is *refuted* where a point of the set goes beyond it, *proved* where
-bounds of ours imply it, and *open* else. Bounds are looked for from cheap to tight: one pass, the
-LP optimum, and, if asked for, a search.
+bounds of ours imply it, and *open* else (`bounds.analysis.judge`). Beside each stands the optimum
+of the LP that rests on the claims' own l and u.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from bounds.analysis.claims import OUTPUT, ROWS, Claims
+from bounds.analysis.judge import AuditedEnd, Judge, Judgement
 from bounds.arguments import (
     require_flag,
     require_time_limit,
@@ -22,41 +22,14 @@ from bounds.arguments import (
     require_whole,
     shown,
 )
-from bounds.certification.attacks import attack, restarts
-from bounds.certification.minimum import minimum
 from bounds.deadline import Deadline
 from bounds.errors import InvalidInputError
-from bounds.intermediate.relax import matching_set, relax
+from bounds.intermediate.relax import matching_set
 from bounds.network.graph import Network, ReluNode
 from bounds.relaxation.specification import Specification
+from bounds.relaxation.triangle import ReluBounds
 from bounds.sets.ball import Ball
 from bounds.sets.box import Box, InputSet
-from bounds.solution.verdict import trusted
-from bounds.solvers.solve import solve
-
-Judgement = Literal["proved", "refuted", "open"]
-JUDGEMENTS: tuple[Judgement, ...] = ("open", "proved", "refuted")
-#: What claims may be about, besides ReLU inputs by the name of their node.
-OUTPUT = "output"
-
-
-@dataclass(frozen=True, eq=False)
-class AuditedEnd:
-    """Claims that values are at least (or, of an upper end, at most) these; each (batch, values).
-
-    claimed: the numbers. ours: a bound that holds over the reals. lp: the optimum of the LP over
-    the layers below, as far as it was needed, NaN else. attained: what a point of the set attains.
-    judgement: positions in `JUDGEMENTS`.
-    """
-
-    claimed: Tensor
-    ours: Tensor
-    lp: Tensor
-    attained: Tensor
-    judgement: Tensor
-
-    def count(self, judgement: Judgement) -> int:
-        return int((self.judgement == JUDGEMENTS.index(judgement)).sum())
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,9 +56,10 @@ class Audit:
 def audit(
     network: Network,
     ball: Ball | Box,
-    claims: Mapping[str, tuple[Tensor, Tensor]],
+    claims: Claims | Mapping[str, tuple[Tensor, Tensor]],
     *,
     complete: bool = False,
+    optima: bool = True,
     time_limit: float | None = None,
     seed: int = 0,
 ) -> Audit:
@@ -94,14 +68,17 @@ def audit(
     Args:
         network, ball: as for `bounds.relax`.
         claims: by "output", or the name of a ReLU's node for the bounds of its inputs, lower and
-            upper ends (batch, *shape), or without the batch for one input. Infinite ones claim
-            nothing.
+            upper ends (batch, *shape), or without the batch for one input; a lower end of −∞ and an
+            upper one of +∞ claim nothing. `bounds.Claims` has those about rows of the outputs, too.
         complete: whether to search for the true extremes of what the LP leaves open.
+        optima: whether to find, once all is judged and as far as the time allows, the LP optimum
+            beside every claim: over the layers below, with l and u as claimed where they are, and
+            ours elsewhere.
         time_limit: seconds, default none; what is not decided by then is open.
         seed: of the attacks.
 
     Returns:
-        An `Audit`, in float64.
+        An `Audit`, in float64 on the CPU.
 
     Raises:
         InvalidInputError: what `relax` refuses, names that are none of the network's, shapes that
@@ -117,40 +94,69 @@ def audit(
     """
     call = "audit"
     require_type(call, network, Network, "read the model with bounds.from_torch(model, shape)")
-    require_type(call, claims, Mapping, "give pairs of ends by name")
+    if not isinstance(claims, Claims):
+        require_type(call, claims, Mapping, "give pairs of ends by name")
+        claims = Claims(dict(claims))
     require_flag(call, "complete", complete)
+    require_flag(call, "optima", optima)
     deadline = Deadline(require_time_limit(call, time_limit))
     seed = require_whole(call, "seed", seed, least=0, most=2**63 - 1)
     network, generator = network.detach(), torch.Generator().manual_seed(seed)
     input_set = matching_set(call, network, ball)
     if complete:
         _require_box(input_set)
-    ends = {}
-    for name, both in claims.items():
-        part = _node(network, name)
-        low, high = _claimed(name, both, (len(input_set), *part.output_shape))
-        judged = [
-            _judge(part, ball, sign * end, sign, complete, deadline, generator)
-            for sign, end in ((1.0, low), (-1.0, high))
+    parts = {}
+    for name, both in claims.ends.items():  # what is refused, is before anything is bounded
+        part, rows, shape = _about(network, name, claims.rows)
+        parts[name] = part, rows, _claimed(name, both, (len(input_set), *shape))
+    judges = {
+        name: [
+            Judge(part, ball, rows, sign * end.to(input_set.lower.device), sign, deadline)
+            for sign, end in zip((1.0, -1.0), both, strict=True)
         ]
-        ends[name] = (judged[0], judged[1])
-    return Audit(ends)
+        for name, (part, rows, both) in parts.items()
+    }
+    for judge in (judge for both in judges.values() for judge in both):
+        judge.decide(complete=complete, generator=generator)
+    if optima:
+        stated = _stated(network, claims, len(input_set))
+        for judge in (judge for both in judges.values() for judge in both):
+            judge.find_optima(stated)
+    return Audit({name: (low.end(), high.end()) for name, (low, high) in judges.items()})
 
 
-def _node(network: Network, name: str) -> Network:
-    """The network whose output the claims of this name are about."""
-    if name == OUTPUT:
-        return network
-    names = {}
-    for node in network.nodes:
-        if isinstance(node, ReluNode):
-            names[node.name] = node.parents[0]
+def _about(
+    network: Network, name: str, rows: Specification | None
+) -> tuple[Network, Specification, tuple[int, ...]]:
+    """The network whose outputs the claims of this name are about, the rows of these, and the
+    shape of the claims about one input."""
+    if name == ROWS:
+        if rows is None:
+            raise InvalidInputError(
+                f"audit(claims) got bounds of {ROWS!r}, and no rows: make the claims with "
+                "bounds.Claims(ends, rows=bounds.Specification(C, d))."
+            )
+        return network, rows, (rows.C.shape[-2],)
+    part = network if name == OUTPUT else _before(network, name)
+    shape = tuple(part.output_shape)
+    return part, Specification(torch.eye(torch.Size(shape).numel(), dtype=torch.float64)), shape
+
+
+def _before(network: Network, name: str) -> Network:
+    """The network whose output is the input of this ReLU."""
+    names = _relus(network)
     if name not in names:
         raise InvalidInputError(
-            f"audit(claims) got bounds of {name!r}, expected {OUTPUT!r} or a ReLU's node: "
-            f"{', '.join(map(repr, names)) or 'there is none'}."
+            f"audit(claims) got bounds of {name!r}, expected {OUTPUT!r}, {ROWS!r} or a ReLU's "
+            f"node: {', '.join(map(repr, names)) or 'there is none'}."
         )
     return network.ending_at(names[name])[0]
+
+
+def _relus(network: Network) -> dict[str, int]:
+    """By the name of each ReLU, the node of its inputs."""
+    relus = (node for node in network.nodes if isinstance(node, ReluNode))
+    return {node.name: node.parents[0] for node in relus}
 
 
 def _claimed(name: str, both: object, shape: tuple[int, ...]) -> list[Tensor]:
@@ -181,48 +187,14 @@ def _claimed(name: str, both: object, shape: tuple[int, ...]) -> list[Tensor]:
     return found
 
 
-def _judge(
-    network: Network,
-    ball: Ball | Box,
-    claimed: Tensor,
-    sign: float,
-    complete: bool,
-    deadline: Deadline,
-    generator: torch.Generator,
-) -> AuditedEnd:
-    """Claims that sign × each value is at least `claimed`."""
-    rows = Specification(sign * torch.eye(claimed.shape[1], dtype=torch.float64))
-    relaxation = relax(network, ball, rows, slope="adaptive", time_limit=deadline.limit).double()
-    passed = solve(relaxation, method="adaptive_slope")
-    ours, points = trusted(passed), passed.certificate.x
-    lp, attained = torch.full_like(ours, math.nan), torch.full_like(ours, math.inf)
-    for i, row in (ours < claimed).nonzero().tolist():
-        if deadline.passed:
-            break
-        one = relaxation.take(torch.tensor([i]), torch.tensor([row]))
-        attained[i, row] = _attained(one.network, one.input_set, sign, row, points[i, row])
-        if attained[i, row] < claimed[i, row]:
-            continue
-        solution = solve(one, method="exact", time_limit=deadline.limit)
-        lp[i, row] = solution.lower[0, 0]
-        ours[i, row] = torch.maximum(ours[i, row], trusted(solution)[0, 0])
-        start = torch.stack([points[i, row], solution.certificate.x[0, 0]])
-        found, _ = attack(
-            one.network, one.input_set, one.C, one.d, start.unsqueeze(0),
-            random=restarts(one.network), generator=generator, deadline=deadline,
-        )  # fmt: skip
-        reached = _attained(one.network, one.input_set, sign, row, found[0])
-        attained[i, row] = min(float(attained[i, row]), reached)
-        decided = bool((ours >= claimed)[i, row] | (attained < claimed)[i, row])
-        if complete and not decided and not deadline.passed:
-            assert isinstance(one.input_set, Box)
-            row_alone = Specification(one.C[0].flatten(1), one.d[0])
-            true = minimum(one.network, one.input_set, row_alone, time_limit=deadline.limit)
-            ours[i, row] = torch.maximum(ours[i, row], true.lower[0, 0])
-            attained[i, row] = torch.minimum(attained[i, row], true.upper[0, 0])
-    judgement = torch.where(ours >= claimed, 1, 0)
-    judgement = torch.where(attained < claimed, 2, judgement)
-    return AuditedEnd(sign * claimed, sign * ours, sign * lp, sign * attained, judgement)
+def _stated(network: Network, claims: Claims, batch: int) -> dict[str, ReluBounds]:
+    """What is claimed of the inputs of ReLUs, by name; each (batch, values)."""
+    relus, found = _relus(network), {}
+    for name, both in claims.ends.items():
+        if name in relus:
+            shape = (batch, *network.nodes[relus[name]].shape)
+            found[name] = ReluBounds(*_claimed(name, both, shape))
+    return found
 
 
 def _require_box(input_set: InputSet) -> None:
@@ -231,14 +203,3 @@ def _require_box(input_set: InputSet) -> None:
             "audit(complete=True) got a ball whose norm is not inf, expected a box of inputs: use "
             "complete=False."
         )
-
-
-def _attained(network: Network, input_set: InputSet, sign: float, row: int, x: Tensor) -> float:
-    """A number that sign × the value at a point of the set is not above, over the reals."""
-    moved, inside = input_set.inside(x.reshape(1, 1, *network.input_shape).double())
-    if not bool(inside):
-        return math.inf
-    C = torch.zeros(1, torch.Size(network.output_shape).numel(), dtype=torch.float64)
-    C[0, row] = -sign
-    at = relax(network, Box(moved[0], moved[0]), Specification(C))
-    return -float(trusted(solve(at, method="fixed_slope")))

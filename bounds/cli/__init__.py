@@ -1,5 +1,5 @@
 """The command line: `bounds compare`, `certify`, `check`, `verify`, `supports`, `benchmark`,
-`evaluate` and `report`.
+`evaluate`, `report`, `audit` and `attribute`.
 
 Exit status: 0 where everything agrees or is proved, 1 where it is not, 2 for input that cannot be
 used (one line on standard error, nothing written), 130 on Ctrl-C.

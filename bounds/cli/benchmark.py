@@ -17,13 +17,13 @@ from bounds.benchmark.run import run_instances
 from bounds.benchmark.summary import print_summary, save_cactus
 from bounds.cli.output import console_for
 from bounds.cli.problem import require_writable
-from bounds.compare.report import require_plot
 from bounds.errors import InvalidInputError
+from bounds.files import require_plot
 
 
 def run(options: argparse.Namespace) -> int:
     if options.plot is not None:
-        require_plot(options.plot)
+        require_plot("--plot", options.plot)
     require_writable(options.plot)
     if options.jobs < 1:
         raise InvalidInputError(f"--jobs is {options.jobs}, expected 1 or more.")

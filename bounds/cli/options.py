@@ -6,11 +6,12 @@ Each command names the module whose `run(options)` does its work.
 from __future__ import annotations
 
 import argparse
-import math
 from typing import NoReturn
 
 from bounds.cli.choices import METHODS, SHIPPED, Commands
 from bounds.cli.data_set_options import add_data_set, add_evaluate, add_report
+from bounds.cli.problem_options import add_problem
+from bounds.cli.research_options import add_attribute, add_audit
 from bounds.cli.standard_options import add_benchmark, add_supports, add_verify
 
 
@@ -36,6 +37,8 @@ def parser() -> argparse.ArgumentParser:
     add_benchmark(commands)
     add_evaluate(commands)
     add_report(commands)
+    add_audit(commands)
+    add_attribute(commands)
     return parser
 
 
@@ -63,7 +66,7 @@ def _add_compare(commands: Commands) -> None:
         allow_abbrev=False,
     )
     command.set_defaults(module="bounds.cli.compare")
-    _add_problem(command)
+    add_problem(command)
     command.add_argument("--plot", metavar="FILE", help="draw them into this file (png, svg, pdf)")
 
 
@@ -77,7 +80,7 @@ def _add_certify(commands: Commands) -> None:
         allow_abbrev=False,
     )
     command.set_defaults(module="bounds.cli.certify")
-    _add_problem(command)
+    add_problem(command)
     command.add_argument(
         "--counterexample",
         metavar="FILE",
@@ -162,54 +165,3 @@ def _add_check(commands: Commands) -> None:
         help="take l and u of the ReLUs for granted, and prove claims about their LP only",
     )
     command.add_argument("--json", metavar="FILE", help="write all numbers to this file")
-
-
-def _add_problem(command: argparse.ArgumentParser) -> None:
-    """The options that say which network, which inputs and which rows."""
-    command.add_argument(
-        "model",
-        nargs="?",
-        default=SHIPPED[0],
-        metavar="MODEL",
-        help="a torch.export archive (.pt2), an ONNX file (.onnx), or one of "
-        f"{', '.join(SHIPPED)}; default %(default)s",
-    )
-    command.add_argument(
-        "--output", metavar="NAME", help="of an ONNX file that has several, the one that is meant"
-    )
-    command.add_argument("--input", metavar="X.npy", help="one input, or a batch of them")
-    command.add_argument(
-        "--label",
-        type=_label,
-        nargs="+",
-        metavar="Y",
-        help="the class of each input; default: the network's own answer",
-    )
-    command.add_argument(
-        "--rows",
-        metavar="ROWS.npy",
-        help="bound these rows in place of labels: of each, the coefficients of all outputs and a "
-        "constant, (rows, outputs + 1)",
-    )
-    command.add_argument(
-        "--radius", type=float, metavar="R", help="of the ball; default 0.1 for shipped models"
-    )
-    command.add_argument(
-        "--norm", type=float, default=math.inf, metavar="P", help="of the ball; inf"
-    )
-    command.add_argument(
-        "--clip", type=float, nargs=2, metavar=("LOW", "HIGH"), help="the box that inputs lie in"
-    )
-    command.add_argument(
-        "--vnnlib", metavar="SPEC", help="take the inputs and the rows from this VNN-LIB file"
-    )
-    command.add_argument("--device", default="cpu", help="such as cpu or cuda; default %(default)s")
-    command.add_argument("--dtype", choices=("float32", "float64"), default="float64")
-    command.add_argument("--json", metavar="FILE", help="write all numbers to this file")
-
-
-def _label(text: str) -> int:
-    label = int(text)
-    if abs(label) >= 2**31:
-        raise argparse.ArgumentTypeError(f"{text} is no number of a class")
-    return label

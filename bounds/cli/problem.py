@@ -23,6 +23,7 @@ from bounds.read.vnnlib import read_vnnlib
 from bounds.read.vnnlib.property import Property
 from bounds.relaxation.specification import Specification, answers
 from bounds.sets.ball import Ball
+from bounds.sets.box import Box
 
 
 def require_writable(*paths: str | None) -> None:
@@ -99,6 +100,28 @@ def read_property(options: argparse.Namespace) -> Property:
                 f"--{name} and --vnnlib exclude each other: the VNN-LIB file has the inputs."
             )
     return read_vnnlib(options.vnnlib)
+
+
+def load_problem(options: argparse.Namespace, network: Network) -> tuple[Ball | Box, Specification]:
+    """The sets of inputs, and the rows that are asked about on all of them."""
+    if options.vnnlib is None:
+        ball, labels = load_ball(options, network)
+        grown = ball.grown(device_and_dtype(options)[1], network.input_shape)
+        return grown, load_rows(options, network, labels)
+    property = read_property(options)
+    property.require_fit(network.input_shape, network.output_shape)
+    if len(property.alike(len(property.cases))) > 1:
+        raise InvalidInputError(
+            f"VNN-LIB {property.name!r} has cases with unsafe conditions of their own: "
+            f"{options.command} takes the same rows for all, use bounds certify."
+        )
+    device, dtype = device_and_dtype(options)
+    return (
+        property.box(property.cases, network.input_shape, dtype).convert(
+            lambda end: end.to(device)
+        ),
+        property.specification(property.cases[0].disjuncts, grown=True, dtype=dtype),
+    )
 
 
 def load_rows(options: argparse.Namespace, network: Network, labels: Tensor) -> Specification:

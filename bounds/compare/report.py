@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -11,10 +9,6 @@ from rich.console import Console
 from rich.table import Table
 
 from bounds.compare.compare import Comparison
-from bounds.errors import BoundsError, InvalidInputError
-
-#: The endings of files that a plot is drawn into.
-PLOTS = (".png", ".svg", ".pdf")
 
 
 def print_report(comparison: Comparison, console: Console) -> None:
@@ -71,18 +65,6 @@ def verdict(comparison: Comparison) -> str:
         f"All {len(rows)} exact bounds equal the LP optimum of cvxpy to {largest:.1e}, "
         f"{speed}; {proved}."
     )
-
-
-def require_plot(path: str) -> None:
-    """Refuse a plot that could not be drawn, before anything is computed or written."""
-    if find_spec("matplotlib") is None:
-        raise BoundsError(
-            "--plot needs matplotlib, which is not installed: pip install 'relu-bounds[plot]'."
-        )
-    if Path(path).suffix.lower() not in PLOTS:
-        raise InvalidInputError(
-            f"--plot got {path!r}, expected a file name that ends in {', '.join(PLOTS)}."
-        )
 
 
 def save_plot(comparison: Comparison, path: str) -> None:

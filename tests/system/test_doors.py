@@ -7,6 +7,7 @@ import math
 import warnings
 from collections.abc import Callable
 from fractions import Fraction
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -98,6 +99,7 @@ def good() -> dict[str, tuple[Callable[..., object], dict[str, Any]]]:
         return bounds.RobustLoss(model)(*arguments, **options)
 
     answer = bounds.cascade([model], x, radius=0.1)
+    dual = SimpleNamespace(dual_net=[SimpleNamespace(zl=torch.zeros(2, 4), zu=torch.ones(2, 4))])
     given = {"model": model, "x": x, "y": y, **set_}
     return {
         "Ball": (ball_of, {"x": x, **set_}),
@@ -156,6 +158,29 @@ def good() -> dict[str, tuple[Callable[..., object], dict[str, Any]]]:
             | {"device": "cpu", "dtype": torch.float32, "deployed": None},
         ),
         "save": (relaxation_solved(relaxation).save, {"path": None}),
+        "Claims": (
+            lambda **given: bounds.audit(network, ball, bounds.Claims(**given)),
+            {"ends": {"output": (x[:, :2] - 9, x[:, :2] + 9)}, "rows": rows},
+        ),
+        "Claims.load": (bounds.Claims.load, {"path": "no such file"}),
+        "audit": (
+            bounds.audit,
+            {"network": network, "ball": ball, "claims": {"output": (x[:, :2] - 9, x[:, :2] + 9)}}
+            | {"complete": False, "optima": True, "time_limit": 9.0, "seed": 0},
+        ),
+        "claims_of_auto_lirpa": (
+            bounds.claims_of_auto_lirpa,
+            {"network": network, "result": (x[:, :2], None), "C": torch.ones(2, 1, 2)}
+            | {"model": None, "intermediate": None},
+        ),
+        "claims_of_convex_adversarial": (
+            bounds.claims_of_convex_adversarial,
+            {"network": network, "dual": dual, "rows": (torch.ones(2, 1, 2), x[:, :1])},
+        ),
+        "attribute": (
+            bounds.attribute,
+            {"network": network, "ball": ball, "rows": rows, "time_limit": 9.0, "seed": 0},
+        ),
     }
 
 
@@ -175,7 +200,7 @@ ARGUMENTS = [(call, name) for call, (_, given) in CALLS.items() for name in give
 @pytest.mark.parametrize("call", CALLS)
 def test_what_is_right_works(call: str) -> None:
     act, given = CALLS[call]
-    if call not in ("check", "check_proof", "certify_vnnlib", "save"):
+    if call not in ("check", "check_proof", "certify_vnnlib", "save", "Claims.load"):
         act(**given)
 
 

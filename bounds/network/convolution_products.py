@@ -105,7 +105,7 @@ def _scatter(y: Tensor, weight: Tensor, stride: Shape, padding: Shape, shape: Sh
     matrices = blocks.permute(2, 4, 0, 3, 5, 1).flatten(3)
     found = y.new_empty(len(y), *shape)
     sums = math.prod(shape) * y.element_size()
-    together = len(y) if y.is_cuda else max(1, SUMS * torch.get_num_threads() // sums)
+    together = len(y) if y.device.type != "cpu" else max(1, SUMS * torch.get_num_threads() // sums)
     for first in range(0, len(y), max(1, together)):
         some = slice(first, first + together)
         image = _scatter_blocks(y[some], matrices, (channels, down, right))

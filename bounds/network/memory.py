@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -21,6 +22,23 @@ CHUNK = 2**26
 CACHE = 2**23
 #: What counts as free where the system does not say.
 UNKNOWN = 2**31
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """How many numbers to work on at a time: what a CPU's cache holds, or what fills another
+    device."""
+
+    cpu: int
+    device: int
+
+    def on(self, like: Tensor) -> int:
+        """Where `like` is."""
+        return self.cpu if on_cpu(like) else self.device
+
+
+def on_cpu(like: Tensor) -> bool:
+    return like.device.type == "cpu"
 
 
 def require_bytes(call: str, max_memory: int | None) -> None:
@@ -49,7 +67,7 @@ def numbers_that_fit(like: Tensor, max_memory: int | None) -> int:
 def numbers_at_once(like: Tensor, max_memory: int | None) -> int:
     """The same, and on a CPU no more than CACHE."""
     room = numbers_that_fit(like, max_memory)
-    return room if like.is_cuda else min(room, CACHE)
+    return min(room, CACHE) if on_cpu(like) else room
 
 
 def pass_numbers(network: Network, last: int = -1) -> int:

@@ -28,7 +28,7 @@ from bounds.errors import InvalidInputError
 from bounds.network.affine import Affine, Linear, Transposed
 from bounds.network.convolution import Convolution
 from bounds.network.graph import AffineNode, Network, SumNode
-from bounds.network.memory import numbers_that_fit
+from bounds.network.memory import numbers_that_fit, on_cpu
 from bounds.relaxation.relaxation import Relaxation
 from bounds.sets.box import Box
 from bounds.sets.norm_balls import L1Ball
@@ -74,7 +74,7 @@ def cheapest_exact_method(relaxation: Relaxation, max_memory: int | None) -> str
     if not matrices_fit(relaxation, max_memory):
         return "pdhg"
     expected = {"interior_point": _interior_point(relaxation), "pdhg": _pdhg(relaxation)}
-    if not relaxation.C.is_cuda:
+    if on_cpu(relaxation.C):
         expected["simplex"] = _simplex(relaxation)
     return min(expected, key=lambda method: expected[method])
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import bounds
 from bounds import Box, Relaxation, ReluBounds, Solution, Status
 from bounds.models import load_digits_images, load_digits_model
+from bounds.network.memory import Numbers
 from bounds.solvers.interior_point import batches, interior_point, newton, sparsity
 from bounds.solvers.interior_point.condense import condense
 from bounds.solvers.interior_point.newton import NewtonSystem
@@ -189,7 +190,7 @@ def test_parts_do_not_change_the_answer(
         return original(lp, *arguments, **options)
 
     original = interior_point.solve_condensed
-    monkeypatch.setitem(batches.BATCH, "cpu", 4 * max(digits.unstable) ** 2)
+    monkeypatch.setattr(batches, "BATCH", Numbers(cpu=4 * max(digits.unstable) ** 2, device=1))
     monkeypatch.setattr(sparsity, "PANEL", 5)
     monkeypatch.setattr(interior_point, "solve_condensed", solve_condensed)
     images = torch.cat(list(batches.alike(digits)))

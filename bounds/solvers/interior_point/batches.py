@@ -8,11 +8,12 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from bounds.network.memory import Numbers
 from bounds.relaxation.relaxation import Relaxation
 
 #: Numbers in all the matrices T of the LPs that are solved together: what stays in a processor's
 #: cache, or what fills a GPU.
-BATCH = {"cpu": 2**22, "cuda": 2**27}
+BATCH = Numbers(cpu=2**22, device=2**27)
 
 
 def alike(relaxation: Relaxation) -> Iterator[Tensor]:
@@ -31,4 +32,4 @@ def alike(relaxation: Relaxation) -> Iterator[Tensor]:
 
 def places(relaxation: Relaxation, n: int) -> int:
     """How many LPs of n unstable neurons to solve at a time."""
-    return max(1, BATCH[relaxation.C.device.type] // max(1, n) ** 2)
+    return max(1, BATCH.on(relaxation.C) // max(1, n) ** 2)

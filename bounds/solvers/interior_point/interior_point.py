@@ -185,7 +185,7 @@ def _alone(
     # Where nothing else is known: b at the end that its cost pulls it to, z on the upper face.
     b, z = (lp.c_b < 0).to(nu), lp.upper.unsqueeze(1).expand_as(nu)
     everything = Progress(**Progress.beginning(b, z, presolved.nu, lp.scale))
-    for group in presolved.alone(BATCH[nu.device.type]):
+    for group in presolved.alone(BATCH.on(nu)):
         own = panels_of(group.lp) if group.lp.e.shape[1] > SMALL else None
         ended = solve_condensed(
             group.lp, own, group.gather(nu), goal=goal, iteration_limit=iteration_limit,

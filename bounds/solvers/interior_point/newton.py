@@ -10,12 +10,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bounds.network.memory import Numbers
 from bounds.solvers.interior_point.simplices import Metric, Simplices
 from bounds.solvers.interior_point.sparsity import Panels
 from bounds.solvers.interior_point.triangle_lp import TriangleLP
 
 #: Numbers in the scaled panels of one product: what stays in a processor's cache, or fills a GPU.
-CACHE = {"cpu": 2**18, "cuda": 2**28}
+CACHE = Numbers(cpu=2**18, device=2**28)
 #: What is added to the unit diagonal, in turn, when the factorisation breaks down; refinement makes
 #: up for it.
 JITTERS = (0.0, 1e-14, 1e-11, 1e-8)
@@ -52,7 +53,7 @@ class NewtonSystem:
         n, d = lp.e.shape[1], lp.c_b.shape[2]
         weights = torch.cat((V.V_b, V.V_33), -1)
         T = weights.new_zeros(*weights.shape[:2], n, n)
-        at_once = CACHE[T.device.type]
+        at_once = CACHE.on(T)
         for AL, own_panels, weight, V_13, into in zip(
             lp.AL, panels, weights, V.V_13, T, strict=True
         ):

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from bounds.deadline import Deadline
 from bounds.dual.primal import push_forward
-from bounds.network.memory import numbers_that_fit, parts_that_fit, pass_numbers
+from bounds.network.memory import Numbers, numbers_that_fit, parts_that_fit, pass_numbers
 from bounds.relaxation.relaxation import Relaxation
 from bounds.rounding import down_to
 from bounds.solution.certificate import Certificate
@@ -38,7 +38,7 @@ CLOSE = 0.9
 ITERATES = 16
 #: Numbers that the LPs hold which iterate together: what stays in a processor's cache, or what
 #: fills a GPU.
-BATCH = {"cpu": 2**21, "cuda": 2**28}
+BATCH = Numbers(cpu=2**21, device=2**28)
 
 
 @dataclass(eq=False, kw_only=True)
@@ -88,7 +88,7 @@ def optimised_slope(
     limits = goal, iteration_limit, deadline
     relaxation = relaxation.convert(Tensor.detach)
     C = relaxation.C
-    places = min(BATCH[C.device.type], numbers_that_fit(C, max_memory))
+    places = min(BATCH.on(C), numbers_that_fit(C, max_memory))
     with torch.no_grad():
         parts = [
             (part, _solve_together(relaxation.take(*part), *limits))

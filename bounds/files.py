@@ -39,10 +39,15 @@ def write_file(path: str | os.PathLike[str], content: bytes) -> None:
             raise
     except (OSError, TypeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        named = shown(os.fspath(path) if isinstance(path, os.PathLike) else path)
         raise InvalidInputError(
-            f"cannot write {named} ({reason}): choose a file in a folder that is there."
+            f"cannot write {shown_path(path)} ({reason}): choose a file in a folder that is there."
         ) from error
+
+
+def shown_path(path: object) -> str:
+    """A path as it arrived, to its end, which is what tells it from others."""
+    named = os.fspath(path) if isinstance(path, os.PathLike) else path
+    return repr(named) if isinstance(named, str) and len(named) < 4096 else shown(named)
 
 
 def require_plot(call: str, path: str | os.PathLike[str]) -> None:
@@ -54,5 +59,5 @@ def require_plot(call: str, path: str | os.PathLike[str]) -> None:
         )
     if not isinstance(path, (str, os.PathLike)) or Path(path).suffix.lower() not in PLOTS:
         raise InvalidInputError(
-            f"{call} got {shown(path)}, expected a file name that ends in {', '.join(PLOTS)}."
+            f"{call} got {shown_path(path)}, expected a file name that ends in {', '.join(PLOTS)}."
         )

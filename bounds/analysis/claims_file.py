@@ -16,9 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bounds.arguments import shown
 from bounds.errors import InvalidInputError
-from bounds.files import write_file
+from bounds.files import shown_path, write_file
 from bounds.read.export.archive import first_line
 
 #: Whole numbers below are numbers of float64.
@@ -49,10 +48,9 @@ def read_claim_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         return {key: _numbers(key, array) for key, array in arrays.items()}
     # numpy parses headers as Python, and raises whatever that does.
     except Exception as error:
-        named = shown(os.fspath(path) if isinstance(path, os.PathLike) else path)
         raise InvalidInputError(
-            f"{named} is not a readable .npz or .json file of claims ({first_line(error)}): write "
-            "it with bounds.Claims(ends).save(path)."
+            f"{shown_path(path)} is not a readable .npz or .json file of claims "
+            f"({first_line(error)}): write it with bounds.Claims(ends).save(path)."
         ) from error
 
 

@@ -36,7 +36,7 @@ class ProofFolder:
     ) -> Tensor:
         """Write what one pass proves, and is seen to prove in other arithmetic too: which of the
         images that is, (images,)."""
-        proved = (trusted(solution) > reserve(relaxation)).all(1)
+        proved = solution.verified & (trusted(solution) > reserve(relaxation)).all(1)
         numbers = proved.nonzero().flatten().tolist()
         proof, rows = Proof(), range(relaxation.C.shape[1])
         for k in numbers:

@@ -83,15 +83,13 @@ def optimised_loss(
         )
         network, input_set = question.network, question.input_set
         layers = relu_bounds(network, input_set, method=intermediate, slope="fixed").layers
-        relaxation = Relaxation(
-            network, input_set, question.C, question.d, layers, intermediate, "fixed"
-        )
+        relaxation = Relaxation(network, input_set, question.C, question.d, layers, intermediate)
         margin = row_bounds(relaxation)
     left = unproved(margin).nonzero().flatten()
     if len(left):
         hard = relaxation.take(left, torch.arange(margin.shape[1], device=left.device))
-        better = torch.maximum(margin[left], _optimum(hard, method))
-        margin = margin.index_copy(0, left, better)
+        fixed, optimum = margin[left], _optimum(hard, method)
+        margin = margin.index_copy(0, left, torch.where(optimum > fixed, optimum, fixed))
     return loss_and_error(cross_entropies(margin), unproved(margin), reduction)
 
 
@@ -100,7 +98,10 @@ def _optimum(relaxation: Relaxation, method: OptimisedMethod) -> Tensor:
     held = relaxation.convert(Tensor.detach)
     with torch.no_grad():
         solution = solve(held, method=method, sound=False)
-        found = solution.certificate.convert(lambda tensor: tensor.to(held.C.dtype))
+        # All multipliers are valid: zeros stand for those of a solve that failed.
+        found = solution.certificate.convert(
+            lambda tensor: tensor.to(held.C.dtype).nan_to_num(0.0, 0.0, 0.0)
+        )
         lower = found.lower(held)
     if not torch.is_grad_enabled():
         return lower

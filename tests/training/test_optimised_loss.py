@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -101,6 +102,28 @@ def test_the_gradient_is_that_of_the_optimum(
     options: dict[str, Any] = {"eps": step, "atol": loose, "rtol": 10 * loose}
     assert torch.autograd.gradcheck(loss, inputs, fast_mode=True, **options)
     assert errors[0].all()  # nothing that fixed slopes prove
+
+
+def test_a_solve_that_fails_leaves_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the LP and the fixed slopes, with a gradient that is a number."""
+    model, x, y = digits(16)
+    exact = optimised_loss(model, x, y, method="exact", **PIXELS, reduction="none")
+    fast = robust_loss(model, x, y, **PIXELS, reduction="none")
+
+    def failing(*arguments: Any, **options: Any) -> bounds.Solution:
+        found = bounds.solve(*arguments, **options)
+        nothing = found.certificate.convert(lambda tensor: torch.full_like(tensor, math.nan))
+        return replace(found, certificate=nothing)
+
+    monkeypatch.setattr("bounds.training.optimised_loss.solve", failing)
+    x.requires_grad_()
+    found = optimised_loss(model, x, y, **PIXELS, reduction="none")
+    assert (exact.loss <= found.loss * (1 + 1e-9)).all()
+    assert (found.loss <= fast.loss).all()
+    assert (exact.error <= found.error).all()
+    found.loss.sum().backward()
+    assert x.grad is not None
+    assert bool(torch.isfinite(x.grad).all())
 
 
 def test_autocast_changes_nothing_and_gradients_reach_modules() -> None:

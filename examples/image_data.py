@@ -56,6 +56,16 @@ def wide_layers() -> nn.Sequential:
     )
 
 
+def normed_layers() -> nn.Sequential:
+    """The wide one with batch normalisation before each ReLU."""
+    layers = list(wide_layers())
+    return nn.Sequential(
+        *(layers[0], nn.BatchNorm2d(32), layers[1]),
+        *(layers[2], nn.BatchNorm2d(64), *layers[3:5]),
+        *(layers[5], nn.BatchNorm1d(128), *layers[6:]),
+    )
+
+
 def cifar_layers() -> nn.Sequential:
     """The wide one for CIFAR-10."""
     return nn.Sequential(
@@ -74,6 +84,7 @@ def cifar_layers() -> nn.Sequential:
 MODELS: dict[str, tuple[Callable[[], nn.Sequential], tuple[int, ...]]] = {
     "small": (small_layers, (1, 28, 28)),
     "wide": (wide_layers, (1, 28, 28)),
+    "normed": (normed_layers, (1, 28, 28)),
     "cifar": (cifar_layers, CIFAR_SHAPE),
     "digits": (digits_layers, DIGITS_SHAPE),
 }

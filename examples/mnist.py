@@ -12,8 +12,8 @@ like for CIFAR-10, where DIR holds the six files of its binary version:
         --shift 1 --start-radius 0 --schedule-length 4 --epochs 22 --batch 128 --lr 0.002 \
         --model wide --data DIR --output RUN                                  # mnist_0.1.pth
     python examples/mnist.py train --loss mixed --mixture 0.5 --radius 0.31 --test-radius 0.3 \
-        --shift 1 --start-radius 0 --schedule-length 16 --epochs 60 --batch 128 --lr 0.002 \
-        --intermediate interval --model wide --data DIR --output RUN          # mnist_0.3.pth
+        --shift 1 --start-radius 0 --schedule-length 12 --epochs 70 --batch 128 --lr 0.002 \
+        --intermediate interval --model normed --data DIR --output RUN        # mnist_0.3.pth
     python examples/mnist.py train --loss mixed --mixture 0.01 --radius 0.00784313725490196 \
         --shift 2 --start-radius 0 --schedule-length 20 --epochs 80 --batch 128 --lr 0.001 \
         --attack-steps 2 --data DIR --output RUN

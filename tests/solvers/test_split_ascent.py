@@ -53,7 +53,7 @@ def test_no_bound_of_a_side_is_above_its_lp(problem: Problem, seed: int, iterati
 
 
 @given(
-    inputs=st.integers(1, 6),
+    inputs=st.integers(2, 6),
     neurons=st.integers(1, 20),
     radius=st.sampled_from([0.1, 0.5, 1.0]),
     seed=seeds,

@@ -35,6 +35,7 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, fields
 from itertools import pairwise
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -54,7 +55,7 @@ LAG = 10
 #: 1 / (1 + iteration), whose sum diverges: no row comes to rest far from its maximum.
 SHRINK = 0.98
 #: What steps of β are measured in, as a multiple of the mean size of what arrives at the layer.
-FAR = 3
+FAR = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +105,19 @@ class _Layer:
         # Fillers share their positions with stable neurons, and add 0 there.
         return flat.scatter_add_(2, index, unstable).unflatten(2, values.shape[2:])
 
+    def kept(self, side: Tensor) -> _Layer:
+        """Of the only input here, with these phases (B, 1, n)."""
+        active = (side > 0).to(side)
+        batch = side.shape[0]
+        return _Layer(
+            self.index.expand(batch, -1, -1),
+            self.real.expand(batch, -1, -1),
+            torch.where(side == 0, self.slope, active),
+            torch.where(side == 0, self.intercept, 0.0),
+            side,
+            self.active.expand(batch, *self.active.shape[1:]),
+        )
+
     def take(self, images: Tensor) -> _Layer:
         return _Layer(*(getattr(self, field.name)[images] for field in fields(self)))
 
@@ -120,7 +134,7 @@ class SlopeAscent:
     """
 
     #: What each row has of its own between two iterations.
-    _OF_ROWS = (
+    _OF_ROWS: tuple[str, ...] = (
         "best",
         "best_nu",
         "magnitude",
@@ -131,6 +145,7 @@ class SlopeAscent:
         "_at_input",
         "_arriving",
         "_line",
+        "_nu",
         "_rate",
         "_mean",
         "_mean_square",
@@ -143,7 +158,7 @@ class SlopeAscent:
         input_set: InputSet,
         coefficients: Tensor,
     ) -> None:
-        self._network, self._coefficients, self._constant = _to_last_relu(network, coefficients)
+        self._network, self._coefficients, self._constant = to_last_relu(network, coefficients)
         self._input_set = input_set
         # Copies: what a `ReluBounds` caches without gradients would lack them ever after.
         relu_bounds = [neurons.convert(Tensor.detach) for neurons in relu_bounds]
@@ -152,8 +167,8 @@ class SlopeAscent:
         for layer in self._layers:
             ends.append(ends[-1] + layer.index.shape[2])
         self._blocks = [slice(*pair) for pair in pairwise(ends)]
-        self._side = torch.cat([coefficients.new_zeros(len(coefficients), 1, 0), *(
-            layer.side for layer in self._layers)], 2)
+        nothing = coefficients.new_zeros(len(coefficients), 1, 0)
+        self._side = torch.cat([nothing, *(layer.side for layer in self._layers)], 2)
 
         self.iteration = 0
         self._forgotten = 1.0  # the share of the mean that its start at 0 still has
@@ -184,16 +199,18 @@ class SlopeAscent:
         self._forgotten *= first
         self._mean.lerp_(up, 1 - first)
         self._mean_square.mul_(SECOND).addcmul_(up, up, value=1 - SECOND)
-        unbiased = (1 - SECOND**self.iteration) ** 0.5 / (1 - self._forgotten)
-        step = self._mean / (self._mean_square.sqrt() + torch.finfo(up.dtype).tiny)
-        step *= (unbiased * self._rate).unsqueeze(2) * self._unit
-        self._slopes = (self._slopes + step).clamp_(min=0)
-        self._slopes = torch.where(self._side == 0, self._slopes.clamp(max=1), self._slopes)
+        self._step((1 - SECOND**self.iteration) ** 0.5 / (1 - self._forgotten))
         better = self._backward()
         shrunk = (SHRINK * self._rate).clamp(min=1 / (1 + self.iteration))
         self._rate = torch.where(better, self._rate, shrunk)
 
-    def take(self, images: Tensor, rows: Tensor) -> SlopeAscent:
+    def _step(self, unbiased: float) -> None:
+        step = self._mean / (self._mean_square.sqrt() + torch.finfo(self._mean.dtype).tiny)
+        step *= (unbiased * self._rate).unsqueeze(2) * self._unit
+        self._slopes = (self._slopes + step).clamp_(min=0)
+        self._slopes = torch.where(self._side == 0, self._slopes.clamp(max=1), self._slopes)
+
+    def take(self, images: Tensor, rows: Tensor) -> Self:
         """These inputs (B',) and, of each, these rows (B', S'), as far as they have come."""
         part = copy(self)
         part._input_set = self._input_set.convert(lambda tensor: tensor[images])
@@ -214,7 +231,7 @@ class SlopeAscent:
     def _backward(self) -> Tensor:
         """d at the slopes, and whether it is a row's largest so far."""
         self._arriving, self._line = torch.zeros_like(self._slopes), torch.zeros_like(self._slopes)
-        of_neurons, nu = torch.zeros_like(self.best), torch.zeros_like(self._slopes)
+        of_neurons, self._nu = torch.zeros_like(self.best), torch.zeros_like(self._slopes)
 
         def through(position: int, arriving: Tensor) -> Tensor:
             nonlocal of_neurons
@@ -224,8 +241,8 @@ class SlopeAscent:
             line = torch.where((c < 0) | (layer.side != 0), layer.slope, slopes)
             of_neurons = of_neurons + (c.clamp(max=0) * layer.intercept).sum(2)
             self._arriving[:, :, block], self._line[:, :, block] = c, line
-            nu[:, :, block] = c * line - layer.side * slopes
-            return layer.merge(arriving, nu[:, :, block])
+            self._nu[:, :, block] = c * line - layer.side * slopes
+            return layer.merge(arriving, self._nu[:, :, block])
 
         last = len(self._network.nodes) - 1
         constant, self._at_input = self._network.backward(last, self._coefficients, through)
@@ -236,23 +253,24 @@ class SlopeAscent:
         # A NaN compares false: it never replaces a bound.
         better = value > self.best
         self.best = torch.where(better, value, self.best)
-        self.best_nu = torch.where(better.unsqueeze(2), nu, self.best_nu)
+        self.best_nu = torch.where(better.unsqueeze(2), self._nu, self.best_nu)
         return better
 
     def _forward(self) -> Tensor:
         """x and z where the last d is attained; returns the direction of ascent."""
         self.x = self._input_set.argmin(self._at_input)
-        self.z, pre = torch.zeros_like(self._slopes), torch.zeros_like(self._slopes)
+        self.z, self._pre = torch.zeros_like(self._slopes), torch.zeros_like(self._slopes)
 
         def relu(position: int, flat: Tensor) -> Tensor:
             layer, block = self._layers[position], self._blocks[position]
             values = flat.unflatten(0, self.best.shape)
             at = layer.gather(values)
             z = self._line[:, :, block] * at + (self._arriving[:, :, block] < 0) * layer.intercept
-            pre[:, :, block], self.z[:, :, block] = at, z
+            self._pre[:, :, block], self.z[:, :, block] = at, z
             return layer.merge(values, z).flatten(0, 1)
 
-        self._network.evaluate(self.x.flatten(0, 1), relu)
+        self._output = self._network.evaluate(self.x.flatten(0, 1), relu)
+        pre = self._pre
         return torch.where(self._side == 0, (self._arriving >= 0) * pre, -self._side * pre)
 
     def _units(self) -> Tensor:
@@ -293,7 +311,7 @@ def ascend(
         return ascent.scatter(ascent.best_nu)
 
 
-def _to_last_relu(network: Network, coefficients: Tensor) -> tuple[Network, Tensor, Tensor]:
+def to_last_relu(network: Network, coefficients: Tensor) -> tuple[Network, Tensor, Tensor]:
     """The same rows on the output of the last ReLU, if nothing bypasses it, and their constant.
 
     What stands above does not depend on slopes: it is passed once, not once an iteration.

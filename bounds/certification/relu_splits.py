@@ -1,4 +1,10 @@
-"""The search of one input's set by the phases of its ReLUs, one disjunct after another."""
+"""The search of one input's set by the phases of its ReLUs, one disjunct after another.
+
+An LP a node is exact, and goes on from its parent's vertex: it suits networks whose LPs are small,
+or sparse, as with one layer. Slope ascent with β bounds hundreds of nodes together, on a device
+too, and needs no matrices: on residual networks of a thousand unstable neurons it takes a twentieth
+of the time. It is far from the LP where that is all that counts (benchmarks/README.md).
+"""
 
 from __future__ import annotations
 
@@ -21,12 +27,23 @@ from bounds.search.relu_split.soundness import refuted
 from bounds.search.relu_split.tree import recorded, used
 from bounds.search.relu_tree import Neuron, Refutation, ReluTree
 from bounds.search.search import Search
+from bounds.solvers.cost import matrices_fit
 from bounds.solvers.interior_point.condense import condense
 
 #: How the nodes of a search are bounded: by an LP each, or by slope ascent in batches.
 Bounding = Literal["lp", "slopes"]
+#: The most unstable neurons in more than one layer for which nodes are LPs.
+SMALL = 128
 #: Multipliers of the unstable neurons as one flat tensor a ReLU.
 Scattered = Callable[[np.ndarray], tuple[Tensor, ...]]
+
+
+def bounding_of(root: Relaxation) -> Bounding:
+    """How the nodes of a search are bounded, by its root alone."""
+    layers = sum(bool(neurons.unstable.any()) for neurons in root.relu_bounds)
+    [unstable] = root.unstable
+    small = layers <= 1 or unstable <= SMALL
+    return "lp" if small and matrices_fit(root, None) else "slopes"
 
 
 @dataclass(eq=False)
@@ -35,7 +52,7 @@ class ReluSplits:
     confirm: whether one of some points (points, *input_shape) is a counterexample. descend: given a
     disjunct and points to start from, whether there is one nearby. watch: is told how far the
     searches are. disjuncts: how many there are to exclude. limit: nodes that may be bounded.
-    bounding: how they are.
+    bounding: how they are. device: where slope ascent runs.
 
     trees: of each disjunct that is excluded. state: how far all searches are.
     """
@@ -46,7 +63,8 @@ class ReluSplits:
     watch: Callable[[Search], None]
     disjuncts: int
     limit: float
-    bounding: Bounding = "lp"
+    bounding: Bounding
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     trees: dict[int, ReluTree] = field(default_factory=dict)
     state: Search = field(default_factory=lambda: Search("open", 0, 0, -math.inf, 0.0))
 
@@ -111,7 +129,7 @@ class ReluSplits:
     def _by_slopes(
         self, k: int, part: Relaxation, tell: Callable[[Search], None], deadline: Deadline
     ) -> tuple[FrontierSearch, list[Neuron], Scattered]:
-        nodes = SlopeNodes(part)
+        nodes = SlopeNodes(part, self.device)
 
         def holds(found: Sequence[tuple[dict[int, int], Evidence]]) -> list[bool]:
             named = [_named(*each, nodes.neurons, nodes.scattered) for each in found]

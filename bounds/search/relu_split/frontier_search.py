@@ -1,4 +1,4 @@
-"""Many open nodes at a time over the phases of neurons: bound a batch, explain, jump back; or split.
+"""Many open nodes at a time over the phases of neurons: bound, explain, jump back; or split.
 
 The same tree as `bounds.search.relu_split.search` makes, whose nodes are closed by the phases that
 they need, and for the same reasons; but nodes are bounded by slope ascent, hundreds together, where
@@ -116,8 +116,9 @@ class FrontierSearch:
             ended = self._handle(batch, deadline)
             if ended is not None:
                 return ended
-            self.state = self._state("open")
-            self._watch(self.state)
+            if self.tree is None:
+                self.state = self._state("open")
+                self._watch(self.state)
         return "closed"
 
     def _pop(self) -> list[Node]:
@@ -189,14 +190,14 @@ class FrontierSearch:
         """Whether a counterexample is found where the bounds of open nodes are attained."""
         largest = found.values[left].amax(1)
         suspects = [at for at, value in zip(left, largest.tolist(), strict=True) if value <= 0]
-        if suspects and self._confirm(found.x[suspects].double().cpu()):
+        if suspects and self._confirm(found.x[suspects]):
             return True
         # Whenever their number has doubled: attacks must not cost more than the proof.
         if self._count < 2 * self._attacked:
             return False
         self._attacked = self._count
         best = left[int(largest.argmin())]
-        return self._descend(found.x[best : best + 1].double().cpu())
+        return self._descend(found.x[best : best + 1])
 
     def _split(
         self,
@@ -233,6 +234,8 @@ class FrontierSearch:
     ) -> dict[int, int]:
         """The neuron of each node whose sides promise most, of the few that are tried; none where
         all are split."""
+        if not self._nodes.n:
+            return {}
         score = found.loss[left].clone()
         # Neurons that the bound loses nothing to come last, those of large coefficients first.
         arriving = found.arriving[left].abs()

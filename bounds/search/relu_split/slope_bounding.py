@@ -47,10 +47,10 @@ class Start:
 class Bounded:
     """What is known of B nodes.
 
-    value: d (B,). evidence: of each, in float64. loss: what the dual
-    function loses to each neuron's triangle, times how far the average point is above its ReLU, as
-    a share; 0 where it is split, (B, n). slopes, nu, arriving: of the best bound, (B, n). x:
-    (B, *input_shape), where it is attained. values: the network's own rows there, (B, rows).
+    value: d (B,). evidence: of each, in float64. loss: what the dual function loses to each
+    neuron's triangle, times how far the average point is above its ReLU, as a share; 0 where it is
+    split, (B, n). slopes, nu, arriving: of the best bound, (B, n). x: (B, *input_shape), where it
+    is attained, as a point of the set in float64. values: the network's own rows there, (B, rows).
     """
 
     value: Tensor
@@ -83,11 +83,11 @@ class Finished:
 
 class SlopeNodes:
     """One disjunct of one input. relaxation: in float64, of which all rows belong to the disjunct;
-    `refuted` takes the multipliers of this very relaxation."""
+    `refuted` takes the multipliers of this very relaxation. device: where nodes are bounded."""
 
-    def __init__(self, relaxation: Relaxation) -> None:
+    def __init__(self, relaxation: Relaxation, device: torch.device) -> None:
         self._exact = relaxation
-        rough = relaxation.convert(lambda tensor: tensor.float())
+        rough = relaxation.convert(lambda tensor: tensor.float().to(device))
         self._network, self._C, self._d = rough.network, rough.C[0].flatten(1), rough.d[0]
         with torch.no_grad():
             self._root = ConjunctionAscent(
@@ -193,7 +193,8 @@ class SlopeNodes:
             nu,
             arriving,
             torch.where(sides == 0, loss, 0.0),
-            ascent.x[:, 0],
+            # Rounded to float32, a point may lie outside.
+            self._exact.input_set.project(ascent.x.transpose(0, 1).to(self._exact.C))[0],
             output @ self._C.T + self._d,
         )
 

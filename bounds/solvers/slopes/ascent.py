@@ -274,8 +274,8 @@ class SlopeAscent:
         return torch.where(self._side == 0, (self._arriving >= 0) * pre, -self._side * pre)
 
     def _units(self) -> Tensor:
-        """What steps are measured in: 1 for slopes, and for β the size of what arrives at the layer,
-        or anywhere if that is 0."""
+        """What steps are measured in: 1 for slopes, and for β the size of what arrives at the
+        layer, or anywhere if that is 0."""
         size = FAR * self._arriving.abs()
         anywhere = size.mean(2, keepdim=True)
         anywhere = torch.where(anywhere > 0, anywhere, 1.0)

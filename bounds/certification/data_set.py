@@ -62,7 +62,7 @@ def certify(
             one of them negative.
         radius, norm, lower, upper: as for `Ball`.
         timeout: in seconds, for all inputs; what is open then is "unknown". Without one, a search
-            that was not asked for by `method` ends after 100,000 boxes an input, or 2,000 LPs.
+            that was not asked for by `method` ends after 100,000 boxes an input, or 2,000 nodes.
         seed: of the attack.
         dtype: what one-pass bounds and attacks compute in, on the device of x. Proofs are in
             float64 whatever it is, of the network with parameters rounded to it.
@@ -70,9 +70,9 @@ def certify(
             for that as well; see `bounds.solution.deployment`. Default: they hold over the reals.
         method: what follows one pass and an attack. "input_split": a search of the box's parts
             (branch and bound), complete, and quick where few inputs move. "relu_split": a search of
-            the phases of its ReLUs, complete, on sets that LPs can state. "no_split": the LP
-            optimum of the whole set. "auto": the first where at most 30 inputs can move, else the
-            second where at most 3,000 neurons are unstable; `Certification.chosen` says which.
+            the phases of its ReLUs, complete on any set. "no_split": the LP optimum of the whole
+            set. "auto": the first where at most 30 inputs can move, else the second;
+            `Certification.chosen` says which.
         watch: is told, after every batch of a search, which input it is and how far.
         proof: the path of a file for what proves the inputs that are "unsat"
             (`bounds.solution.proof_file`), which `bounds check` proves again; none is written where

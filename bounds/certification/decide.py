@@ -14,7 +14,7 @@ from torch import Tensor
 from bounds.certification.attacks import BESIDE, STEPS, attack, restarts
 from bounds.certification.choice import Choice, Method, chosen
 from bounds.certification.decision import Decision, Replay, Watch
-from bounds.certification.relu_splits import ReluSplits
+from bounds.certification.relu_splits import ReluSplits, bounding_of
 from bounds.certification.stopwatch import Stopwatch
 from bounds.deadline import Deadline
 from bounds.errors import InvalidInputError
@@ -42,9 +42,9 @@ SPLIT = "input_split"
 #: Boxes of the search of one input, where nobody has said how long it may take: neither by a
 #: timeout nor by asking for the search. Some tens of seconds on networks of some hundred neurons.
 UNASKED = 100_000
-#: LPs of the search of one input where nobody has said how long it may take, at most, and times the
-#: square of its unstable neurons.
-UNASKED_LPS, UNASKED_WORK = 2_000, 10**8
+#: Nodes of the search of one input where nobody has said how long it may take, at most, and times
+#: the square of its unstable neurons.
+UNASKED_NODES, UNASKED_WORK = 2_000, 10**8
 #: Of inputs of which rows have to exceed infinity, which no search shows: what is left to try may
 #: find a counterexample.
 UNBOUNDED = Choice(None, "no_split (what the deployed dtype rounds has no bound)")
@@ -253,7 +253,10 @@ class Escalation:
             partial(self.watch, i),
             len(open_),
             math.inf if self.asked else _unasked(root.unstable[0]),
+            bounding_of(root),
+            self.relaxation.C.device,
         )
+        decision.chosen += f", nodes by {splits.bounding}"
         try:
             with self.clock("search"):
                 closed = all(splits.excluded(k, self.whole[k], deadline) for k in open_)
@@ -363,5 +366,5 @@ class Escalation:
 
 
 def _unasked(unstable: int) -> int:
-    """LPs that a search may solve that nobody has asked for."""
-    return max(1, min(UNASKED_LPS, UNASKED_WORK // max(1, unstable) ** 2))
+    """Nodes that a search may bound that nobody has asked for."""
+    return max(1, min(UNASKED_NODES, UNASKED_WORK // max(1, unstable) ** 2))

@@ -47,6 +47,7 @@ from bounds.search.visible import VISIBLE
 from bounds.sets.ball import Ball
 from bounds.sets.box import Box, InputSet
 from bounds.solution.verdict import trusted
+from bounds.solvers.cost import matrices_fit
 from bounds.solvers.solve import solve
 
 #: Where the next threshold lies on the way from the lower end to the upper one; as close to that as
@@ -234,6 +235,8 @@ class _Row:
                 self._watch,
                 1,
                 math.inf,
+                # Only LPs come close to a tolerance.
+                "lp" if matrices_fit(part, None) else "slopes",
             )
             closed = splits.excluded(0, [0], deadline)
             self.domains += splits.state.domains

@@ -50,7 +50,8 @@ def certify_vnnlib(
             `bounds.certification.counterexample`.
         property: what `read_vnnlib` returns, or the path of a .vnnlib file.
         timeout: in seconds, for the whole property; what is open then is "unknown". Without one, a
-            search that was not asked for by `method` ends after 100,000 boxes a case, or 2,000 LPs.
+            search that was not asked for by `method` ends after 100,000 boxes a case, or 2,000
+            nodes.
         seed: of the attack.
         device, dtype: where and in what one-pass bounds and attacks compute. Proofs are in float64
             whatever it is, of the network with parameters rounded to `dtype`.
@@ -58,9 +59,9 @@ def certify_vnnlib(
             for that as well; see `bounds.solution.deployment`. Default: they hold over the reals.
         method: what follows one pass and an attack. "input_split": a search of the box's parts
             (branch and bound), complete, and quick where few inputs move. "relu_split": a search of
-            the phases of its ReLUs, complete, on sets that LPs can state. "no_split": the LP
-            optimum of the whole set. "auto": the first where at most 30 inputs can move, else the
-            second where at most 3,000 neurons are unstable; `Certification.chosen` says which.
+            the phases of its ReLUs, complete on any set. "no_split": the LP optimum of the whole
+            set. "auto": the first where at most 30 inputs can move, else the second;
+            `Certification.chosen` says which.
         watch: is told, after every batch of a search, which case it is and how far.
         proof: the path of a file for what proves an "unsat" of the property
             (`bounds.solution.proof_file`), which `bounds check` proves again; none is written where

@@ -1,10 +1,17 @@
-"""The search of one input's set by the phases of its ReLUs, one disjunct after another."""
+"""The search of one input's set by the phases of its ReLUs, one disjunct after another.
+
+An LP a node is exact, and goes on from its parent's vertex: it suits networks whose LPs are small,
+or sparse, as with one layer. Slope ascent with β bounds hundreds of nodes together, on a device
+too, and needs no matrices: on residual networks of a thousand unstable neurons it takes a twentieth
+of the time. It is far from the LP where that is all that counts (benchmarks/README.md).
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,13 +19,31 @@ from torch import Tensor
 
 from bounds.deadline import Deadline
 from bounds.relaxation.relaxation import Relaxation
-from bounds.search.relu_split.bounding import NodeLP
+from bounds.search.relu_split.bounding import Evidence, NodeLP
+from bounds.search.relu_split.frontier_search import FrontierSearch
 from bounds.search.relu_split.search import ReluSearch
+from bounds.search.relu_split.slope_bounding import SlopeNodes
 from bounds.search.relu_split.soundness import refuted
 from bounds.search.relu_split.tree import recorded, used
-from bounds.search.relu_tree import Refutation, ReluTree
+from bounds.search.relu_tree import Neuron, Refutation, ReluTree
 from bounds.search.search import Search
-from bounds.solvers.interior_point.condense import CondensedLP, condense
+from bounds.solvers.cost import matrices_fit
+from bounds.solvers.interior_point.condense import condense
+
+#: How the nodes of a search are bounded: by an LP each, or by slope ascent in batches.
+Bounding = Literal["lp", "slopes"]
+#: The most unstable neurons in more than one layer for which nodes are LPs.
+SMALL = 128
+#: Multipliers of the unstable neurons as one flat tensor a ReLU.
+Scattered = Callable[[np.ndarray], tuple[Tensor, ...]]
+
+
+def bounding_of(root: Relaxation) -> Bounding:
+    """How the nodes of a search are bounded, by its root alone."""
+    layers = sum(bool(neurons.unstable.any()) for neurons in root.relu_bounds)
+    [unstable] = root.unstable
+    small = layers <= 1 or unstable <= SMALL
+    return "lp" if small and matrices_fit(root, None) else "slopes"
 
 
 @dataclass(eq=False)
@@ -26,7 +51,8 @@ class ReluSplits:
     """relaxation: of one input, in float64, with all rows and what they have to exceed taken off.
     confirm: whether one of some points (points, *input_shape) is a counterexample. descend: given a
     disjunct and points to start from, whether there is one nearby. watch: is told how far the
-    searches are. disjuncts: how many there are to exclude. limit: LPs that may be solved.
+    searches are. disjuncts: how many there are to exclude. limit: nodes that may be bounded.
+    bounding: how they are. device: where slope ascent runs.
 
     trees: of each disjunct that is excluded. state: how far all searches are.
     """
@@ -37,50 +63,35 @@ class ReluSplits:
     watch: Callable[[Search], None]
     disjuncts: int
     limit: float
+    bounding: Bounding
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     trees: dict[int, ReluTree] = field(default_factory=dict)
     state: Search = field(default_factory=lambda: Search("open", 0, 0, -math.inf, 0.0))
 
     def excluded(self, k: int, rows: Sequence[int], deadline: Deadline) -> bool:
         """Whether disjunct k, of these rows, is met nowhere; `state` says why not."""
-        before = self.state.domains
         share, done = 1 / self.disjuncts, len(self.trees) / self.disjuncts
         part = self.relaxation.take(torch.tensor([0]), torch.tensor(list(rows)))
-        condensed = condense(part, deadline=deadline)
-        if condensed is None:
-            self.state = Search("time", before, 1, -math.inf, done)
-            return False
-
-        def point(b: np.ndarray) -> Tensor:
-            inputs = torch.from_numpy(b).to(part.C).expand(1, 1, -1)
-            return condensed.point(part, inputs)[0]
 
         def tell(search: Search) -> None:
             self.state = replace(search, closed=done + share * search.closed)
             self.watch(self.state)
 
-        search = ReluSearch(
-            NodeLP(condensed),
-            confirm=lambda b: self.confirm(point(b)),
-            descend=lambda b: self.descend(k, point(b)),
-            watch=tell,
-            begun=before,
-            limit=self.limit,
-        )
+        make = self._by_slopes if self.bounding == "slopes" else self._by_lps
+        made = make(k, part, tell, deadline)
+        if made is None:
+            self.state = Search("time", self.state.domains, 1, -math.inf, done)
+            return False
+        search, neurons, scattered = made
         try:
             search.run(deadline)
         finally:
             self.state = replace(search.state, closed=done + share * search.state.closed)
         if search.tree is None:
             return False
-        kept = {number: search.refutations[number] for number in used(search.tree)}
-        neurons = _neurons(condensed)
         refutations = {
-            number: Refutation(
-                {neurons[i]: side for i, side in phases.items()},
-                torch.from_numpy(evidence.weights),
-                _scattered(condensed, part, evidence.nu),
-            )
-            for number, (phases, evidence) in kept.items()
+            number: _named(*search.refutations[number], neurons, scattered)
+            for number in used(search.tree)
         }
         if not bool((refuted(part, list(refutations.values())) > 0).all()):
             self.state = replace(
@@ -90,15 +101,58 @@ class ReluSplits:
         self.trees[k] = recorded(search.tree, neurons, refutations)
         return True
 
+    def _by_lps(
+        self, k: int, part: Relaxation, tell: Callable[[Search], None], deadline: Deadline
+    ) -> tuple[ReluSearch, list[Neuron], Scattered] | None:
+        condensed = condense(part, deadline=deadline)
+        if condensed is None:
+            return None
 
-def _neurons(lp: CondensedLP) -> list[tuple[int, int]]:
-    """Which ReLU's and which of its neurons each of the condensed LP is."""
-    named = [(0, 0)] * lp.layers[0]
-    for position, (index, _) in enumerate(lp.chosen):
-        named += [(position, flat) for flat in index[0].tolist()]
-    return named
+        def point(b: np.ndarray) -> Tensor:
+            inputs = torch.from_numpy(b).to(part.C).expand(1, 1, -1)
+            return condensed.point(part, inputs)[0]
+
+        def scattered(nu: np.ndarray) -> tuple[Tensor, ...]:
+            spread = condensed.scatter(part, torch.from_numpy(nu).to(part.C).reshape(1, 1, -1))
+            return tuple(each.flatten() for each in spread)
+
+        search = ReluSearch(
+            NodeLP(condensed),
+            confirm=lambda b: self.confirm(point(b)),
+            descend=lambda b: self.descend(k, point(b)),
+            watch=tell,
+            begun=self.state.domains,
+            limit=self.limit,
+        )
+        return search, condensed.neurons, scattered
+
+    def _by_slopes(
+        self, k: int, part: Relaxation, tell: Callable[[Search], None], deadline: Deadline
+    ) -> tuple[FrontierSearch, list[Neuron], Scattered]:
+        nodes = SlopeNodes(part, self.device)
+
+        def holds(found: Sequence[tuple[dict[int, int], Evidence]]) -> list[bool]:
+            named = [_named(*each, nodes.neurons, nodes.scattered) for each in found]
+            proved: list[bool] = (refuted(part, named) > 0).tolist()
+            return proved
+
+        search = FrontierSearch(
+            nodes,
+            confirm=self.confirm,
+            descend=lambda points: self.descend(k, points),
+            holds=holds,
+            watch=tell,
+            begun=self.state.domains,
+            limit=self.limit,
+        )
+        return search, nodes.neurons, nodes.scattered
 
 
-def _scattered(lp: CondensedLP, relaxation: Relaxation, nu: np.ndarray) -> tuple[Tensor, ...]:
-    spread = lp.scatter(relaxation, torch.from_numpy(nu).to(relaxation.C).reshape(1, 1, -1))
-    return tuple(each.flatten() for each in spread)
+def _named(
+    phases: dict[int, int], evidence: Evidence, neurons: list[Neuron], scattered: Scattered
+) -> Refutation:
+    return Refutation(
+        {neurons[i]: side for i, side in phases.items()},
+        torch.from_numpy(evidence.weights),
+        scattered(evidence.nu),
+    )

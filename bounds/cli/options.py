@@ -105,7 +105,7 @@ def _add_certify(commands: Commands) -> None:
         default="auto",
         help="what follows one pass and an attack: the LP optimum of the whole set, or a search of "
         "parts of it, or of phases of ReLUs; default: of parts where at most 30 inputs can move, "
-        "else of phases where at most 3,000 neurons are unstable",
+        "else of phases",
     )
     command.add_argument(
         "--verbose",

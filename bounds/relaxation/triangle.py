@@ -52,6 +52,15 @@ class ReluBounds:
         unstable = (self.lower < 0) & (self.upper > 0)
         return unstable if self.split is None else unstable | (self.split != 0)
 
+    @cached_property
+    def side(self) -> Tensor:
+        """1 where a split neuron is kept at ẑ ≥ 0, −1 where at ẑ ≤ 0, and 0 where none is split."""
+        if self.split is None:
+            return torch.zeros_like(self.lower)
+        return ((self.split != 0) & (self.lower == 0)).to(self.lower) - (
+            (self.split != 0) & (self.upper == 0)
+        ).to(self.lower)
+
     def kept(self, phases: Tensor) -> ReluBounds:
         """The same with unstable neurons kept where ẑ ≥ 0 (phases > 0) or ẑ ≤ 0 (phases < 0)."""
         split = phases != 0

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 import bounds
 from benchmarks.competition.instances import check, instances
 from bounds import InvalidInputError, certify, certify_vnnlib, deadline
-from bounds.certification import choice, decide
-from bounds.certification.choice import FEW, MANY
+from bounds.certification import decide
+from bounds.certification.choice import FEW
 from bounds.certification.run import Interrupted
 from bounds.read.vnnlib import parse_vnnlib
 from bounds.search.search import BoxSearch, Search
@@ -74,13 +74,9 @@ def test_a_search_that_nobody_asked_for_ends(monkeypatch: pytest.MonkeyPatch) ->
 def test_which_sets_are_split(short: None, monkeypatch: pytest.MonkeyPatch) -> None:
     model, x = twins(FEW + 1)
     many = certify(model, x, 0, radius=0.1)
-    reason = f"moving inputs: {FEW + 1}, unstable neurons: 2, at most {MANY}"
-    assert many.chosen == (f"relu_split ({reason})",)
+    reason = f"moving inputs: {FEW + 1}, more than {FEW}; unstable neurons: 2"
+    assert many.chosen == (f"relu_split ({reason}), nodes by lp",)
     assert many.verdict == "unsat"
-    monkeypatch.setattr(choice, "MANY", 1)
-    assert certify(model, x, 0, radius=0.1).chosen == (
-        "no_split (unstable neurons: 2, more than 1)",
-    )
     radius = torch.full((1, FEW + 1), 0.1)
     radius[0, 0] = 0.0  # this one cannot move
     found = certify(model, x, 0, radius=radius)
@@ -90,18 +86,13 @@ def test_which_sets_are_split(short: None, monkeypatch: pytest.MonkeyPatch) -> N
     forced = certify(model, x, 0, radius=0.1, method="input_split")
     assert forced.methods == ("input_split",)
     assert forced.chosen == ("input_split (as was asked for)",)
-    round_ = certify(model, x, 0, radius=0.1, norm=2)
-    assert round_.chosen == ("no_split (no LP that a search could go on from)",)
+    round_ = certify(model, x, 0, radius=1.0, norm=2)
+    assert round_.chosen == ("relu_split (no box of inputs; unstable neurons: 2), nodes by slopes",)
+    assert round_.verdict == "unsat"
     refused(
         lambda: certify(model, x, 0, radius=0.1, norm=2, method="input_split"),
         InvalidInputError,
         "norm is not inf",
-        "no_split",
-    )
-    refused(
-        lambda: certify(model, x, 0, radius=0.1, norm=2, method="relu_split"),
-        InvalidInputError,
-        "norm 2",
         "no_split",
     )
     refused(

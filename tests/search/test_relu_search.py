@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -16,10 +17,11 @@ import bounds
 import lp_reference
 from benchmarks.competition.clauses import network_of
 from bounds import Relaxation
-from bounds.certification.relu_splits import ReluSplits
+from bounds.certification.relu_splits import Bounding, ReluSplits
 from bounds.deadline import NEVER
 from bounds.search.relu_split.bounding import NodeLP
 from bounds.search.relu_split.clauses import Clauses
+from bounds.search.relu_split.slope_bounding import SlopeNodes
 from bounds.search.relu_split.soundness import refuted
 from bounds.search.relu_tree import ReluTree
 from bounds.search.root import optimised_root
@@ -32,16 +34,21 @@ from tests.support.referee import random_net
 #: Unstable neurons of an integer program that HiGHS solves at once.
 FEW = 16
 small = problems(batch=st.just(1))
+BOUNDINGS: tuple[Bounding, ...] = get_args(Bounding)
+either = pytest.mark.parametrize("bounding", BOUNDINGS)
 
 
 class Run:
     """A search of one disjunct of all rows, which confirms what the network itself says."""
 
-    def __init__(self, relaxation: Relaxation, *, limit: float = 3000) -> None:
+    def __init__(
+        self, relaxation: Relaxation, *, limit: float = 3000, bounding: Bounding = "lp"
+    ) -> None:
         self.relaxation, self.found = relaxation, list[Tensor]()
         self.told: list[Search] = []
         self.splits = ReluSplits(
-            relaxation, self.confirm, lambda k, starts: False, self.told.append, 1, limit
+            *(relaxation, self.confirm, lambda k, starts: False, self.told.append, 1, limit),
+            bounding,
         )
         rows = list(range(relaxation.C.shape[1]))
         self.closed = self.splits.excluded(0, rows, NEVER)
@@ -129,20 +136,28 @@ def assert_refutes(relaxation: Relaxation, tree: ReluTree) -> None:
         assert bool(((rows @ refutation.weights)[held] >= bound).all())
 
 
-@given(small, st.sampled_from([-0.3, -0.01, -1e-9, 0.0, 1e-9, 0.01, 0.3]), st.booleans())
+@given(
+    small,
+    st.sampled_from([-0.3, -0.01, -1e-9, 0.0, 1e-9, 0.01, 0.3]),
+    st.booleans(),
+    st.sampled_from(BOUNDINGS),
+)
 def test_the_verdict_is_the_sign_of_the_minimum(
-    problem: Problem, margin: float, optimised: bool
+    problem: Problem, margin: float, optimised: bool, bounding: Bounding
 ) -> None:
     relaxation = problem.relax(intermediate="backward", slope="adaptive").convert(Tensor.detach)
     assume(relaxation.unstable[0] <= FEW)
     one = relaxation.take(torch.tensor([0]), torch.tensor([0]))
     least, scale = minimum(one), float(one.scale().max())
     shifted = lowered(one, least - margin * scale)
-    agrees(Run(optimised_root(shifted, keep=False)[0] if optimised else shifted), margin * scale)
+    root = optimised_root(shifted, keep=False)[0] if optimised else shifted
+    agrees(Run(root, bounding=bounding), margin * scale)
 
 
-@given(problems(batch=st.just(1)), st.sampled_from([-0.1, -1e-9, 1e-9, 0.1]))
-def test_a_conjunction_is_decided_as_a_whole(problem: Problem, margin: float) -> None:
+@given(small, st.sampled_from([-0.1, -1e-9, 1e-9, 0.1]), st.sampled_from(BOUNDINGS))
+def test_a_conjunction_is_decided_as_a_whole(
+    problem: Problem, margin: float, bounding: Bounding
+) -> None:
     """The larger of two rows is one row of a network with two more ReLUs."""
     relaxation = problem.relax(intermediate="backward", slope="adaptive").convert(Tensor.detach)
     assume(relaxation.C.shape[1] >= 2 and relaxation.unstable[0] <= FEW)
@@ -158,7 +173,7 @@ def test_a_conjunction_is_decided_as_a_whole(problem: Problem, margin: float) ->
     one = bounds.Specification(torch.ones(1, 1, dtype=torch.float64))
     least = minimum(bounds.relax(network, problem.ball, one, slope="adaptive"))
     scale = float(both.scale().max())
-    agrees(Run(lowered(both, least - margin * scale)), margin * scale)
+    agrees(Run(lowered(both, least - margin * scale), bounding=bounding), margin * scale)
 
 
 def combinatorial(seed: int, *, inputs: int = 8, clauses: int = 24) -> Relaxation:
@@ -168,11 +183,12 @@ def combinatorial(seed: int, *, inputs: int = 8, clauses: int = 24) -> Relaxatio
     return bounds.relax(network, box, bounds.margins(0, classes=2))
 
 
+@either
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("clauses", [20, 60])
-def test_clauses_are_satisfiable_or_not(seed: int, clauses: int) -> None:
+def test_clauses_are_satisfiable_or_not(seed: int, clauses: int, bounding: Bounding) -> None:
     relaxation = combinatorial(seed, clauses=clauses)
-    run = Run(relaxation)
+    run = Run(relaxation, bounding=bounding)
     assert run.splits.state.ended == ("closed" if minimum(relaxation) > 0 else "found")
 
 
@@ -210,8 +226,9 @@ def deep(seed: int = 5) -> Relaxation:
     return lowered(relaxation, minimum(relaxation) - 0.1)
 
 
-def test_it_ends_with_its_nodes() -> None:
-    whole, run = Run(deep()), Run(deep(), limit=2)
+@either
+def test_it_ends_with_its_nodes(bounding: Bounding) -> None:
+    whole, run = Run(deep(), bounding=bounding), Run(deep(), limit=2, bounding=bounding)
     assert whole.closed
     assert whole.splits.state.domains > 2
     assert (run.closed, run.splits.state.ended, run.splits.state.domains) == (False, "domains", 2)
@@ -220,8 +237,9 @@ def test_it_ends_with_its_nodes() -> None:
     assert whole.told[-1].ended == "open"
 
 
-def test_the_same_search_makes_the_same_tree() -> None:
-    first, second = Run(deep()), Run(deep())
+@either
+def test_the_same_search_makes_the_same_tree(bounding: Bounding) -> None:
+    first, second = (Run(deep(), bounding=bounding) for _ in range(2))
     assert first.tree.splits == second.tree.splits
     assert first.tree.leaves == second.tree.leaves
 
@@ -240,6 +258,23 @@ def test_a_solver_that_breaks_down_closes_nothing(monkeypatch: pytest.MonkeyPatc
     assert (run.splits.state.ended, run.splits.state.worst) == ("precision", -math.inf)
 
 
+def test_slopes_that_are_no_numbers_close_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = SlopeNodes.bound
+
+    def broken(self: SlopeNodes, *given: object) -> object:
+        found = original(self, *given)  # type: ignore[arg-type]
+        nothing = [
+            replace(one, nu=np.full_like(one.nu, np.nan), value=1.0) for one in found.evidence
+        ]
+        return replace(found, evidence=nothing)
+
+    monkeypatch.setattr(SlopeNodes, "bound", broken)
+    monkeypatch.setattr(SlopeNodes, "finish", lambda *_: None)
+    run = Run(deep(), limit=200, bounding="slopes")
+    assert not run.closed
+    assert run.splits.state.ended == "domains"
+
+
 def test_multipliers_that_prove_nothing_close_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tree is closed as far as the search knows; soundly evaluated, it is not."""
     original = NodeLP.evaluate
@@ -254,7 +289,8 @@ def test_multipliers_that_prove_nothing_close_nothing(monkeypatch: pytest.Monkey
     assert (run.splits.state.ended, run.splits.state.open) == ("precision", 1)
 
 
-def test_refutations_are_weighed_by_what_they_say() -> None:
+@either
+def test_refutations_are_weighed_by_what_they_say(bounding: Bounding) -> None:
     """Two rows whose sum is positive, though neither is."""
     network = bounds.from_torch(nn.Sequential(nn.ReLU()), (1,), dtype=torch.float64).detach()
     ball = bounds.Ball(torch.zeros(1, 1).double(), radius=1.0)
@@ -262,7 +298,7 @@ def test_refutations_are_weighed_by_what_they_say() -> None:
         torch.tensor([[1.0], [-1.0]]).double(), torch.tensor([-0.2, 0.4]).double()
     )
     relaxation = bounds.relax(network, ball, rows)
-    run = Run(relaxation)
+    run = Run(relaxation, bounding=bounding)
     assert run.closed
     assert run.splits.state.domains == 1
     weights = run.tree.refutations[0].weights

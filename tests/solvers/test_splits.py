@@ -119,7 +119,7 @@ def test_a_side_without_points_has_no_bound() -> None:
     rows = bounds.Specification(torch.tensor([[1.0]], dtype=torch.float64))
     relaxation = bounds.relax(network, ball, rows)
     side = relaxation.split([torch.tensor([[1.0, -1.0]])])
-    for method in ("interior_point", "pdhg"):
+    for method in ("interior_point", "pdhg", "optimised_slope"):
         solution = bounds.solve(side, method=method, sign_only=True, iteration_limit=1000)  # type: ignore[arg-type]
         assert solution.lower.item() > 0
         assert solution.upper.item() == torch.inf

@@ -54,6 +54,24 @@ class NodeBound:
     vertex: Vertex
 
 
+def needed(evidence: Evidence, phases: Phases, margin: float) -> dict[int, int]:
+    """Which of the phases d cannot do without: the others' vertices may come back, and d is above
+    the margin all the same."""
+    at_lower, at_upper = evidence.costs.clip(max=0.0)
+    lost = {
+        neuron: (at_upper if side > 0 else at_lower)[neuron]
+        - min(at_lower[neuron], at_upper[neuron])
+        for neuron, side in phases.items()
+    }
+    left, kept = evidence.value - margin, dict(phases)
+    for neuron in sorted(lost, key=lambda neuron: lost[neuron]):
+        left -= lost[neuron]
+        if left <= 0:
+            break
+        del kept[neuron]
+    return kept
+
+
 class NodeLP:
     """One disjunct of one input. lp: condensed, of which all rows belong to the disjunct."""
 
@@ -114,23 +132,6 @@ class NodeLP:
             + left.min(0).clip(max=0.0).sum()
         )
         return Evidence(weights, nu, float(value), costs)
-
-    def needed(self, evidence: Evidence, phases: Phases) -> dict[int, int]:
-        """Which of the phases d cannot do without: the others' vertices may come back, and d is
-        above the margin all the same."""
-        at_lower, at_upper = evidence.costs.clip(max=0.0)
-        lost = {
-            neuron: (at_upper if side > 0 else at_lower)[neuron]
-            - min(at_lower[neuron], at_upper[neuron])
-            for neuron, side in phases.items()
-        }
-        left, kept = evidence.value - self.margin, dict(phases)
-        for neuron in sorted(lost, key=lambda neuron: lost[neuron]):
-            left -= lost[neuron]
-            if left <= 0:
-                break
-            del kept[neuron]
-        return kept
 
     def pre_activations(self, vertex: Vertex) -> np.ndarray:
         """ẑ at the point where a run has ended."""

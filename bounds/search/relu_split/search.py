@@ -16,19 +16,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from bounds.deadline import Deadline
-from bounds.search.relu_split.bounding import Evidence, NodeBound, NodeLP
+from bounds.search.relu_split.bounding import Evidence, NodeBound, NodeLP, needed
 from bounds.search.relu_split.branching import Record, choose, guesses
 from bounds.search.relu_split.clauses import Clauses, Literal
-from bounds.search.relu_split.tree import Leaf, Split, Subtree
+from bounds.search.relu_split.tree import Closed, Leaf, Subtree, resolved
 from bounds.search.search import Ended, Search
 
 #: Clauses that are watched, and numbers in the multipliers of all refutations.
 CLAUSES, CAPACITY = 20_000, 2**27
 #: Pivots for a child that is only tried.
 TRIAL = 50
-
-#: A subtree, and the phases that it needs.
-Closed = tuple[Subtree, frozenset[Literal]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,10 +119,10 @@ class ReluSearch:
         evidence = bound.evidence
         if evidence is None or not evidence.value > self._lp.margin:
             return None
-        number, needed = len(self.refutations), self._lp.needed(evidence, phases)
-        self.refutations.append((needed, evidence))
-        self._clauses.learn(number, needed)
-        return Leaf(number), frozenset(needed.items())
+        number, kept = len(self.refutations), needed(evidence, phases, self._lp.margin)
+        self.refutations.append((kept, evidence))
+        self._clauses.learn(number, kept)
+        return Leaf(number), frozenset(kept.items())
 
     def _known(self, number: int) -> Closed:
         return Leaf(number), frozenset(self.refutations[number][0].items())
@@ -197,9 +194,7 @@ class ReluSearch:
                 continue
             if frame.other is None:
                 return Frame((neuron, -side), (subtree, needed), frame.value, frame.guess)
-            other, others = frame.other
-            needed = (needed | others) - {(neuron, 1), (neuron, -1)}
-            subtree = Split(neuron, subtree, other) if side > 0 else Split(neuron, other, subtree)
+            subtree, needed = resolved(frame.literal, (subtree, needed), frame.other)
         self.tree = subtree
         return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bounds.search.relu_split.clauses import Literal
 from bounds.search.relu_tree import Neuron, Refutation, ReluTree
 
 
@@ -25,6 +26,17 @@ class Split:
 
 
 Subtree = Leaf | Split
+
+#: A subtree, and the phases that it needs.
+Closed = tuple[Subtree, frozenset[Literal]]
+
+
+def resolved(literal: Literal, this: Closed, other: Closed) -> Closed:
+    """What closes a node of which both sides of a split are closed; literal: of `this` side."""
+    neuron, side = literal
+    active, dead = (this, other) if side > 0 else (other, this)
+    needed = (this[1] | other[1]) - {(neuron, 1), (neuron, -1)}
+    return Split(neuron, active[0], dead[0]), needed
 
 
 def used(root: Subtree) -> list[int]:

@@ -53,6 +53,15 @@ class CondensedLP(TriangleLP):
     columns: Tensor
     width: Tensor
 
+    @property
+    def neurons(self) -> list[tuple[int, int]]:
+        """Which ReLU's and which of its neurons each of the n is, of a batch of one; (0, 0) for a
+        budget."""
+        named = [(0, 0)] * self.layers[0]
+        for position, (index, _) in enumerate(self.chosen):
+            named += [(position, flat) for flat in index[0].tolist()]
+        return named
+
     def gather(self, values: Sequence[Tensor]) -> Tensor:
         """The unstable neurons' entries of one (B, S, *shape) tensor a ReLU, as (B, S, n); 0 in a
         budget's place."""

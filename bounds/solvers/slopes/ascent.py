@@ -14,7 +14,19 @@ there. Where ẑ leads nowhere, α ẑ = max(ẑ, 0): the forward pass is then a
 whose objective is d, unless l and u are tighter than what the layers below imply, which those of
 `bounds.relax` are not.
 
-The steps are Adam's (Kingma & Ba 2015, arXiv 1412.6980), projected on [0, 1].
+A neuron that is kept on one side of 0 is a line, whatever ĉ is, and its side has a multiplier β ≥ 0
+of its own (β-CROWN, Wang et al. 2021, arXiv 2103.06624):
+
+| kept where | ν     | z in the forward pass | ∂d/∂β |
+|------------|-------|-----------------------|-------|
+| ẑ ≥ 0      | ĉ − β | ẑ                     | −ẑ    |
+| ẑ ≤ 0      | β     | 0                     | ẑ     |
+
+Its own term is 0 for every such ν, of which those with β = 0 are what a slope gives. β has no upper
+end, and d has none where no input has all phases.
+
+The steps are Adam's (Kingma & Ba 2015, arXiv 1412.6980), projected on [0, 1] and on β ≥ 0. Those of
+β are measured in coefficients that arrive at the neuron's layer.
 """
 
 from __future__ import annotations
@@ -23,6 +35,7 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, fields
 from itertools import pairwise
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -41,6 +54,8 @@ LAG = 10
 #: A row's step shrinks by this factor where it finds no better bound, but to no less than
 #: 1 / (1 + iteration), whose sum diverges: no row comes to rest far from its maximum.
 SHRINK = 0.98
+#: What steps of β are measured in, as a multiple of the mean size of what arrives at the layer.
+FAR = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,13 +64,15 @@ class _Layer:
 
     index: their flat positions (B, 1, n); other inputs fill up with stable neurons, for which
     real (B, 1, n) is 0 instead of 1. slope, intercept: of the triangle's upper face, 0 for fillers.
-    active: 1 at active neurons, (B, 1, *shape).
+    side: 1 where a neuron is kept at ẑ ≥ 0, −1 where at ẑ ≤ 0, else 0. active: 1 at active neurons,
+    (B, 1, *shape).
     """
 
     index: Tensor
     real: Tensor
     slope: Tensor
     intercept: Tensor
+    side: Tensor
     active: Tensor
 
     @staticmethod
@@ -72,6 +89,7 @@ class _Layer:
             pick(neurons.unstable),
             pick(neurons.slope),
             pick(-neurons.slope * neurons.lower),
+            pick(neurons.side),
             neurons.active.to(neurons.lower).unsqueeze(1),
         )
 
@@ -87,6 +105,19 @@ class _Layer:
         # Fillers share their positions with stable neurons, and add 0 there.
         return flat.scatter_add_(2, index, unstable).unflatten(2, values.shape[2:])
 
+    def kept(self, side: Tensor) -> _Layer:
+        """Of the only input here, with these phases (B, 1, n)."""
+        active = (side > 0).to(side)
+        batch = side.shape[0]
+        return _Layer(
+            self.index.expand(batch, -1, -1),
+            self.real.expand(batch, -1, -1),
+            torch.where(side == 0, self.slope, active),
+            torch.where(side == 0, self.intercept, 0.0),
+            side,
+            self.active.expand(batch, *self.active.shape[1:]),
+        )
+
     def take(self, images: Tensor) -> _Layer:
         return _Layer(*(getattr(self, field.name)[images] for field in fields(self)))
 
@@ -97,21 +128,24 @@ class SlopeAscent:
     best (B, S): the largest d that a row has seen, at the multipliers best_nu (B, S, n). magnitude
     (B, S): of the terms of the last d. x (B, S, *input_shape) and z (B, S, n): where the d of the
     slopes that an iteration began with is attained, x in the input set, z in its triangle or not.
+    Among the slopes of split neurons are their β.
 
     To be used without gradients.
     """
 
     #: What each row has of its own between two iterations.
-    _OF_ROWS = (
+    _OF_ROWS: tuple[str, ...] = (
         "best",
         "best_nu",
         "magnitude",
         "_slopes",
+        "_unit",
         "_coefficients",
         "_constant",
         "_at_input",
         "_arriving",
         "_line",
+        "_nu",
         "_rate",
         "_mean",
         "_mean_square",
@@ -124,7 +158,7 @@ class SlopeAscent:
         input_set: InputSet,
         coefficients: Tensor,
     ) -> None:
-        self._network, self._coefficients, self._constant = _to_last_relu(network, coefficients)
+        self._network, self._coefficients, self._constant = to_last_relu(network, coefficients)
         self._input_set = input_set
         # Copies: what a `ReluBounds` caches without gradients would lack them ever after.
         relu_bounds = [neurons.convert(Tensor.detach) for neurons in relu_bounds]
@@ -133,6 +167,8 @@ class SlopeAscent:
         for layer in self._layers:
             ends.append(ends[-1] + layer.index.shape[2])
         self._blocks = [slice(*pair) for pair in pairwise(ends)]
+        nothing = coefficients.new_zeros(len(coefficients), 1, 0)
+        self._side = torch.cat([nothing, *(layer.side for layer in self._layers)], 2)
 
         self.iteration = 0
         self._forgotten = 1.0  # the share of the mean that its start at 0 still has
@@ -148,10 +184,12 @@ class SlopeAscent:
             for position, neurons in enumerate(relu_bounds):
                 layer = self._layers[position]
                 slopes.append(layer.gather(rule(position, torch.ones_like(layer.active), neurons)))
-            self._slopes = torch.cat(slopes, 2).expand_as(start)
+            # β begins with 0.
+            self._slopes = (torch.cat(slopes, 2) * (self._side == 0)).expand_as(start)
             start = torch.where(self._backward().unsqueeze(2), self._slopes, start)
         self._slopes = start
         self._backward()
+        self._unit = self._units()
 
     def advance(self) -> None:
         """One iteration: the direction at the current slopes, a step, and d where it leads."""
@@ -161,19 +199,23 @@ class SlopeAscent:
         self._forgotten *= first
         self._mean.lerp_(up, 1 - first)
         self._mean_square.mul_(SECOND).addcmul_(up, up, value=1 - SECOND)
-        unbiased = (1 - SECOND**self.iteration) ** 0.5 / (1 - self._forgotten)
-        step = self._mean / (self._mean_square.sqrt() + torch.finfo(up.dtype).tiny)
-        step *= (unbiased * self._rate).unsqueeze(2)
-        self._slopes = (self._slopes + step).clamp_(0, 1)
+        self._step((1 - SECOND**self.iteration) ** 0.5 / (1 - self._forgotten))
         better = self._backward()
         shrunk = (SHRINK * self._rate).clamp(min=1 / (1 + self.iteration))
         self._rate = torch.where(better, self._rate, shrunk)
 
-    def take(self, images: Tensor, rows: Tensor) -> SlopeAscent:
+    def _step(self, unbiased: float) -> None:
+        step = self._mean / (self._mean_square.sqrt() + torch.finfo(self._mean.dtype).tiny)
+        step *= (unbiased * self._rate).unsqueeze(2) * self._unit
+        self._slopes = (self._slopes + step).clamp_(min=0)
+        self._slopes = torch.where(self._side == 0, self._slopes.clamp(max=1), self._slopes)
+
+    def take(self, images: Tensor, rows: Tensor) -> Self:
         """These inputs (B',) and, of each, these rows (B', S'), as far as they have come."""
         part = copy(self)
         part._input_set = self._input_set.convert(lambda tensor: tensor[images])
         part._layers = [layer.take(images) for layer in self._layers]
+        part._side = self._side[images]
         for name in self._OF_ROWS:
             setattr(part, name, getattr(self, name)[images.unsqueeze(1), rows])
         return part
@@ -189,16 +231,18 @@ class SlopeAscent:
     def _backward(self) -> Tensor:
         """d at the slopes, and whether it is a row's largest so far."""
         self._arriving, self._line = torch.zeros_like(self._slopes), torch.zeros_like(self._slopes)
-        of_neurons = torch.zeros_like(self.best)
+        of_neurons, self._nu = torch.zeros_like(self.best), torch.zeros_like(self._slopes)
 
         def through(position: int, arriving: Tensor) -> Tensor:
             nonlocal of_neurons
             layer, block = self._layers[position], self._blocks[position]
             c = layer.gather(arriving)
-            line = torch.where(c < 0, layer.slope, self._slopes[:, :, block])
+            slopes = self._slopes[:, :, block]
+            line = torch.where((c < 0) | (layer.side != 0), layer.slope, slopes)
             of_neurons = of_neurons + (c.clamp(max=0) * layer.intercept).sum(2)
             self._arriving[:, :, block], self._line[:, :, block] = c, line
-            return layer.merge(arriving, c * line)
+            self._nu[:, :, block] = c * line - layer.side * slopes
+            return layer.merge(arriving, self._nu[:, :, block])
 
         last = len(self._network.nodes) - 1
         constant, self._at_input = self._network.backward(last, self._coefficients, through)
@@ -209,25 +253,37 @@ class SlopeAscent:
         # A NaN compares false: it never replaces a bound.
         better = value > self.best
         self.best = torch.where(better, value, self.best)
-        nu = self._arriving * self._line
-        self.best_nu = torch.where(better.unsqueeze(2), nu, self.best_nu)
+        self.best_nu = torch.where(better.unsqueeze(2), self._nu, self.best_nu)
         return better
 
     def _forward(self) -> Tensor:
         """x and z where the last d is attained; returns the direction of ascent."""
         self.x = self._input_set.argmin(self._at_input)
-        self.z, pre = torch.zeros_like(self._slopes), torch.zeros_like(self._slopes)
+        self.z, self._pre = torch.zeros_like(self._slopes), torch.zeros_like(self._slopes)
 
         def relu(position: int, flat: Tensor) -> Tensor:
             layer, block = self._layers[position], self._blocks[position]
             values = flat.unflatten(0, self.best.shape)
             at = layer.gather(values)
             z = self._line[:, :, block] * at + (self._arriving[:, :, block] < 0) * layer.intercept
-            pre[:, :, block], self.z[:, :, block] = at, z
+            self._pre[:, :, block], self.z[:, :, block] = at, z
             return layer.merge(values, z).flatten(0, 1)
 
-        self._network.evaluate(self.x.flatten(0, 1), relu)
-        return (self._arriving >= 0) * pre
+        self._output = self._network.evaluate(self.x.flatten(0, 1), relu)
+        pre = self._pre
+        return torch.where(self._side == 0, (self._arriving >= 0) * pre, -self._side * pre)
+
+    def _units(self) -> Tensor:
+        """What steps are measured in: 1 for slopes, and for β the size of what arrives at the
+        layer, or anywhere if that is 0."""
+        size = FAR * self._arriving.abs()
+        anywhere = size.mean(2, keepdim=True)
+        anywhere = torch.where(anywhere > 0, anywhere, 1.0)
+        unit = torch.ones_like(size)
+        for layer, block in zip(self._layers, self._blocks, strict=True):
+            of_layer = size[:, :, block].sum(2, keepdim=True) / layer.real.sum(2, keepdim=True)
+            unit[:, :, block] = torch.where(of_layer > 0, of_layer, anywhere)
+        return torch.where(self._side == 0, 1.0, unit)
 
 
 def ascend(
@@ -255,7 +311,7 @@ def ascend(
         return ascent.scatter(ascent.best_nu)
 
 
-def _to_last_relu(network: Network, coefficients: Tensor) -> tuple[Network, Tensor, Tensor]:
+def to_last_relu(network: Network, coefficients: Tensor) -> tuple[Network, Tensor, Tensor]:
     """The same rows on the output of the last ReLU, if nothing bypasses it, and their constant.
 
     What stands above does not depend on slopes: it is passed once, not once an iteration.

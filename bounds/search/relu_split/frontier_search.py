@@ -1,0 +1,333 @@
+"""Many open nodes at a time over the phases of neurons: bound, explain, jump back; or split.
+
+The same tree as `bounds.search.relu_split.search` makes, whose nodes are closed by the phases that
+they need, and for the same reasons; but nodes are bounded by slope ascent, hundreds together, where
+an LP each is too slow. The newest are taken first, and of these the worst: that keeps few open.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bounds.deadline import Deadline
+from bounds.search.relu_split.bounding import Evidence, needed
+from bounds.search.relu_split.clauses import Clauses, Literal
+from bounds.search.relu_split.slope_bounding import ROOT, Bounded, SlopeNodes, Start
+from bounds.search.relu_split.tree import Closed, Leaf, Subtree, resolved
+from bounds.search.search import Ended, Search
+
+#: Clauses that are watched, numbers in the multipliers of all refutations, and in open nodes.
+CLAUSES, CAPACITY, OPEN = 20_000, 2**27, 2**28
+#: Neurons of each node that are tried before one is chosen.
+CANDIDATES = 4
+#: The smallest share of the missing gain that counts.
+LEAST = 1e-6
+#: Where the triangles cost less than this share of what is missing, splits promise little.
+LITTLE = 1e-3
+
+#: Whether each of these refutations holds on the network itself.
+Confirmed = Callable[[Sequence[tuple[dict[int, int], Evidence]]], Sequence[bool]]
+
+
+@dataclass(eq=False)
+class Node:
+    """literal: the phase that it has besides its parent's. other: what closes the other side of
+    that split, None while it is open. start: where its ascent begins. value: of its parent."""
+
+    parent: Node | None
+    literal: Literal
+    start: Start
+    value: float
+    other: Closed | None = None
+    sibling: Node | None = None
+    closed: bool = False
+
+    @property
+    def path(self) -> list[Node]:
+        """From the child of the root to this."""
+        found, node = [], self
+        while node.parent is not None:
+            found.append(node)
+            node = node.parent
+        return found[::-1]
+
+    @property
+    def phases(self) -> dict[int, int]:
+        return dict(node.literal for node in self.path)
+
+    @property
+    def open(self) -> bool:
+        """Whether neither it nor a node above it is closed."""
+        node: Node | None = self
+        while node is not None and not node.closed:
+            node = node.parent
+        return node is None
+
+
+class FrontierSearch:
+    """As `bounds.search.relu_split.search.ReluSearch`, with nodes in batches.
+
+    confirm: whether one of these points (points, *input_shape) is a counterexample. descend:
+    whether there is one near such points. holds: whether refutations hold on the network itself,
+    rounding included; nothing else closes a node.
+    """
+
+    def __init__(
+        self,
+        nodes: SlopeNodes,
+        *,
+        confirm: Callable[[Tensor], bool],
+        descend: Callable[[Tensor], bool],
+        holds: Confirmed,
+        watch: Callable[[Search], None] = lambda _: None,
+        begun: int = 0,
+        limit: float = math.inf,
+    ) -> None:
+        self._nodes, self._confirm, self._descend, self._holds = nodes, confirm, descend, holds
+        self._watch, self._limit = watch, limit
+        root = Node(None, (-1, 0), nodes.root, -math.inf)
+        self._frontier, self._held = [root], list[Node]()
+        self._clauses, self._count, self._attacked = Clauses(CLAUSES), begun, begun
+        self.refutations: list[tuple[dict[int, int], Evidence]] = []
+        self.tree: Subtree | None = None
+        self.state = self._state("open")
+
+    def run(self, deadline: Deadline) -> Search:
+        self.state = self._state(self._end(deadline))
+        return self.state
+
+    def _end(self, deadline: Deadline) -> Ended:
+        while self.tree is None:
+            if deadline.passed:
+                return "time"
+            if self._count >= self._limit:
+                return "domains"
+            held = len(self._frontier) + len(self.refutations)
+            if held * self._nodes.n > CAPACITY:
+                return "memory"
+            batch = self._pop()
+            if not batch:
+                continue
+            ended = self._handle(batch, deadline)
+            if ended is not None:
+                return ended
+            if self.tree is None:
+                self.state = self._state("open")
+                self._watch(self.state)
+        return "closed"
+
+    def _pop(self) -> list[Node]:
+        """The newest open nodes, with the phases that follow from clauses."""
+        batch: list[Node] = []
+        most = min(self._nodes.batch, max(1, int(min(self._limit - self._count, 2**30))))
+        while self._frontier and len(batch) < most:
+            node = self._frontier.pop()
+            if node.open:
+                found = self._propagate(node)
+                if found is not None:
+                    batch.append(found)
+        # What clauses have closed may be above others.
+        return [node for node in batch if node.open]
+
+    def _propagate(self, node: Node) -> Node | None:
+        """Take the phases that follow from clauses; None where one closes the node."""
+        path = node.path
+        common = 0
+        while common < min(len(path), len(self._held)) and path[common] is self._held[common]:
+            common += 1
+        while len(self._held) > common:
+            self._clauses.release(self._held.pop().literal)
+        for each in path[common:]:
+            self._clauses.hold(each.literal)
+            self._held.append(each)
+        at = max(0, len(path) - 1)
+        while at < len(self._held):
+            literal = self._held[at].literal
+            violated = self._clauses.violated(literal)
+            if violated is not None:
+                self._close(self._held[-1], self._known(violated))
+                return None
+            unit = self._clauses.unit(literal)
+            if unit is None:
+                at += 1
+                continue
+            (neuron, side), number = unit
+            node = Node(node, (neuron, -side), node.start, node.value, other=self._known(number))
+            self._clauses.hold(node.literal)
+            self._held.append(node)
+        return node
+
+    def _handle(self, batch: list[Node], deadline: Deadline) -> Ended | None:
+        """Bound these nodes, close or split them."""
+        phases = [node.phases for node in batch]
+        first = batch[0].parent is None
+        found = self._nodes.bound(
+            phases, [node.start for node in batch], deadline, *([ROOT] if first else [])
+        )
+        self._count += len(batch)
+        closing = [
+            (at, (needed(one, phases[at], self._nodes.margin), one))
+            for at, one in enumerate(found.evidence)
+            if one.value > self._nodes.margin
+        ]
+        proved = self._holds([refutation for _, refutation in closing]) if closing else []
+        for (at, refutation), holds in zip(closing, proved, strict=True):
+            if holds and batch[at].open:
+                self._close(batch[at], self._learn(refutation))
+        left = [at for at, node in enumerate(batch) if node.open]
+        if not left:
+            return None
+        if self._looked(found, left):
+            return "found"
+        return self._split(batch, phases, found, left, deadline)
+
+    def _looked(self, found: Bounded, left: list[int]) -> bool:
+        """Whether a counterexample is found where the bounds of open nodes are attained."""
+        largest = found.values[left].amax(1)
+        suspects = [at for at, value in zip(left, largest.tolist(), strict=True) if value <= 0]
+        if suspects and self._confirm(found.x[suspects]):
+            return True
+        # Whenever their number has doubled: attacks must not cost more than the proof.
+        if self._count < 2 * self._attacked:
+            return False
+        self._attacked = self._count
+        best = left[int(largest.argmin())]
+        return self._descend(found.x[best : best + 1])
+
+    def _split(
+        self,
+        batch: list[Node],
+        phases: list[dict[int, int]],
+        found: Bounded,
+        left: list[int],
+        deadline: Deadline,
+    ) -> Ended | None:
+        chosen = self._choose(phases, found, left)
+        children: list[Node] = []
+        for at in left:
+            node, neuron = batch[at], chosen.get(at)
+            missing = self._nodes.margin - float(found.value[at])
+            if neuron is None or float(found.loss[at].sum()) < LITTLE * missing:
+                step = self._finish(node, phases[at], neuron, deadline)
+                if not isinstance(step, int):
+                    if step is not None:
+                        return step
+                    continue
+                neuron = step
+            value = max(node.value, float(found.value[at]))
+            pair = [
+                Node(node, (neuron, side), found.start(at, neuron, side), value) for side in (-1, 1)
+            ]
+            pair[0].sibling, pair[1].sibling = pair[1], pair[0]
+            children += pair
+        # The worst last: they are taken first.
+        self._frontier += sorted(children, key=lambda node: -node.value)
+        return None
+
+    def _choose(
+        self, phases: list[dict[int, int]], found: Bounded, left: list[int]
+    ) -> dict[int, int]:
+        """The neuron of each node whose sides promise most, of the few that are tried; none where
+        all are split."""
+        if not self._nodes.n:
+            return {}
+        score = found.loss[left].clone()
+        # Neurons that the bound loses nothing to come last, those of large coefficients first.
+        arriving = found.arriving[left].abs()
+        score += (
+            LEAST
+            * score.amax(1, keepdim=True).clamp(min=LEAST)
+            * (arriving / arriving.amax(1, keepdim=True).clamp(min=LEAST))
+        )
+        for row, at in enumerate(left):
+            score[row, list(phases[at])] = -1.0
+        best, neurons = score.topk(min(CANDIDATES, self._nodes.n), dim=1)
+        tried = [
+            (at, neuron)
+            for row, at in enumerate(left)
+            for value, neuron in zip(best[row].tolist(), neurons[row].tolist(), strict=True)
+            if value >= 0
+        ]
+        chosen: dict[int, tuple[float, int]] = {}
+        gains = self._trial(phases, found, tried).tolist() if tried else []
+        for (at, neuron), gain in zip(tried, gains, strict=True):
+            if at not in chosen or gain > chosen[at][0]:
+                chosen[at] = gain, neuron
+        return {at: neuron for at, (_, neuron) in chosen.items()}
+
+    def _trial(
+        self, phases: list[dict[int, int]], found: Bounded, tried: list[tuple[int, int]]
+    ) -> Tensor:
+        """The product of what both sides gain in one pass, of each."""
+        sides = [(at, neuron, side) for at, neuron in tried for side in (-1, 1)]
+        values = []
+        for begin in range(0, len(sides), self._nodes.batch):
+            some = sides[begin : begin + self._nodes.batch]
+            values.append(
+                self._nodes.values(
+                    [{**phases[at], neuron: side} for at, neuron, side in some],
+                    [found.start(*each) for each in some],
+                )
+            )
+        before = found.value[[at for at, _, _ in sides]]
+        missing = (self._nodes.margin - before).clamp(min=self._nodes.margin)
+        share = ((torch.cat(values) - before) / missing).nan_to_num(0.0).clamp(LEAST, 1.0)
+        return share.reshape(-1, 2).prod(1)
+
+    def _finish(
+        self, node: Node, phases: dict[int, int], neuron: int | None, deadline: Deadline
+    ) -> Ended | int | None:
+        """Close a node, of which splits promise little, by its LP: None; or the neuron to go on
+        with; or how the search ends.
+
+        neuron: to go on with where there is no LP.
+        """
+        found = self._nodes.finish(phases, deadline)
+        if found is None:
+            return "precision" if neuron is None else neuron
+        evidence = found.evidence
+        if evidence.value > 0:
+            refutation = needed(evidence, phases, evidence.value / 2), evidence
+            if self._holds([refutation])[0]:
+                self._close(node, self._learn(refutation))
+                return None
+        if self._confirm(found.x):
+            return "found"
+        return "precision" if found.neuron is None else found.neuron
+
+    def _learn(self, refutation: tuple[dict[int, int], Evidence]) -> Closed:
+        number = len(self.refutations)
+        self.refutations.append(refutation)
+        self._clauses.learn(number, refutation[0])
+        return self._known(number)
+
+    def _known(self, number: int) -> Closed:
+        return Leaf(number), frozenset(self.refutations[number][0].items())
+
+    def _close(self, node: Node, closed: Closed) -> None:
+        """Close a node, and those above that this closes, too."""
+        while node.parent is not None:
+            node.closed = True
+            if node.literal in closed[1]:
+                if node.other is None:
+                    assert node.sibling is not None
+                    node.sibling.other = closed
+                    return
+                closed = resolved(node.literal, closed, node.other)
+            node = node.parent
+        node.closed = True
+        self.tree = closed[0]
+
+    def _state(self, ended: Ended) -> Search:
+        """How far the search is."""
+        if ended == "closed":
+            return Search(ended, self._count, 0, math.inf, 1.0)
+        left = [node for node in self._frontier if node.open]
+        worst = min((node.value for node in left), default=-math.inf)
+        closed = 1 - math.fsum(0.5 ** len(node.path) for node in left)
+        return Search(ended, self._count, len(left), worst, closed)

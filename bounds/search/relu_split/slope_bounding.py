@@ -1,0 +1,234 @@
+"""Nodes in batches: how far slope ascent with β raises their bounds, and what that proves.
+
+All nodes of a search share the relaxation of the root. A node begins at the slopes and the β of its
+parent, whose bound it has then at least about, and is given a few iterations; it leaves the rest to
+its children. Multipliers are those of the condensed LP, and single nodes are finished by that LP
+where it fits in memory (`bounds.search.relu_split.bounding`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bounds.deadline import Deadline
+from bounds.network.memory import numbers_at_once, pass_numbers
+from bounds.relaxation.relaxation import Relaxation
+from bounds.search.relu_split.bounding import Evidence, NodeLP, Phases
+from bounds.search.relu_split.branching import guesses
+from bounds.search.relu_tree import Neuron
+from bounds.solvers.cost import matrices_fit
+from bounds.solvers.interior_point.condense import condense
+from bounds.solvers.slopes.conjunction import ConjunctionAscent
+
+#: As `bounding.ABOVE`, of numbers in float32.
+ABOVE = 1e-5
+#: Iterations of the root, and of every other node.
+ROOT, ITERATIONS = 200, 20
+#: Copies of what changes with every iteration that a node holds, and nodes of a batch at most.
+ITERATES, BATCH = 24, 1024
+#: What is left of a batch, as a share, for it to go on without those that are closed.
+REST = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """Where the ascent of a node begins: slopes with β, (n,), and λ, (rows,)."""
+
+    slopes: Tensor
+    weights: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Bounded:
+    """What is known of B nodes.
+
+    value: d (B,). evidence: of each, in float64. loss: what the dual function loses to each
+    neuron's triangle, times how far the average point is above its ReLU, as a share; 0 where it is
+    split, (B, n). slopes, nu, arriving: of the best bound, (B, n). x: (B, *input_shape), where it
+    is attained, as a point of the set in float64. values: the network's own rows there, (B, rows).
+    """
+
+    value: Tensor
+    evidence: list[Evidence]
+    slopes: Tensor
+    weights: Tensor
+    nu: Tensor
+    arriving: Tensor
+    loss: Tensor
+    x: Tensor
+    values: Tensor
+
+    def start(self, node: int, neuron: int, side: int) -> Start:
+        """Of a child: the parent's multipliers, as far as the child's form allows them."""
+        slopes = self.slopes[node].clone()
+        nu, arriving = self.nu[node, neuron], self.arriving[node, neuron]
+        slopes[neuron] = (arriving - nu if side > 0 else nu).clamp(min=0)
+        return Start(slopes, self.weights[node])
+
+
+@dataclass(frozen=True, eq=False)
+class Finished:
+    """An LP optimum. x: where it is attained, (1, *input_shape). neuron: the best to split; None
+    where all of them are on their ReLUs at x."""
+
+    evidence: Evidence
+    x: Tensor
+    neuron: int | None
+
+
+class SlopeNodes:
+    """One disjunct of one input. relaxation: in float64, of which all rows belong to the disjunct;
+    `refuted` takes the multipliers of this very relaxation. device: where nodes are bounded."""
+
+    def __init__(self, relaxation: Relaxation, device: torch.device) -> None:
+        self._exact = relaxation
+        rough = relaxation.convert(lambda tensor: tensor.float().to(device))
+        self._network, self._C, self._d = rough.network, rough.C[0].flatten(1), rough.d[0]
+        with torch.no_grad():
+            self._root = ConjunctionAscent(
+                rough.network, rough.relu_bounds, rough.input_set, rough.C, rough.d
+            )
+        self.neurons: list[Neuron] = self._root.neurons
+        self.n = len(self.neurons)
+        unstable = [neurons.unstable for neurons in rough.relu_bounds]
+        self._lower, self._upper = (
+            (
+                torch.cat(
+                    [rough.d.new_zeros(0), *(e[k] for e, k in zip(ends, unstable, strict=True))]
+                )
+                for ends in zip(
+                    *((each.lower, each.upper) for each in rough.relu_bounds), strict=True
+                )
+            )
+            if unstable
+            else (rough.d.new_zeros(0), rough.d.new_zeros(0))
+        )
+        self.margin = ABOVE * float(relaxation.scale().max())
+        places = numbers_at_once(rough.C, None) // (ITERATES * self.n + pass_numbers(rough.network))
+        self.batch = max(1, min(BATCH, places))
+        self._lp: NodeLP | None = None
+
+    @property
+    def root(self) -> Start:
+        return Start(self._root.best_slopes[0, 0], self._root.best_weights[0, 0])
+
+    def scattered(self, nu: np.ndarray) -> tuple[Tensor, ...]:
+        """One flat tensor a ReLU of the relaxation, in float64."""
+        values = torch.from_numpy(nu).to(self._exact.C).reshape(1, 1, -1)
+        return tuple(each.flatten() for each in self._root.scatter(values))
+
+    @torch.no_grad()
+    def bound(
+        self,
+        phases: Sequence[Phases],
+        starts: Sequence[Start],
+        deadline: Deadline,
+        iterations: int = ITERATIONS,
+    ) -> Bounded:
+        sides, ascent = self._ascent(phases, starts)
+        part, at = ascent, torch.arange(len(phases), device=sides.device)
+        for _ in range(iterations):
+            open_ = (part.best <= 2 * self.margin).flatten()
+            count = int(open_.sum())
+            if count == 0 or deadline.passed:
+                break
+            if count <= REST * len(open_):
+                _put_back(part, ascent, at)
+                left = open_.nonzero().flatten()
+                part, at = part.take(left, left.new_zeros(count, 1)), at[left]
+            part.advance()
+        _put_back(part, ascent, at)
+        ascent.settle()
+        return self._bounded(ascent, sides)
+
+    @torch.no_grad()
+    def values(self, phases: Sequence[Phases], starts: Sequence[Start]) -> Tensor:
+        """d where nodes begin; (nodes,)."""
+        return self._ascent(phases, starts)[1].best[:, 0]
+
+    def _ascent(
+        self, phases: Sequence[Phases], starts: Sequence[Start]
+    ) -> tuple[Tensor, ConjunctionAscent]:
+        sides = np.zeros((len(phases), self.n), dtype=np.float32)
+        for row, held in zip(sides, phases, strict=True):
+            row[list(held)] = list(held.values())
+        on_device = torch.from_numpy(sides).to(self._lower)
+        ascent = self._root.nodes(
+            on_device,
+            torch.stack([start.slopes for start in starts]),
+            torch.stack([start.weights for start in starts]),
+        )
+        return on_device, ascent
+
+    def _bounded(self, ascent: ConjunctionAscent, sides: Tensor) -> Bounded:
+        nu, arriving = ascent.best_nu[:, 0], ascent.arriving[:, 0]
+        costs = torch.stack([-nu * self._lower, (arriving - nu) * self._upper], 1)
+        width = self._upper - self._lower
+        pre = ascent.mean_pre[:, 0]
+        height = -self._lower * self._upper / width
+        above = self._upper * (pre - self._lower) / width - pre.clamp(min=0)
+        loss = -costs.amin(1).clamp(max=0) * (above / height).clamp(0, 1)
+        output = self._network(ascent.x[:, 0]).flatten(1)
+        weights = ascent.best_weights[:, 0]
+        evidence = [
+            Evidence(*each)
+            for each in zip(
+                weights.double().cpu().numpy(),
+                nu.double().cpu().numpy(),
+                ascent.best[:, 0].tolist(),
+                costs.double().cpu().numpy(),
+                strict=True,
+            )
+        ]
+        return Bounded(
+            ascent.best[:, 0],
+            evidence,
+            ascent.best_slopes[:, 0],
+            weights,
+            nu,
+            arriving,
+            torch.where(sides == 0, loss, 0.0),
+            # Rounded to float32, a point may lie outside.
+            self._exact.input_set.project(ascent.x.transpose(0, 1).to(self._exact.C))[0],
+            output @ self._C.T + self._d,
+        )
+
+    def finish(self, phases: Phases, deadline: Deadline) -> Finished | None:
+        """The optimum of a node's LP; None where that LP does not fit in memory, or fails."""
+        if self._lp is None:
+            if not matrices_fit(self._exact, None):
+                return None
+            condensed = condense(self._exact, deadline=deadline)
+            if condensed is None:
+                return None
+            place = {name: i for i, name in enumerate(condensed.neurons)}
+            self._order = np.array([place[name] for name in self.neurons], dtype=int)
+            self._condensed, self._lp = condensed, NodeLP(condensed)
+        held = {int(self._order[i]): side for i, side in phases.items()}
+        bound = self._lp.bound(held, seconds=deadline.left)
+        if bound.evidence is None or not np.isfinite(bound.vertex.b).all():
+            return None
+        inputs = torch.from_numpy(bound.vertex.b).to(self._exact.C).expand(1, 1, -1)
+        free = self._lp.splittable.copy()
+        free[list(held)] = False
+        guess = guesses(self._lp, bound, free)[self._order]
+        old = bound.evidence
+        return Finished(
+            Evidence(old.weights, old.nu[self._order], old.value, old.costs[:, self._order]),
+            self._condensed.point(self._exact, inputs)[0],
+            int(guess.argmax()) if guess.any() else None,
+        )
+
+
+def _put_back(part: ConjunctionAscent, whole: ConjunctionAscent, at: Tensor) -> None:
+    """Write what some nodes have reached into the whole batch."""
+    if part is not whole:
+        for name in ("best", "best_nu", "best_slopes", "best_weights", "mean_pre"):
+            values = getattr(whole, name).clone()
+            values[at] = getattr(part, name)
+            setattr(whole, name, values)

@@ -16,10 +16,10 @@ from torch import nn
 
 import bounds
 from bounds import BoundsError, InvalidInputError
+from bounds.engines import processes, queue
 from bounds.evaluation import evaluate as module
-from bounds.evaluation import workers
-from bounds.evaluation.evaluate import Progress, near_chance
 from bounds.evaluation.result import Result
+from bounds.evaluation.run import Progress, near_chance
 from bounds.evaluation.store import CENTRE, Store
 from bounds.evaluation.work import Task, Work
 from bounds.models import load_digits_images, load_digits_model
@@ -188,7 +188,6 @@ def test_another_evaluation_is_refused(tmp_path: Path) -> None:
         ({"x": x.float()}, "other images:"),
         ({"y": 1}, "other labels:"),
         ({"x": x[:5], "y": y[:5]}, "other inputs (12, not 5)"),
-        ({"radii": [0.1, 0.2]}, "other radii"),
         ({"upper": 9.0}, "other box ([null, null], not [null, 9.0])"),
         ({"norm": 2}, 'other norm ("inf", not "2")'),
         ({"timeout": 1.0}, "other timeout (null, not 1.0)"),
@@ -271,15 +270,15 @@ def test_what_a_lost_process_had_is_done_again(
     assert [(r.image, r.status) for r in found.results] == [(k, "attacked") for k in range(3)]
     assert [row.missing for row in found.rows] == [1]
     deaths = (tmp_path / "deaths").read_text().split()
-    assert (deaths.count("0"), deaths.count("3")) == (1, workers.TRIES)
+    assert (deaths.count("0"), deaths.count("3")) == (1, queue.TRIES)
 
 
 def test_where_no_process_can_live_it_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DEATHS", str(tmp_path / "nowhere" / "deaths"))
-    monkeypatch.setattr(workers, "IN_A_ROW", 2)
-    monkeypatch.setattr(workers, "_serve", None)  # nothing to call: they end as they begin
+    monkeypatch.setattr(queue, "IN_A_ROW", 0)
+    monkeypatch.setattr(processes, "_serve", None)  # nothing to call: they end as they begin
     x, y = separable()
     with pytest.raises(BoundsError, match="2 processes in a row were ended"):
         bounds.evaluate(nn.Identity(), x, y, radii=[0.1], jobs=2)

@@ -208,7 +208,7 @@ def test_no_page_of_what_is_no_evaluation(run: Run, database: Path, tmp_path: Pa
         ([tmp_path / "nowhere"], "there is no database"),
         ([tmp_path / "text"], "not a database"),
         ([tmp_path / "empty"], "of something else"),
-        ([database, tmp_path / "other.sqlite"], "other radii"),
+        ([database, tmp_path / "other.sqlite"], "other box"),
     ):
         status, out, err = run("report", *databases, "-o", tmp_path / "page.html")
         assert (status, out, err.count("\n")) == (2, "", 1)

@@ -35,6 +35,7 @@ from bounds.evaluation.store import Store
 from bounds.evaluation.work import Work
 from bounds.network.graph import Network
 from bounds.read.model import network_of, ordinary
+from bounds.sets.ball import Ball
 from bounds.solution.certificate_file import network_digest
 
 CALL = "evaluate"
@@ -124,6 +125,9 @@ def evaluate(
     classes = number_of_classes(CALL, network.output_shape)
     low, high = _end("lower", lower), _end("upper", upper)
     folder = None if proofs is None else proof_folder(CALL, proofs, norm)
+    for radius in fractions:  # what is wrong with a set is said before work begins
+        ball = Ball(x, radius=radius, norm=norm, lower=low, upper=high)  # type: ignore[arg-type]
+        ball.resolve(network.input_shape)
     labels = class_labels(CALL, y, len(x), classes).cpu()
     images = shard_of(CALL, shard, len(x))
     part = slice(images.start, images.stop, images.step)
@@ -141,8 +145,6 @@ def evaluate(
         seed,
         folder is not None,
     )
-    for radius in range(len(fractions)):  # what is wrong with a set is said before work begins
-        work.ball(x, radius).resolve(network.input_shape)
     names = [str(number) for number in range(len(x))] if names is None else list(map(str, names))
     if len(names) != len(x):
         raise InvalidInputError(

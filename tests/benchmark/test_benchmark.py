@@ -238,7 +238,6 @@ def test_lists_and_options_that_cannot_be_used(run: Run, folder: Path, tmp_path:
     (folder / "instances.csv").write_text("a.onnx,b.vnnlib,1\nx/a.onnx,y/b.vnnlib,1\n")
     for arguments, fragment in (
         ((), "lists an instance twice"),
-        (("--jobs", "0"), "benchmark(jobs=0)"),
         (("--plot", "a.txt"), "--plot got 'a.txt'"),
     ):
         status, out, err = run("benchmark", str(folder), *arguments)
@@ -249,6 +248,8 @@ def test_lists_and_options_that_cannot_be_used(run: Run, folder: Path, tmp_path:
         status, _, err = run("benchmark", str(folder), "--shard", text)
         assert (status, "--shard is" in err) == (2, True)
     assert "no instances" in run("benchmark", str(folder), "--shard", "2/2")[2]
+    assert "benchmark(jobs=0)" in run("benchmark", str(folder), "--jobs", "0")[2]
+    assert "use engine='ray'" in run("benchmark", str(folder), "--address", "auto")[2]
 
 
 def test_the_scripts_of_the_competition(folder: Path, tmp_path: Path) -> None:

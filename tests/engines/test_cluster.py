@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import sqlite3
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import bounds
 from benchmarks.published.escalate import Chunk, Escalation, Found, Group
 from bounds import BoundsError, InvalidInputError
 from bounds.engines.choice import opened
-from bounds.engines.cluster import Cluster, _do
+from bounds.engines.cluster import _do
 from bounds.engines.processes import Processes
 from bounds.engines.queue import TRIES, Engine
 from bounds.evaluation import evaluate as module
@@ -191,19 +190,6 @@ def test_images_escalate_on_a_cluster() -> None:
     assert "lp_last" in {decided for decided, _ in found.values()}
 
 
-def test_without_ray_the_remedy_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(sys.modules, "ray", None)
-    x, y = separable()
-    refused(
-        lambda: bounds.evaluate(
-            nn.Identity(), x, y, radii=[0.1], engine="ray", results=tmp_path / "run.sqlite"
-        ),
-        BoundsError,
-        "pip install 'relu-bounds[cluster]'",
-    )
-    assert list(tmp_path.iterdir()) == []
-
-
 @pytest.mark.parametrize(
     ("options", "error", "says"),
     [
@@ -211,10 +197,6 @@ def test_without_ray_the_remedy_is_said(monkeypatch: pytest.MonkeyPatch, tmp_pat
         ({"address": "127.0.0.1:99999"}, BoundsError, "no cluster answers there"),
         ({"address": "ray://127.0.0.1:9"}, InvalidInputError, "expected HOST:PORT"),
         ({"address": "head"}, InvalidInputError, "expected HOST:PORT"),
-        ({"address": 6379}, InvalidInputError, "an address is text"),
-        ({"address": "auto", "engine": "processes"}, InvalidInputError, "use engine='ray'"),
-        ({"engine": "threads"}, InvalidInputError, "'processes', 'ray'"),
-        ({"jobs": 0}, InvalidInputError, "jobs"),
     ],
 )
 def test_a_cluster_that_cannot_be_used(
@@ -253,24 +235,4 @@ def test_whatever_ray_ends_with_is_one_line(
         BoundsError,
         "cannot use the cluster",
         "ray start --head",
-    )
-
-
-def test_a_cluster_without_cpus_is_not_waited_for() -> None:
-    class Empty:
-        """Ray, as far as it is asked before the first task."""
-
-        def remote(self, **_: object) -> Any:
-            return lambda function: function
-
-        def put(self, work: object) -> object:
-            return work
-
-        def cluster_resources(self) -> dict[str, float]:
-            return {"memory": 1.0}
-
-    refused(
-        lambda: Cluster(Empty(), None).run(len, [()], lambda task, outcome: ()),
-        BoundsError,
-        "no CPU",
     )

@@ -134,8 +134,8 @@ def connected(call: str, jobs: int | None, address: str | None) -> Iterator[Clus
         [said, *_] = str(error).splitlines() or [type(error).__name__]
         raise BoundsError(
             f"{call}(address={address!r}): cannot use the cluster ({said[:200]}): start one by "
-            "ray start --head, with the same ray and Python on all machines (and RAY_AUTH_MODE=token "
-            "here, where it asks for tokens), or choose 'local' for one of this machine alone."
+            "ray start --head, with the same ray and Python on all machines (and "
+            "RAY_AUTH_MODE=token here, where it asks for tokens), or choose 'local' for one of this machine alone."
         ) from error
     try:
         yield Cluster(ray, jobs)

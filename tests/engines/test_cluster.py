@@ -149,6 +149,7 @@ def test_a_machine_without_what_is_needed_is_said() -> None:
     assert f"has bounds {bounds.__version__}, and this machine 0.0: install" in str(found)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 def test_a_benchmark_on_a_cluster(run: Run, tmp_path: Path) -> None:
     folder, output = tmp_path / "ramp", tmp_path / "out"

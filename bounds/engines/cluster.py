@@ -135,7 +135,8 @@ def connected(call: str, jobs: int | None, address: str | None) -> Iterator[Clus
         raise BoundsError(
             f"{call}(address={address!r}): cannot use the cluster ({said[:200]}): start one by "
             "ray start --head, with the same ray and Python on all machines (and "
-            "RAY_AUTH_MODE=token here, where it asks for tokens), or choose 'local' for one of this machine alone."
+            "RAY_AUTH_MODE=token here, where it asks for tokens), or choose 'local' for one of "
+            "this machine alone."
         ) from error
     try:
         yield Cluster(ray, jobs)

@@ -225,11 +225,13 @@ def test_further_radii_go_into_the_same_database(
     assert found.radii == ("0.15", "0.35", "3/4", "1.05")
     assert len(found.results) == len(kept(path)) == 48
     assert (seen[-1].done, seen[-1].total) == (12 * len(radii), 12 * len(radii))
+    where = {(result.image, result.radius): result.at for result in found.results}
     for result in found.results:
         safe = MARGINS[result.image] > 2 * float(Fraction(RADII[result.radius]))
         assert result.status == ("proved" if safe else "attacked")
         # Where it was found, it decides this one.
         assert (result.at >= result.radius) if safe else (result.at <= result.radius)
+        assert where[result.image, result.at] == result.at
     tight = [Fraction(radius) for radius in first]
     for image, radius in asked:
         margin = float(MARGINS[image]) / 2

@@ -13,6 +13,7 @@ Every image is written to a journal beside the JSON file; the same command goes 
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import time
@@ -35,8 +36,8 @@ from benchmarks.published.escalate import solve_rows
 from benchmarks.published.instances import FOLDER, load_model, ten_images
 from benchmarks.support import command, environment
 from benchmarks.support.journal import save
-from benchmarks.support.line_journal import append, entries, open_journal
-from benchmarks.support.workers import run_all
+from benchmarks.support.line_journal import entries, open_journal, written
+from bounds.engines.processes import Processes
 
 Record = dict[str, Any]
 #: Where the first search starts, at what ratio searches end, and by what LP radii go up at first.
@@ -46,23 +47,16 @@ METHODS = ("lp_greedy", "lp_last", "lp_all")
 SHALLOW = 2
 
 
-def measure(data: Path, row: published.Row, image: int, journal: Path) -> None:
-    """The radii of one image, times 1000, written down."""
-    start = time.perf_counter()
+def measure(data: Path, task: tuple[str, int]) -> list[Record]:
+    """The radii of a network, by its row's name, and one image, times 1000."""
+    start, (name, image) = time.perf_counter(), task
+    [row] = [row for row in published.rows(data, "table2") if published.name(row) == name]
     model = load_model(data / FOLDER / "experiment_2" / f"mnist_{row['network']}_{row['mode']}.pth")
     x = ten_images(data)[image : image + 1]
     found = radii(bounds.from_torch(model, x.shape[1:]).detach(), x)
-    append(
-        journal,
-        [
-            {
-                "row": published.name(row),
-                "image": image,
-                **{name: 1000 * radius for name, radius in found.items()},
-                "seconds": time.perf_counter() - start,
-            }
-        ],
-    )
+    thousandths = {method: 1000 * radius for method, radius in found.items()}
+    seconds = time.perf_counter() - start
+    return [{"row": name, "image": image, **thousandths, "seconds": seconds}]
 
 
 def radii(network: bounds.Network, x: torch.Tensor) -> dict[str, float]:
@@ -168,7 +162,7 @@ def main() -> int:
         open_journal(journal, {"table": "2"})
         done = {(one["row"], one["image"]) for one in entries(journal)}
         work = [
-            (options.data, row, image, journal)
+            (published.name(row), image)
             for row in rows
             if published.name(row) in (options.networks or names)
             for image in range(published.TEN)
@@ -176,11 +170,10 @@ def main() -> int:
         ]
         bar = progress.add_task("images", total=len(work) + len(done))
         try:
-            run_all(
-                measure,
+            Processes(options.workers).run(
+                functools.partial(measure, options.data),
                 work,
-                workers=options.workers,
-                tick=lambda: progress.update(bar, completed=len(entries(journal))),
+                written(journal, lambda: progress.update(bar, completed=len(entries(journal)))),
             )
         except KeyboardInterrupt:
             console.print("stopped; the same command goes on from here" if options.json else "")

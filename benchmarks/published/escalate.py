@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 from unittest import mock
@@ -65,10 +65,78 @@ def escalate(
     network: bounds.Network, x: Tensor, y: Tensor, images: list[int], *, radius: float
 ) -> Iterator[list[Outcome]]:
     """The outcomes of a chunk of images x (chunk, *shape), in groups as they are decided."""
-    start = time.perf_counter()
-    ball = bounds.Ball(x, radius=radius, lower=0.0, upper=1.0)
-    relaxation = bounds.relax(network, ball, bounds.margins(y, math.prod(network.output_shape)))
-    greedy = bounds.solve(relaxation, method="fixed_slope")
+    work = Escalation(network, x, y, radius, "cpu", tuple(images))
+    tasks: list[Chunk | Group] = [Chunk(tuple(images))]
+    for task in tasks:
+        found = work(task)
+        tasks += found.left
+        yield list(found.outcomes)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Images to look at together, by whatever is cheap."""
+
+    images: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Images whose LPs are solved together. share: the seconds that each has taken already."""
+
+    images: tuple[int, ...]
+    share: float
+
+
+@dataclass(frozen=True)
+class Found:
+    """outcomes: of what is decided. left: what is not."""
+
+    outcomes: tuple[Outcome, ...]
+    left: tuple[Group, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Escalation:
+    """What is asked of images (images, *shape), whose numbers are `images`; called with a task."""
+
+    network: bounds.Network
+    x: Tensor
+    y: Tensor
+    radius: float
+    device: str
+    images: Sequence[int]
+
+    def __call__(self, task: Chunk | Group) -> Found:
+        places = [self.images.index(image) for image in task.images]
+        x, y = self.x[places].to(self.device), self.y[places].to(self.device)
+        start, network = time.perf_counter(), self.network.to(self.device)
+        ball = bounds.Ball(x, radius=self.radius, lower=0.0, upper=1.0)
+        classes = math.prod(network.output_shape)
+        relaxation = bounds.relax(network, ball, bounds.margins(y, classes))
+        greedy = bounds.solve(relaxation, method="fixed_slope")
+        if isinstance(task, Chunk):
+            return _cheap(relaxation, greedy, x, y, task.images, start)
+        found = _by_lp(relaxation, greedy.lower, task.share, start)
+        smallest = greedy.lower.amin(1).tolist()
+        return Found(
+            tuple(
+                Outcome(image, **one, lp_greedy=low)
+                for image, one, low in zip(task.images, found, smallest, strict=True)
+            )
+        )
+
+
+def _cheap(
+    relaxation: bounds.Relaxation,
+    greedy: bounds.Solution,
+    x: Tensor,
+    y: Tensor,
+    images: Sequence[int],
+    start: float,
+) -> Found:
+    """Whatever is decided without an LP; what is left in groups of alike sizes."""
+    network = relaxation.network
     proved, smallest = greedy.verified, greedy.lower.amin(1).tolist()
     right = (network(x).flatten(1).argmax(1) == y).cpu()
     if bool((proved & ~right).any()):
@@ -87,7 +155,6 @@ def escalate(
         for image, method, low in zip(images, by, smallest, strict=True)
         if method
     ]
-    yield decided
     left = [k for k, method in enumerate(by) if not method]
     if left and len(network.relus) > 1:
         start = time.perf_counter()
@@ -95,17 +162,14 @@ def escalate(
         part = relaxation.take(torch.tensor(left, device=x.device), rows)
         hopeless = refuted(part, greedy.lower[left]).tolist()
         share += (time.perf_counter() - start) / len(left)
-        yield [
+        decided += [
             Outcome(images[k], "lp_inner", False, smallest[k], lps={"inner": 1}, seconds=share)
             for k, is_hopeless in zip(left, hopeless, strict=True)
             if is_hopeless
         ]
         left = [k for k, is_hopeless in zip(left, hopeless, strict=True) if not is_hopeless]
-    for group in _groups(relaxation, left):
-        yield [
-            Outcome(images[k], **found, lp_greedy=smallest[k])
-            for k, found in zip(group, _by_lp(relaxation, greedy.lower, group, share), strict=True)
-        ]
+    groups = (tuple(images[k] for k in group) for group in _groups(relaxation, left))
+    return Found(tuple(decided), tuple(Group(group, share) for group in groups))
 
 
 def attacked(relaxation: bounds.Relaxation, starts: Tensor, images: Tensor) -> Tensor:
@@ -145,20 +209,18 @@ def _groups(relaxation: bounds.Relaxation, left: list[int]) -> Iterator[list[int
 
 
 def _by_lp(
-    relaxation: bounds.Relaxation, greedy: Tensor, group: list[int], share: float
+    relaxation: bounds.Relaxation, greedy: Tensor, share: float, start: float
 ) -> list[dict[str, Any]]:
     """What LP-LAST says of these images and, where it proves too little, LP-ALL."""
-    start = time.perf_counter()
-    places = torch.tensor(group, device=relaxation.C.device)
-    rows = torch.arange(relaxation.C.shape[1], device=places.device)
-    part, lps = relaxation.take(places, rows), Counter[str]()
-    last = solve_rows(part, greedy[places], lps)
+    rows = torch.arange(relaxation.C.shape[1], device=relaxation.C.device)
+    lps = Counter[str]()
+    last = solve_rows(relaxation, greedy, lps)
     # With one ReLU, whose bounds are exact, LP-LAST is LP-ALL.
-    deep = len(part.network.relus) > 1
+    deep = len(relaxation.network.relus) > 1
     open_ = torch.nonzero(~last.certified & deep).flatten()
-    found = [last.of(k, "lp_last") for k in range(len(group))]
+    found = [last.of(k, "lp_last") for k in range(len(greedy))]
     if len(open_):
-        left = part.take(open_, rows)
+        left = relaxation.take(open_, rows)
         with _counting(lps):
             tight = _relax_again(left)
         every = solve_rows(tight, last.greedy[open_], lps)
@@ -166,8 +228,8 @@ def _by_lp(
             found[k] = every.of(position, "lp_all")
             unsolved = bool(tight.unsolved[position]) and not found[k]["certified"]
             found[k]["undecided"] |= unsolved
-    seconds = share + (time.perf_counter() - start) / len(group)
-    each = {method: count / len(group) for method, count in lps.items()}
+    seconds = share + (time.perf_counter() - start) / len(greedy)
+    each = {method: count / len(greedy) for method, count in lps.items()}
     return [{**one, "lps": each, "seconds": seconds} for one in found]
 
 

@@ -8,6 +8,10 @@ of 1,000 CPUs took about 22 CPU-years for the table, whose integer programs are 
     python benchmarks/published/lp_all.py --table --data ../shared/data \\
         --json benchmarks/results/lp_all.json
 
+    python benchmarks/published/lp_all.py --table --engine ray --address HOST:PORT \\
+        --json row.json
+
+The last has a cluster of Ray do it, on whose machines this checkout is there by the same path.
 Every image is written to a journal, its bounds included, when it is decided: a file for each model
 and radius in a folder beside the JSON file, of the same name. The same command goes on from there,
 however it was ended. Exit status 1 where an error differs from the published one by more than 0.05.
@@ -21,6 +25,7 @@ import os
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -35,12 +40,14 @@ from rich.table import Table
 
 import bounds
 from benchmarks.published import tables as published
-from benchmarks.published.escalate import escalate
+from benchmarks.published.escalate import Chunk, Escalation, Found, Group
 from benchmarks.published.instances import FOLDER, data_folder, load_model
 from benchmarks.support import environment
 from benchmarks.support.journal import save
-from benchmarks.support.line_journal import append, entries, open_journal
-from benchmarks.support.workers import run_all
+from benchmarks.support.line_journal import append, entries, open_journal, require_done
+from bounds.engines.choice import opened
+from bounds.engines.queue import Engine
+from bounds.errors import BoundsError
 from bounds.read.load import load
 from bounds.solution.certificate_file import network_digest
 
@@ -73,16 +80,6 @@ def table_rows(data: Path) -> list[Row]:
     ]
 
 
-# -- a worker
-
-
-def measure(row: Row, data: Path, device: str, images: list[int], journal: Path) -> None:
-    """Decide these test images, and write each down."""
-    x, y = (part[images].to(device) for part in read_images(data))
-    for group in escalate(read_network(row.model, device), x, y, images, radius=row.radius):
-        append(journal, [outcome.record() for outcome in group])
-
-
 read_images = functools.cache(published.mnist)
 
 
@@ -96,27 +93,31 @@ def read_network(model: Path, device: str) -> bounds.Network:
     return network.detach().to(device)
 
 
-def run(row: Row, options: argparse.Namespace, folder: Path, progress: Progress) -> Record:
+def run(
+    row: Row, options: argparse.Namespace, engine: Engine, folder: Path, progress: Progress
+) -> Record:
     """All images that the journal does not have; the row's summary."""
-    journal = folder / f"{row.name}.jsonl"
-    digest = network_digest(read_network(row.model, "cpu"))
+    journal, network = folder / f"{row.name}.jsonl", read_network(row.model, "cpu")
+    digest = network_digest(network)
     about = {"model": row.model.name, "radius": row.radius, "network": digest}
     open_journal(journal, about)
     done = images_of(entries(journal))
     left = [image for image in range(options.images) if image not in done]
     size, start = CHUNK[options.device], time.perf_counter()
     bar = progress.add_task(row.name, total=options.images, completed=options.images - len(left))
-    work = [
-        (row, options.data, options.device, left[first : first + size], journal)
-        for first in range(0, len(left), size)
-    ]
+    tasks = [Chunk(tuple(left[first : first + size])) for first in range(0, len(left), size)]
+    x, y = (part[: options.images] for part in read_images(options.data))
+    images = range(options.images)
+    work = Escalation(network, x, y, row.radius, options.device, images)
+
+    def decided(task: Chunk | Group, found: Found | None) -> Sequence[Group]:
+        found = require_done(task, found)
+        append(journal, [outcome.record() for outcome in found.outcomes])
+        progress.update(bar, advance=len(found.outcomes))
+        return found.left
+
     try:
-        run_all(
-            measure,
-            work,
-            workers=options.workers,
-            tick=lambda: progress.update(bar, completed=len(images_of(entries(journal)))),
-        )
+        engine.run(work, tasks, decided)
     finally:
         spent = time.perf_counter() - start
         append(journal, [{"session": {"seconds": spent, "workers": options.workers}}])
@@ -206,6 +207,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--images", type=int, default=published.IMAGES, help="the first ones")
     parser.add_argument("--device", choices=tuple(CHUNK), default="cpu")
     parser.add_argument("--workers", type=int, help="processes; default: one a core, one a GPU")
+    parser.add_argument("--engine", choices=("processes", "ray"), default="processes")
+    parser.add_argument("--address", metavar="HOST:PORT", help="of a cluster of Ray")
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
     if not (options.data / "mnist").is_dir():
@@ -216,8 +219,10 @@ def parse() -> argparse.Namespace:
         parser.error("--radius goes with --model, and --model with --radius")
     if not 1 <= options.images <= published.IMAGES:
         parser.error(f"--images {options.images}: expected 1 to {published.IMAGES}")
-    cores = os.cpu_count() or 1
-    options.workers = options.workers or (cores if options.device == "cpu" else 1)
+    if options.engine == "ray" and options.device != "cpu":
+        parser.error("--engine ray is for the CPUs of a cluster: leave --device out")
+    if options.engine == "processes" and options.workers is None:
+        options.workers = (os.cpu_count() or 1) if options.device == "cpu" else 1
     return options
 
 
@@ -241,11 +246,15 @@ def main() -> int:
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    with TemporaryDirectory() as temporary, Progress(*columns, console=console) as progress:
+    with (
+        opened("lp_all", options.engine, jobs=options.workers, address=options.address) as engine,
+        TemporaryDirectory() as temporary,
+        Progress(*columns, console=console) as progress,
+    ):
         folder = options.json.with_suffix("") if options.json else Path(temporary)
         try:
             for row in rows:
-                record["rows"].append(run(row, options, folder, progress))
+                record["rows"].append(run(row, options, engine, folder, progress))
                 save(options.json, record)
         except KeyboardInterrupt:
             console.print("stopped; the same command goes on from here" if options.json else "")
@@ -257,4 +266,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except BoundsError as error:
+        sys.exit(f"lp_all: {error}")

@@ -14,6 +14,7 @@ same command goes on from there. The time of images that are searched together i
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import sys
 import time
@@ -35,8 +36,8 @@ from benchmarks.published.instances import data_folder
 from benchmarks.published.lp_all import Row, images_of, read_images, read_network, table_rows
 from benchmarks.support import environment
 from benchmarks.support.journal import save
-from benchmarks.support.line_journal import append, entries, open_journal
-from benchmarks.support.workers import run_all
+from benchmarks.support.line_journal import entries, open_journal, written
+from bounds.engines.processes import Processes
 from bounds.solution.certificate_file import network_digest
 
 Record = dict[str, Any]
@@ -44,10 +45,10 @@ Record = dict[str, Any]
 CHUNK = 100
 
 
-def measure(row: Row, data: Path, images: list[int], seconds: float, journal: Path) -> None:
-    """Decide these test images, and write each down."""
+def measure(row: Row, data: Path, seconds: float, images: tuple[int, ...]) -> list[Record]:
+    """What becomes of these test images."""
     network = read_network(row.model, "cpu")
-    x, y = (part[images] for part in read_images(data))
+    x, y = (part[list(images)] for part in read_images(data))
     ball = bounds.Ball(x, radius=row.radius, lower=0.0, upper=1.0)
     relaxation = bounds.relax(network, ball, bounds.margins(y, 10))
     quick = bounds.solve(relaxation, method="adaptive_slope")
@@ -59,36 +60,38 @@ def measure(row: Row, data: Path, images: list[int], seconds: float, journal: Pa
         fooled = attacked(relaxation, quick.certificate.x, left).tolist()
         for k, is_fooled in zip(left.tolist(), fooled, strict=True):
             by[k] = "attack" if is_fooled else ""
-    done = [
-        {"image": image, "by": name, "verdict": "unsat" if name == "one_pass" else "sat"}
+    done: list[Record] = [
+        {
+            "image": image,
+            "by": name,
+            "verdict": "unsat" if name == "one_pass" else "sat",
+            "domains": 0,
+            "seconds": 0.0,
+        }
         for image, name in zip(images, by, strict=True)
         if name
     ]
-    append(journal, [{**line, "domains": 0, "seconds": 0.0} for line in done])
     searched = [k for k, name in enumerate(by) if not name]
     if not searched:
-        return
+        return done
     start = time.perf_counter()
     found = bounds.certify(
         network, x[searched], y[searched], radius=row.radius, lower=0.0, upper=1.0,
         timeout=seconds * len(searched),
     )  # fmt: skip
     spent = (time.perf_counter() - start) / len(searched)
-    append(
-        journal,
-        [
-            {
-                "image": images[k],
-                "by": method,
-                "verdict": verdict,
-                "domains": search.domains if search is not None else 0,
-                "seconds": spent,
-            }
-            for k, method, verdict, search in zip(
-                searched, found.methods, found.verdicts, found.searches, strict=True
-            )
-        ],
-    )
+    return done + [
+        {
+            "image": images[k],
+            "by": method,
+            "verdict": verdict,
+            "domains": search.domains if search is not None else 0,
+            "seconds": spent,
+        }
+        for k, method, verdict, search in zip(
+            searched, found.methods, found.verdicts, found.searches, strict=True
+        )
+    ]
 
 
 def run(row: Row, options: argparse.Namespace, folder: Path, progress: Progress) -> Record:
@@ -104,14 +107,10 @@ def run(row: Row, options: argparse.Namespace, folder: Path, progress: Progress)
     done = images_of(entries(journal))
     left = [image for image in range(options.images) if image not in done]
     bar = progress.add_task(row.name, total=options.images, completed=options.images - len(left))
-    run_all(
-        measure,
-        [
-            (row, options.data, left[first : first + CHUNK], options.timeout, journal)
-            for first in range(0, len(left), CHUNK)
-        ],
-        workers=options.workers,
-        tick=lambda: progress.update(bar, completed=len(images_of(entries(journal)))),
+    Processes(options.workers).run(
+        functools.partial(measure, row, options.data, options.timeout),
+        [tuple(left[first : first + CHUNK]) for first in range(0, len(left), CHUNK)],
+        written(journal, lambda: progress.update(bar, completed=len(images_of(entries(journal))))),
     )
     return summary(row, options.images, list(images_of(entries(journal)).values()))
 

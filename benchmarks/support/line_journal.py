@@ -6,8 +6,11 @@ One JSON object a line: the first says what is measured, each other what came ou
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from bounds.engines.queue import TRIES
 
 Record = dict[str, Any]
 
@@ -40,3 +43,27 @@ def append(path: Path, lines: list[Record]) -> None:
     """In one write, so that several processes may append."""
     with path.open("ab", buffering=0) as stream:
         stream.write("".join(json.dumps(line) + "\n" for line in lines).encode())
+
+
+def written(
+    path: Path, tick: Callable[[], None]
+) -> Callable[[Any, list[Record] | None], tuple[()]]:
+    """What an engine does with the lines that a task comes to: they are appended, and `tick` is
+    called. Ends the program where a task was given up."""
+
+    def done(task: Any, lines: list[Record] | None) -> tuple[()]:
+        append(path, require_done(task, lines))
+        tick()
+        return ()
+
+    return done
+
+
+def require_done(task: object, found: Any) -> Any:
+    """What a task came to; ends the program where there is nothing."""
+    if found is None:
+        raise SystemExit(
+            f"processes were ended from outside {TRIES} times over {str(task)[:100]}: the same "
+            "command goes on from here, best with fewer --workers."
+        )
+    return found

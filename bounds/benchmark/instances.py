@@ -12,6 +12,8 @@ from pathlib import Path
 
 from bounds.errors import InvalidInputError
 
+#: What a result may be. "error" is a process that failed.
+VERDICTS = ("sat", "unsat", "unknown", "timeout", "error")
 #: The largest list of instances, in bytes.
 MAX_BYTES = 2**25
 

@@ -11,12 +11,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bounds.benchmark.instances import Instance, stem
+from bounds.benchmark.instances import VERDICTS, Instance, stem
 from bounds.errors import InvalidInputError
 from bounds.files import write_file
 
-#: What a result may be. "error" is a process that failed.
-VERDICTS = ("sat", "unsat", "unknown", "timeout", "error")
 #: Other words for them, in the results of tools and of earlier competitions.
 WORDS = {
     "holds": "unsat",

@@ -17,6 +17,8 @@ from bounds.benchmark.run import run_instances
 from bounds.benchmark.summary import print_summary, save_cactus
 from bounds.cli.output import console_for
 from bounds.cli.problem import require_writable
+from bounds.engines.choice import opened
+from bounds.engines.queue import Engine
 from bounds.errors import InvalidInputError
 from bounds.files import require_plot
 
@@ -25,8 +27,6 @@ def run(options: argparse.Namespace) -> int:
     if options.plot is not None:
         require_plot("--plot", options.plot)
     require_writable(options.plot)
-    if options.jobs < 1:
-        raise InvalidInputError(f"--jobs is {options.jobs}, expected 1 or more.")
     folder, output = Path(options.folder), Path(options.output)
     instances, table = read_instances(folder), "results.csv"
     if len({instance.name for instance in instances}) < len(instances):
@@ -40,7 +40,8 @@ def run(options: argparse.Namespace) -> int:
         if not instances:
             raise InvalidInputError(f"--shard {options.shard!r} has no instances: take fewer.")
     theirs = None if options.against is None else read_results(options.against)
-    results = _run(folder, instances, output, table, options.jobs)
+    with opened("benchmark", options.engine, jobs=options.jobs, address=options.address) as engine:
+        results = _run(folder, instances, output, table, engine)
     console = console_for(highlight=False)
     print_summary(instances, results, console)
     if options.plot is not None:
@@ -51,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _run(
-    folder: Path, instances: Sequence[Instance], output: Path, table: str, jobs: int
+    folder: Path, instances: Sequence[Instance], output: Path, table: str, engine: Engine
 ) -> list[Result]:
     columns = (
         TextColumn("{task.description}"),
@@ -65,7 +66,7 @@ def _run(
             solved += result.solved
             progress.update(task, advance=1, description=f"{solved} solved")
 
-        return run_instances(folder, instances, output, table=table, jobs=jobs, done=done)
+        return run_instances(folder, instances, output, engine, table=table, done=done)
 
 
 def _compare(

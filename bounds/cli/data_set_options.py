@@ -6,6 +6,7 @@ import argparse
 import math
 
 from bounds.cli.choices import METHODS, SHIPPED, Commands
+from bounds.cli.engine_options import add_engine
 
 
 def add_evaluate(commands: Commands) -> None:
@@ -52,7 +53,7 @@ def add_evaluate(commands: Commands) -> None:
         help="what follows one pass and an attack, as for bounds certify",
     )
     command.add_argument("--seed", type=int, default=0, metavar="N", help="of the attack; 0")
-    command.add_argument("--jobs", type=int, default=1, metavar="N", help="processes; 1")
+    add_engine(command)
     command.add_argument(
         "--shard", metavar="I/N", help="only the I-th of N parts of the images, counted from 1"
     )

@@ -22,8 +22,9 @@ from bounds.cli.output import console_for, write_json
 from bounds.cli.problem import load_model, require_writable
 from bounds.errors import InvalidInputError
 from bounds.evaluation.data import read_data
-from bounds.evaluation.evaluate import Progress as Reached
-from bounds.evaluation.evaluate import Watch, evaluate
+from bounds.evaluation.evaluate import evaluate
+from bounds.evaluation.run import Progress as Reached
+from bounds.evaluation.run import Watch
 from bounds.evaluation.tables import evaluation_csv, evaluation_json, print_evaluation
 from bounds.files import write_file
 
@@ -53,6 +54,8 @@ def run(options: argparse.Namespace) -> int:
                 method=options.method,
                 seed=options.seed,
                 jobs=options.jobs,
+                engine=options.engine,
+                address=options.address,
                 shard=shard,
                 results=options.results,
                 proofs=options.proofs,

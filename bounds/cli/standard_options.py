@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bounds.cli.choices import METHODS, Commands
+from bounds.cli.engine_options import add_engine
 
 
 def add_verify(commands: Commands) -> None:
@@ -87,9 +88,7 @@ def add_benchmark(commands: Commands) -> None:
         default="results",
         help="write results.csv there, and a file an instance; default %(default)s",
     )
-    command.add_argument(
-        "--jobs", type=int, default=1, metavar="N", help="processes at a time; %(default)s"
-    )
+    add_engine(command)
     command.add_argument(
         "--shard",
         metavar="I/N",

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import replace
 from typing import Any, get_args
 
 import torch
@@ -23,43 +24,21 @@ from bounds.arguments import (
     shown,
 )
 from bounds.certification.choice import Method
+from bounds.engines.choice import EngineName, opened
 from bounds.errors import InvalidInputError
 from bounds.evaluation.normalised import PerChannel, normalised
 from bounds.evaluation.proofs import proof_folder
 from bounds.evaluation.radii import fractions_of
-from bounds.evaluation.result import Evaluation, Image, Result, shard_of
+from bounds.evaluation.result import Evaluation, shard_of
+from bounds.evaluation.run import Run, Watch
 from bounds.evaluation.store import Store
-from bounds.evaluation.work import Outcome, Task, Work
-from bounds.evaluation.workers import work_off
+from bounds.evaluation.work import Work
 from bounds.network.graph import Network
 from bounds.read.model import network_of, ordinary
+from bounds.sets.ball import Ball
 from bounds.solution.certificate_file import network_digest
 
 CALL = "evaluate"
-#: Images that one pass is tried on together, and that are answered together.
-BATCH, ANSWERED = 32, 256
-#: Clean accuracy is looked at with so many images, and is near chance within so many deviations.
-ENOUGH, DEVIATIONS = 10, 2.0
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far an evaluation is.
-
-    results: that have just become known. done, total: pairs of image and radius. right, inputs:
-    images, how many of them are answered rightly. warning: as in `Evaluation`.
-    """
-
-    results: Sequence[Result]
-    done: int
-    total: int
-    right: int
-    inputs: int
-    warning: str | None
-
-
-#: Is told before work begins, and whenever something becomes known.
-Watch = Callable[[Progress], None]
 
 
 @torch.inference_mode(False)
@@ -78,7 +57,9 @@ def evaluate(
     timeout: float | None = None,
     method: Method = "auto",
     seed: int = 0,
-    jobs: int = 1,
+    jobs: int | None = None,
+    engine: EngineName = "processes",
+    address: str | None = None,
     shard: tuple[int, int] | None = None,
     results: str | os.PathLike[str] | None = None,
     proofs: str | os.PathLike[str] | None = None,
@@ -102,11 +83,16 @@ def evaluate(
             one for all, so that radii and the box are in the units of the images.
         timeout: in seconds, for each input and radius that one pass leaves open; see `certify`.
         method, seed: as for `certify`.
-        jobs: processes. More than one are started anew: a script that is run as a file needs
-            `if __name__ == "__main__":`.
+        jobs: processes, of which there is one by default. More than one are started anew: a script
+            that is run as a file needs `if __name__ == "__main__":`.
+        engine, address: "ray" has the tasks done on a cluster of Ray (extra `cluster`), `jobs` at a
+            time; default: as many as it has CPUs. It is the one that this process is connected to;
+            or at the address HOST:PORT; or one that is running on this machine; or a new one of
+            this machine alone. Only this process writes to the database and to the folder.
         shard: (I, N): only every N-th input, from the I-th, counted from 1.
         results: the path of an SQLite database that is written as results come. Where it is there
-            already, it goes on with that: nothing is done twice.
+            already, it goes on with that: nothing is done twice. Radii that it does not have yet
+            are added; what is returned is about all that it has.
         proofs: the path of a folder for files that prove whatever is proved, which `bounds check`
             proves again, all at once; it is made if it is missing. For norm=inf.
         names, title: what inputs and the whole are called in a report; default: their positions,
@@ -116,7 +102,8 @@ def evaluate(
     Raises:
         InvalidInputError: what `Ball` and `certify` refuse, options out of range, or a database of
             something else, or that cannot be written.
-        BoundsError: where processes end as soon as they begin.
+        BoundsError: where processes end as soon as they begin, or Ray is not installed, or its
+            cluster cannot be reached.
 
     >>> import torch
     >>> x, y = torch.tensor([[2.0, 0.0], [0.5, 0.0]]), 0
@@ -125,7 +112,6 @@ def evaluate(
     [(1, 'proved', 'adaptive_slope'), (1, 'attacked', 'attack')]
     """
     fractions = fractions_of(CALL, radii)
-    jobs = require_whole(CALL, "jobs", jobs, most=1024)
     seed = require_whole(CALL, "seed", seed, least=0, most=2**63 - 1)
     require_option(CALL, "method", method, get_args(Method))
     if timeout is not None:
@@ -139,148 +125,48 @@ def evaluate(
     classes = number_of_classes(CALL, network.output_shape)
     low, high = _end("lower", lower), _end("upper", upper)
     folder = None if proofs is None else proof_folder(CALL, proofs, norm)
-    work = Work(network, tuple(fractions), norm, low, high, timeout, method, seed, folder)
-    for radius in range(len(fractions)):  # what is wrong with a set is said before work begins
-        work.ball(x, radius).resolve(network.input_shape)
+    for radius in fractions:  # what is wrong with a set is said before work begins
+        ball = Ball(x, radius=radius, norm=norm, lower=low, upper=high)  # type: ignore[arg-type]
+        ball.resolve(network.input_shape)
     labels = class_labels(CALL, y, len(x), classes).cpu()
+    images = shard_of(CALL, shard, len(x))
+    part = slice(images.start, images.stop, images.step)
+    work = Work(
+        network,
+        images,
+        x[part].contiguous().numpy(),
+        tuple(labels[part].tolist()),
+        tuple(fractions),
+        norm,
+        low,
+        high,
+        timeout,
+        method,
+        seed,
+        folder is not None,
+    )
     names = [str(number) for number in range(len(x))] if names is None else list(map(str, names))
     if len(names) != len(x):
         raise InvalidInputError(
             f"{CALL}(names) has {len(names)} names for {len(x)} inputs: give one an input."
         )
-    images = shard_of(CALL, shard, len(x))
-    store = Store(_path(results))
-    try:
-        store.claim(_about(work, x, labels), _shown(work, fractions, classes, title or model))
-        run = _Run(work, store, x, labels, names, images, watch)
+    path = _path(results)
+    with opened(CALL, engine, jobs=jobs, address=address) as crew, closing(Store(path)) as store:
+        about = _about(work, x, labels)
+        every = store.claim(about, _shown(work, classes, title or model), fractions)
+        asked = [k for k, radius in enumerate(every) if radius in fractions]
+        run = Run(replace(work, radii=tuple(every)), store, names, asked, folder, watch)
         run.answer()
-        run.evaluate(jobs)
+        run.evaluate(crew)
+        every = store.radii()
+        store.follow(every)
         return Evaluation(
-            tuple(fractions.values()),
-            tuple(image for image in store.images() if image.image in run.images),
-            tuple(result for result in store.results() if result.image in run.images),
+            tuple(every.values()),
+            tuple(image for image in store.images() if image.image in images),
+            tuple(result for result in store.results() if result.image in images),
             tuple(sorted(run.lost)),
             run.warning,
         )
-    finally:
-        store.close()
-
-
-def near_chance(right: int, inputs: int, classes: int) -> str | None:
-    """A warning where guessing might answer as many inputs rightly."""
-    chance = 1 / classes
-    likely = chance + DEVIATIONS * math.sqrt(chance * (1 - chance) / inputs)
-    if classes < 2 or inputs < ENOUGH or right / inputs > likely:
-        return None
-    return (
-        f"{right} of {inputs} images are answered rightly, {100 * right / inputs:.1f} %, about "
-        f"what guessing among {classes} classes gives: are images scaled and normalised as the "
-        "network expects, and are these the labels?"
-    )
-
-
-class _Run:
-    """What is known of each image, and the tasks that are left."""
-
-    def __init__(
-        self,
-        work: Work,
-        store: Store,
-        x: Tensor,
-        labels: Tensor,
-        names: Sequence[str],
-        images: range,
-        watch: Watch | None,
-    ) -> None:
-        self.work, self.store, self.x, self.images, self.watch = work, store, x, images, watch
-        self.labels, self.names = labels.tolist(), names
-        self.open = {image: set(range(len(work.radii))) for image in images}
-        self.lost: set[int] = set()
-        self.right = 0
-        self.warning: str | None = None
-
-    def answer(self) -> None:
-        """Ask the network about every image itself, and settle those that it answers wrongly."""
-        known = {image.image for image in self.store.images()}
-        new = torch.tensor([image for image in self.images if image not in known], dtype=torch.long)
-        for part in new.split(ANSWERED) if len(new) else ():
-            answers = self.work.network(self.x[part].double()).flatten(1).argmax(1).tolist()
-            rows = zip(part.tolist(), answers, strict=True)
-            self.store.add_images(Image(i, self.names[i], self.labels[i], a) for i, a in rows)
-        for result in self.store.results():
-            if result.image in self.images:
-                self.open[result.image].discard(result.radius)
-        mine = (image for image in self.store.images() if image.image in self.images)
-        wrong = [image.image for image in mine if image.answer != image.label]
-        self.right = len(self.images) - len(wrong)
-        classes = math.prod(self.work.network.output_shape)
-        self.warning = near_chance(self.right, len(self.images), classes)
-        self._keep(
-            [
-                Result(image, radius, "wrong", "clean", radius)
-                for image in wrong
-                for radius in sorted(self.open[image])
-            ]
-        )
-
-    def evaluate(self, jobs: int) -> None:
-        passed = {row[0] for row in self.store.query("SELECT image FROM images WHERE passed")}
-        left = [image for image, radii in self.open.items() if radii]
-        work_off(self.work, self._first(left, passed), self._done, jobs=jobs)
-
-    def _first(self, left: Sequence[int], passed: set[int]) -> Iterator[Task]:
-        for image in left:
-            if image in passed:
-                yield self._next(image)
-        fresh = [image for image in left if image not in passed]
-        for start in range(0, len(fresh), BATCH):
-            images = fresh[start : start + BATCH]
-            yield self._task(images, tuple(range(len(self.work.radii))), alone=False)
-
-    def _task(self, images: Sequence[int], radii: tuple[int, ...], *, alone: bool) -> Task:
-        x = self.x[list(images)].numpy()
-        return Task(tuple(images), x, tuple(self.labels[i] for i in images), radii, alone)
-
-    def _next(self, image: int) -> Task:
-        """The middle one of the radii that are open: either verdict settles half of the others."""
-        radii = sorted(self.open[image])
-        return self._task([image], (radii[len(radii) // 2],), alone=True)
-
-    def _done(self, task: Task, outcome: Outcome | None) -> Iterable[Task]:
-        if outcome is None:
-            self.lost.update(task.images)
-            return []
-        results = [implied for result in outcome.results for implied in self._implied(result)]
-        self._keep(results, outcome, passed=() if task.alone else task.images)
-        return [self._next(image) for image in reversed(task.images) if self.open[image]]
-
-    def _implied(self, found: Result) -> Iterator[Result]:
-        """A result, and what it says about other radii that are open."""
-        yield found
-        if found.status == "open":
-            return
-        for radius in sorted(self.open[found.image] - {found.radius}):
-            if (radius < found.radius) == (found.status == "proved"):
-                yield Result(
-                    found.image,
-                    radius,
-                    found.status,
-                    found.method,
-                    found.radius,
-                    found.lower if found.status == "proved" else None,
-                    replayed_by=found.replayed_by,
-                )
-
-    def _keep(
-        self, results: list[Result], outcome: Outcome | None = None, *, passed: Iterable[int] = ()
-    ) -> None:
-        self.store.add(results, () if outcome is None else outcome.points, passed=passed)
-        for result in results:
-            self.open[result.image].discard(result.radius)
-        if self.watch is not None:
-            inputs, left = len(self.images), sum(map(len, self.open.values()))
-            total = inputs * len(self.work.radii)
-            self.watch(Progress(results, total - left, total, self.right, inputs, self.warning))
 
 
 def _about(work: Work, x: Tensor, labels: Tensor) -> dict[str, Any]:
@@ -289,7 +175,6 @@ def _about(work: Work, x: Tensor, labels: Tensor) -> dict[str, Any]:
     digest.update(x.contiguous().numpy().tobytes())
     images = digest.hexdigest()
     return {
-        "radii": list(map(str, work.radii)),
         "norm": str(work.norm),
         "box": [work.lower, work.upper],
         "timeout": work.timeout,
@@ -299,17 +184,16 @@ def _about(work: Work, x: Tensor, labels: Tensor) -> dict[str, Any]:
         "model": network_digest(work.network),
         "images": images,
         "labels": hashlib.sha256(str(labels.tolist()).encode()).hexdigest(),
-        **({} if work.proofs is None else {"proofs": True}),
+        **({"proofs": True} if work.proofs else {}),
     }
 
 
-def _shown(work: Work, radii: dict[Any, str], classes: int, model: object) -> dict[str, Any]:
+def _shown(work: Work, classes: int, model: object) -> dict[str, Any]:
     from bounds import __version__
 
     named = os.fspath(model) if isinstance(model, (str, os.PathLike)) else type(model).__name__
     return {
         "title": str(named),
-        "radii": list(radii.values()),
         "input_shape": list(work.network.input_shape),
         "classes": classes,
         "version": __version__,

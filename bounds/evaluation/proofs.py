@@ -1,22 +1,31 @@
-"""The proofs of an evaluation: a folder with a file for every part of it that was proved."""
+"""The proofs of an evaluation: a folder with a file for every part of it that was proved.
+
+A worker, on whatever machine, writes to a folder of its own, whose files travel with its results.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor
 
 from bounds.errors import InvalidInputError
+from bounds.files import write_file
 from bounds.relaxation.relaxation import Relaxation
 from bounds.search.proof import CaseProof, Leaf, Proof
 from bounds.search.visible import reserve
 from bounds.solution.solution import Solution
 from bounds.solution.verdict import trusted
+
+#: A file's name and content.
+ProofBytes = tuple[str, bytes]
 
 
 @dataclass(frozen=True)
@@ -47,6 +56,20 @@ class ProofFolder:
             path = self.file([images[k] for k in numbers], radius)
             proof.save(path, relaxation.network, of="inputs")
         return proved
+
+    def add(self, files: Iterable[ProofBytes]) -> None:
+        for name, content in files:
+            write_file(Path(self.path) / name, content)
+
+    def content(self) -> tuple[ProofBytes, ...]:
+        return tuple((path.name, path.read_bytes()) for path in sorted(Path(self.path).iterdir()))
+
+
+@contextmanager
+def own_folder() -> Iterator[ProofFolder]:
+    """One that is gone afterwards."""
+    with TemporaryDirectory() as path:
+        yield ProofFolder(path)
 
 
 def proof_folder(call: str, path: object, norm: float) -> ProofFolder:

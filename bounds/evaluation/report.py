@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from bounds.arguments import shown
 from bounds.errors import BoundsError, InvalidInputError
 from bounds.evaluation.charts import accuracy_chart, picture, pixels_of
 from bounds.evaluation.result import KIND, KINDS
-from bounds.evaluation.store import CENTRE, NUMBERS, Point, Store
+from bounds.evaluation.store import CENTRE, NUMBERS, Store
 from bounds.files import write_file
 
 #: How many of each there are on the page at most.
@@ -107,24 +108,23 @@ def report(
 
 def _together(paths: Sequence[str | os.PathLike[str]]) -> Store:
     """All of them as one, in memory."""
-    whole = Store(None)
-    for path in paths:
-        part = Store(path, reading=True)
-        try:
+    whole, radii = Store(None), dict[Fraction, str]()
+    with contextlib.ExitStack() as stack:
+        parts = [
+            stack.enter_context(contextlib.closing(Store(path, reading=True))) for path in paths
+        ]
+        for part in parts:
+            radii |= part.radii()
+        radii = dict(sorted(radii.items()))
+        for part in parts:
             same, named = part.about("same"), part.about("shown")
-            if same is None or named is None:
-                raise InvalidInputError(
-                    f"{os.fspath(path)!r} holds no evaluation yet: run bounds evaluate first."
-                )
-            whole.claim(same, named)
+            assert same is not None
+            assert named is not None
+            part.follow(radii)
+            del same["radii"]
+            whole.claim(same, named, radii)
             whole.add_images(part.images())
-            points = part.query("SELECT image, radius, x, answer FROM points")
-            whole.add(
-                part.results(),
-                (Point(i, r, np.frombuffer(x, NUMBERS), answer) for i, r, x, answer in points),
-            )
-        finally:
-            part.close()
+            whole.add(part.results(), part.points())
     return whole
 
 

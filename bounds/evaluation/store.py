@@ -3,6 +3,9 @@
 What is committed survives a kill. Tables: `about` (what is evaluated, and what is shown of it),
 `images` (the answer to each, and whether one pass has been tried), `results` (see `Result`),
 `points` (the images that were attacked or are open, and counterexamples, as float64).
+
+There, a radius is its place in the list in `about`, which later ones are appended to: what others
+write meanwhile stays what it was. Everywhere else it is a position among radii in rising order.
 """
 
 from __future__ import annotations
@@ -10,9 +13,10 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +63,9 @@ class Store:
 
     def __init__(self, path: str | os.PathLike[str] | None, *, reading: bool = False) -> None:
         self.path = ":memory:" if path is None else os.fspath(path)
+        #: What `follow` says: of each position its place in the database, and the other way.
+        self._places: dict[int, int] = {}
+        self._positions: dict[int, int] = {}
         with self._told():
             if reading and not Path(self.path).is_file():
                 raise InvalidInputError(
@@ -87,22 +94,66 @@ class Store:
                 "choose another file."
             )
 
-    def claim(self, about: dict[str, Any], shown: dict[str, Any]) -> None:
-        """Say what is evaluated here, or go on with what was said before.
+    def claim(
+        self, about: dict[str, Any], shown: dict[str, Any], radii: Mapping[Fraction, str]
+    ) -> dict[Fraction, str]:
+        """Say what is evaluated here, or go on with what was said before, at further radii too.
 
-        shown: what a report shows, and what decides nothing.
+        shown: what a report shows, and what decides nothing. radii: each with how it was written.
+        Returns all radii of the database, in rising order, which results are about from now on.
 
         Raises InvalidInputError where it was about something else.
         """
-        about = json.loads(json.dumps(about))
         with self._writing():
-            stored = self.about("same")
-            if stored is None:
-                self._db.executemany(
-                    "INSERT INTO about VALUES (?, ?)",
-                    [("same", json.dumps(about)), ("shown", json.dumps(shown))],
-                )
-                return
+            stored, named = self.about("same"), self.about("shown")
+            if stored is None or named is None:
+                stored, named = {**about, "radii": []}, {**shown, "radii": []}
+            self._require_same(stored, about)
+            held = set(map(Fraction, stored["radii"]))
+            new = {radius: name for radius, name in radii.items() if radius not in held}
+            if new:
+                for key, record, more in (
+                    ("same", stored, map(str, new)),
+                    ("shown", named, new.values()),
+                ):
+                    record["radii"] += more
+                    self._db.execute(
+                        "INSERT OR REPLACE INTO about VALUES (?, ?)", (key, json.dumps(record))
+                    )
+                self._db.execute("UPDATE images SET passed = 0")
+        every = self.radii()
+        self.follow(every)
+        return every
+
+    def radii(self) -> dict[Fraction, str]:
+        """Those of the evaluation, in rising order, with how they were written.
+
+        Raises InvalidInputError where there is none yet.
+        """
+        # In one statement: others may append to both.
+        found = dict(self.query("SELECT key, value FROM about"))
+        if "same" not in found:
+            raise InvalidInputError(
+                f"{self.path!r} holds no evaluation yet: run bounds evaluate first."
+            )
+        same, named = (json.loads(found[key])["radii"] for key in ("same", "shown"))
+        return dict(sorted(zip(map(Fraction, same), named, strict=True)))
+
+    def follow(self, radii: Iterable[Fraction]) -> None:
+        """From now on, radii are positions among these, which are in rising order."""
+        about = self.about("same")
+        assert about is not None
+        order = list(radii)
+        self._places = {
+            order.index(radius): place
+            for place, radius in enumerate(map(Fraction, about["radii"]))
+            if radius in order
+        }
+        self._places[CENTRE] = CENTRE
+        self._positions = {place: position for position, place in self._places.items()}
+
+    def _require_same(self, stored: dict[str, Any], about: dict[str, Any]) -> None:
+        about = json.loads(json.dumps(about))
         for key, value in about.items():
             if stored.get(key) != value:
                 hashed = isinstance(value, str) and len(value) == 64
@@ -122,8 +173,22 @@ class Store:
             return self._db.execute(sql, values).fetchall()
 
     def results(self) -> list[Result]:
-        rows = self.query(f"SELECT {', '.join(COLUMNS)} FROM results ORDER BY image, radius")
-        return [Result(*row) for row in rows]
+        rows = self.query(f"SELECT {', '.join(COLUMNS)} FROM results")
+        found = [
+            replace(result, radius=self._positions[result.radius], at=self._positions[result.at])
+            for result in (Result(*row) for row in rows)
+            # Others may have appended radii since.
+            if {result.radius, result.at} <= self._positions.keys()
+        ]
+        return sorted(found, key=lambda result: (result.image, result.radius))
+
+    def points(self) -> list[Point]:
+        rows = self.query("SELECT image, radius, x, answer FROM points")
+        return [
+            Point(image, self._positions[radius], np.frombuffer(x, NUMBERS), answer)
+            for image, radius, x, answer in rows
+            if radius in self._positions
+        ]
 
     def images(self) -> list[Image]:
         rows = self.query("SELECT image, name, label, answer FROM images ORDER BY image")
@@ -140,14 +205,18 @@ class Store:
         self, results: Iterable[Result], points: Iterable[Point] = (), *, passed: Iterable[int] = ()
     ) -> None:
         """All of it or nothing. passed: images that one pass was tried on at every radius."""
-        places = ", ".join("?" * len(COLUMNS))
+        columns, place = ", ".join("?" * len(COLUMNS)), self._places
         with self._writing():
             self._db.executemany(
-                f"INSERT OR IGNORE INTO results VALUES ({places})", map(astuple, results)
+                f"INSERT OR IGNORE INTO results VALUES ({columns})",
+                [astuple(replace(r, radius=place[r.radius], at=place[r.at])) for r in results],
             )
             self._db.executemany(
                 "INSERT OR IGNORE INTO points VALUES (?, ?, ?, ?)",
-                [(p.image, p.radius, p.x.astype(NUMBERS).tobytes(), p.answer) for p in points],
+                [
+                    (p.image, place[p.radius], p.x.astype(NUMBERS).tobytes(), p.answer)
+                    for p in points
+                ],
             )
             self._db.executemany(
                 "UPDATE images SET passed = 1 WHERE image = ?", [(image,) for image in passed]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from bounds.certification.choice import Method
 from bounds.certification.data_set import certify
-from bounds.evaluation.proofs import ProofFolder
+from bounds.evaluation.proofs import ProofBytes, ProofFolder, own_folder
 from bounds.evaluation.result import Result
 from bounds.evaluation.store import CENTRE, Point
 from bounds.intermediate.relax import relax
@@ -25,32 +26,35 @@ from bounds.solvers.solve import solve
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """images: their positions, with x (images, *input_shape), their labels, and the radii that are
-    open. alone: whether all is tried, on the one image and radius that there is then."""
+    """images, radii: their positions. alone: whether all is tried, on the one image and radius that
+    there is then."""
 
     images: tuple[int, ...]
-    x: np.ndarray
-    labels: tuple[int, ...]
     radii: tuple[int, ...]
     alone: bool
 
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What a task found."""
+    """What a task found. files: proofs of it, where they are asked for."""
 
     results: tuple[Result, ...]
     points: tuple[Point, ...] = ()
+    files: tuple[ProofBytes, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
 class Work:
-    """What is asked of every image; called with a task.
+    """The images and what is asked of each; called with a task.
 
-    network: in float64, on the CPU. radii: in rising order. proofs: where proofs go, if anywhere.
+    network: in float64, on the CPU. images: the positions of x (images, *input_shape) and labels.
+    radii: in rising order. proofs: whether they are written.
     """
 
     network: Network
+    images: range
+    x: np.ndarray
+    labels: tuple[int, ...]
     radii: tuple[Fraction, ...]
     norm: float
     lower: float | None
@@ -58,10 +62,20 @@ class Work:
     timeout: float | None
     method: Method
     seed: int
-    proofs: ProofFolder | None
+    proofs: bool
 
     def __call__(self, task: Task) -> Outcome:
-        return self._all(task) if task.alone else self._one_pass(task)
+        found = self._all if task.alone else self._one_pass
+        if not self.proofs:
+            return found(task, None)
+        with own_folder() as folder:
+            return replace(found(task, folder), files=folder.content())
+
+    def inputs(self, images: Sequence[int]) -> Tensor:
+        return torch.from_numpy(self.x[[self.images.index(image) for image in images]])
+
+    def label(self, image: int) -> int:
+        return self.labels[self.images.index(image)]
 
     def ball(self, x: Tensor, radius: int) -> Ball:
         return Ball(
@@ -72,9 +86,10 @@ class Work:
             upper=self.upper,
         )
 
-    def _one_pass(self, task: Task) -> Outcome:
+    def _one_pass(self, task: Task, proofs: ProofFolder | None) -> Outcome:
         """From the largest radius down: what is proved at one is proved at those below."""
-        x, labels = torch.from_numpy(task.x), torch.tensor(task.labels)
+        x = self.inputs(task.images)
+        labels = torch.tensor([self.label(image) for image in task.images])
         left, results = torch.arange(len(task.images)), []
         classes = math.prod(self.network.output_shape)
         start, share = time.perf_counter(), 0.0
@@ -86,9 +101,9 @@ class Work:
             relaxation = relax(self.network, ball, rows, slope="adaptive")
             solution = solve(relaxation, method="adaptive_slope")
             verified = solution.verified
-            if self.proofs is not None:
+            if proofs is not None:
                 images = [task.images[k] for k in left.tolist()]
-                verified = self.proofs.keep(relaxation, solution, images, self.radii[radius])
+                verified = proofs.keep(relaxation, solution, images, self.radii[radius])
             share += (time.perf_counter() - start) / len(left)
             start = time.perf_counter()
             for k in verified.nonzero().flatten().tolist():
@@ -100,9 +115,10 @@ class Work:
             left = left[~verified]
         return Outcome(tuple(results))
 
-    def _all(self, task: Task) -> Outcome:
-        [image], [label], [radius] = task.images, task.labels, task.radii
-        x, ball = torch.from_numpy(task.x), self.ball(torch.from_numpy(task.x), radius)
+    def _all(self, task: Task, proofs: ProofFolder | None) -> Outcome:
+        [image], [radius] = task.images, task.radii
+        x, label = self.inputs(task.images), self.label(image)
+        ball = self.ball(x, radius)
         found = certify(
             self.network,
             x,
@@ -114,7 +130,7 @@ class Work:
             timeout=self.timeout,
             method=self.method,
             seed=self.seed,
-            proof=None if self.proofs is None else self.proofs.file([image], self.radii[radius]),
+            proof=None if proofs is None else proofs.file([image], self.radii[radius]),
         )
         status = {"unsat": "proved", "sat": "attacked", "unknown": "open"}[found.verdict]
         [search], [counterexample] = found.searches, found.counterexamples
@@ -138,7 +154,7 @@ class Work:
             )
         points = []
         if status != "proved":
-            points.append(Point(image, CENTRE, task.x[0], label))
+            points.append(Point(image, CENTRE, x[0].numpy(), label))
         if counterexample is not None:
             answer = int(counterexample.y.flatten().argmax())
             points.append(Point(image, radius, counterexample.x.double().numpy(), answer))

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import csv
 import gzip
+import os
 import shutil
 import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
 
 from bounds import InvalidInputError
+from bounds.benchmark import instance_run
 from bounds.benchmark import run as running
 from bounds.benchmark.comparison import replayed
+from bounds.benchmark.instance_run import Answer, Runs
 from bounds.benchmark.instances import Instance, read_instances, shard
 from bounds.benchmark.results import Result, read_results
+from bounds.benchmark.run import run_instances
 from bounds.benchmark.summary import par2
+from bounds.engines.processes import Processes
 from tests.conftest import CHECKOUT, Run
 from tests.support.queries import network, query, write
 from tests.support.refusals import refused
@@ -79,12 +83,12 @@ def test_every_instance_has_a_line_and_a_file(
     # Again: the error alone is run again.
     calls: list[str] = []
 
-    def noted(folder: Path, instance: Instance, output: Path, started: object) -> Result:
+    def noted(self: Runs, instance: Instance) -> Answer:
         calls.append(instance.query)
-        return Result("ramp", instance.model, instance.query, "unknown", 1.0)
+        return Answer("unknown", 1.0, b"unknown")
 
-    monkeypatch.setattr(running, "run_instance", noted)
-    assert run(*arguments)[0] == 0
+    monkeypatch.setattr(Runs, "__call__", noted)
+    assert run("benchmark", str(folder), "--output", str(output))[0] == 0
     assert calls == ["missing.vnnlib"]
     assert verdicts(output / "results.csv") == ["sat", "unsat", "sat", "unknown"]
 
@@ -96,43 +100,69 @@ def test_a_process_that_does_not_end_is_ended(
     sleeper.write_text("#!/bin/sh\nsleep 1000\n")
     sleeper.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(sleeper))
-    monkeypatch.setattr(running, "GRACE", 0.0)
+    monkeypatch.setattr(instance_run, "GRACE", 0.0)
     instance = Instance("relu.onnx", "low.vnnlib", 0.1)
-    assert running.run_instance(folder, instance, tmp_path).verdict == "timeout"
-    assert (tmp_path / "relu__low.txt").read_text() == "timeout"
+    late = Runs(folder)(instance)
+    assert (late.verdict, late.content) == ("timeout", b"timeout")
     sleeper.write_text("#!/bin/sh\necho reason >&2\nexit 3\n")
-    assert running.run_instance(folder, instance, tmp_path).verdict == "error"
-    assert (tmp_path / "relu__low.txt").read_text() == "error\nreason"
+    failed = Runs(folder)(instance)
+    assert (failed.verdict, failed.content) == ("error", b"error\nreason")
 
 
-def test_ctrl_c_ends_the_processes(
+def test_ctrl_c_ends_the_process(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sleeper, mark = tmp_path / "python", tmp_path / "mark"
-    sleeper.write_text(f"#!/bin/sh\nsleep 1000\ntouch {mark}\n")
+    sleeper = tmp_path / "python"
+    sleeper.write_text("#!/bin/sh\nsleep 1000\n")
     sleeper.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(sleeper))
-    original, started = running.run_instance, threading.Event()
     processes: list[subprocess.Popen[str]] = []
 
-    def watched(folder: Path, instance: Instance, output: Path, tell: running.Started) -> Result:
-        def both(process: subprocess.Popen[str]) -> None:
-            tell(process)
-            processes.append(process)
-            started.set()
-
-        return original(folder, instance, output, both)
-
-    def interrupted(futures: object) -> None:
-        started.wait()
+    def interrupted(process: subprocess.Popen[str], timeout: float) -> None:
+        processes.append(process)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(running, "run_instance", watched)
-    monkeypatch.setattr(running, "as_completed", interrupted)
+    monkeypatch.setattr(sys, "executable", str(sleeper))
+    monkeypatch.setattr(subprocess.Popen, "communicate", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        running.run_instances(folder, read_instances(folder), tmp_path / "out")
-    assert len(processes) == 1
-    assert processes[0].wait() == -signal.SIGKILL
+        run_instances(folder, read_instances(folder), tmp_path / "out", Processes(1))
+    assert [process.returncode for process in processes] == [-signal.SIGKILL]
+
+
+def test_what_a_worker_runs_ends_with_it() -> None:
+    """However the worker ends: it leaves nothing that holds its output open."""
+    child = (
+        "[sys.executable, '-m', 'bounds.engines.child', str(os.getpid()), 'tests.support.waiting']"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", f"import os, subprocess, sys; subprocess.run({child})"],
+        cwd=CHECKOUT,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as worker:
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == "begun\n"
+        worker.kill()
+        assert worker.stdout.read() == ""
+
+
+def test_an_instance_that_no_worker_survives_is_an_error(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "Runs", Deadly)
+    found = run_instances(folder, read_instances(folder), tmp_path / "out", Processes(2))
+    assert [result.verdict for result in found] == ["unknown", "error", "unknown", "unknown"]
+    said = (tmp_path / "out" / "instances" / "packed__high.txt").read_text()
+    assert said == "error\nprocesses were ended from outside over it, 3 times"
+    assert verdicts(tmp_path / "out" / "results.csv") == [result.verdict for result in found]
+
+
+class Deadly(Runs):
+    """Ends its process over one instance."""
+
+    def __call__(self, instance: Instance) -> Answer:
+        if instance.query == "high.vnnlib":
+            os._exit(1)
+        return Answer("unknown", 1.0, b"unknown")
 
 
 def test_contradictions_are_judged_by_the_counterexample(
@@ -208,7 +238,6 @@ def test_lists_and_options_that_cannot_be_used(run: Run, folder: Path, tmp_path:
     (folder / "instances.csv").write_text("a.onnx,b.vnnlib,1\nx/a.onnx,y/b.vnnlib,1\n")
     for arguments, fragment in (
         ((), "lists an instance twice"),
-        (("--jobs", "0"), "--jobs is 0"),
         (("--plot", "a.txt"), "--plot got 'a.txt'"),
     ):
         status, out, err = run("benchmark", str(folder), *arguments)
@@ -219,6 +248,8 @@ def test_lists_and_options_that_cannot_be_used(run: Run, folder: Path, tmp_path:
         status, _, err = run("benchmark", str(folder), "--shard", text)
         assert (status, "--shard is" in err) == (2, True)
     assert "no instances" in run("benchmark", str(folder), "--shard", "2/2")[2]
+    assert "benchmark(jobs=0)" in run("benchmark", str(folder), "--jobs", "0")[2]
+    assert "use engine='ray'" in run("benchmark", str(folder), "--address", "auto")[2]
 
 
 def test_the_scripts_of_the_competition(folder: Path, tmp_path: Path) -> None:

@@ -16,10 +16,10 @@ from torch import nn
 
 import bounds
 from bounds import BoundsError, InvalidInputError
+from bounds.engines import processes, queue
 from bounds.evaluation import evaluate as module
-from bounds.evaluation import workers
-from bounds.evaluation.evaluate import Progress, near_chance
 from bounds.evaluation.result import Result
+from bounds.evaluation.run import Progress, near_chance
 from bounds.evaluation.store import CENTRE, Store
 from bounds.evaluation.work import Task, Work
 from bounds.models import load_digits_images, load_digits_model
@@ -188,7 +188,6 @@ def test_another_evaluation_is_refused(tmp_path: Path) -> None:
         ({"x": x.float()}, "other images:"),
         ({"y": 1}, "other labels:"),
         ({"x": x[:5], "y": y[:5]}, "other inputs (12, not 5)"),
-        ({"radii": [0.1, 0.2]}, "other radii"),
         ({"upper": 9.0}, "other box ([null, null], not [null, 9.0])"),
         ({"norm": 2}, 'other norm ("inf", not "2")'),
         ({"timeout": 1.0}, "other timeout (null, not 1.0)"),
@@ -198,6 +197,65 @@ def test_another_evaluation_is_refused(tmp_path: Path) -> None:
         refused(lambda change=change: again(**change), InvalidInputError, "holds", says)  # type: ignore[misc]
     assert path.read_bytes() == before
     again(jobs=2)
+
+
+@pytest.mark.parametrize("first", [["0.35", 1.05], [0.15], [Fraction(3, 4), 1.05]])
+@pytest.mark.parametrize("again", [RADII, "the others"])
+def test_further_radii_go_into_the_same_database(
+    first: list[Any], again: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is there is neither done again nor changed, and settles whatever it can."""
+    x, y = separable()
+    path, asked = tmp_path / "run.sqlite", []
+    call = Work.__call__
+
+    def watched(self: Work, task: Task) -> Any:
+        asked.extend((image, self.radii[radius]) for image in task.images for radius in task.radii)
+        return call(self, task)
+
+    bounds.evaluate(nn.Identity(), x, y, radii=first, results=path)
+    before = kept(path)
+    monkeypatch.setattr(Work, "__call__", watched)
+    radii = RADII if again is RADII else [radius for radius in RADII if radius not in first]
+    seen: list[Progress] = []
+    found = bounds.evaluate(
+        nn.Identity(), x, y, radii=radii, results=path, watch=seen.append, jobs=1
+    )
+    assert set(before) <= set(kept(path))
+    assert found.radii == ("0.15", "0.35", "3/4", "1.05")
+    assert len(found.results) == len(kept(path)) == 48
+    assert (seen[-1].done, seen[-1].total) == (12 * len(radii), 12 * len(radii))
+    where = {(result.image, result.radius): result.at for result in found.results}
+    for result in found.results:
+        safe = MARGINS[result.image] > 2 * float(Fraction(RADII[result.radius]))
+        assert result.status == ("proved" if safe else "attacked")
+        # Where it was found, it decides this one.
+        assert (result.at >= result.radius) if safe else (result.at <= result.radius)
+        assert where[result.image, result.at] == result.at
+    tight = [Fraction(radius) for radius in first]
+    for image, radius in asked:
+        margin = float(MARGINS[image]) / 2
+        assert radius not in tight
+        assert not any(radius < known < margin or margin < known < radius for known in tight)
+
+
+def test_those_who_write_while_radii_are_added_mean_what_they_meant(tmp_path: Path) -> None:
+    """A radius that goes between two moves neither of them, in whatever order they write."""
+    about, path = {"seed": 0}, tmp_path / "run.sqlite"
+    low, middle, high = Fraction(1, 10), Fraction(2, 10), Fraction(3, 10)
+    old, new = Store(path), Store(path)
+    old.claim(about, {}, {low: "0.1", high: "0.3"})
+    every = new.claim(about, {}, {middle: "0.2", low: "1/10"})
+    assert every == {low: "0.1", middle: "0.2", high: "0.3"}
+    assert list(every) == [low, middle, high]
+    new.add([Result(0, 2, "attacked", "attack", 1), Result(1, 1, "proved", "simplex", 1)])
+    old.add([Result(1, 1, "attacked", "attack", 1), Result(2, 0, "proved", "simplex", 1)])
+    expected = [(0, 2, 1), (1, 1, 1), (1, 2, 2), (2, 0, 2)]
+    assert [(r.image, r.radius, r.at) for r in new.results()] == expected
+    # What follows from a radius that the old one does not know is not its own.
+    assert [(r.image, r.radius, r.at) for r in old.results()] == [(1, 1, 1), (2, 0, 1)]
+    old.close()
+    new.close()
 
 
 def test_a_database_of_something_else_stays_as_it_is(tmp_path: Path) -> None:
@@ -271,15 +329,15 @@ def test_what_a_lost_process_had_is_done_again(
     assert [(r.image, r.status) for r in found.results] == [(k, "attacked") for k in range(3)]
     assert [row.missing for row in found.rows] == [1]
     deaths = (tmp_path / "deaths").read_text().split()
-    assert (deaths.count("0"), deaths.count("3")) == (1, workers.TRIES)
+    assert (deaths.count("0"), deaths.count("3")) == (1, queue.TRIES)
 
 
 def test_where_no_process_can_live_it_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DEATHS", str(tmp_path / "nowhere" / "deaths"))
-    monkeypatch.setattr(workers, "IN_A_ROW", 2)
-    monkeypatch.setattr(workers, "_serve", None)  # nothing to call: they end as they begin
+    monkeypatch.setattr(queue, "IN_A_ROW", 0)
+    monkeypatch.setattr(processes, "_serve", None)  # nothing to call: they end as they begin
     x, y = separable()
     with pytest.raises(BoundsError, match="2 processes in a row were ended"):
         bounds.evaluate(nn.Identity(), x, y, radii=[0.1], jobs=2)

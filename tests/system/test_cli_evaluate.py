@@ -197,6 +197,23 @@ def test_parts_are_one_page(run: Run, tmp_path: Path) -> None:
     assert "6 of 16 images" in page(run, tmp_path / "one.html", paths[0])
 
 
+def test_radii_that_were_added_are_on_the_page(run: Run, tmp_path: Path) -> None:
+    """In rising order, also where one part has not got them yet."""
+    x, y = load_digits_images()
+    model = bounds.models.load_digits_model("digits_robust")
+    paths = [tmp_path / f"{part}.sqlite" for part in (1, 2)]
+    for part, path in enumerate(paths, 1):
+        bounds.evaluate(model, x, y, radii=["1/8"], shard=(part, 2), results=path)
+    found = bounds.evaluate(model, x, y, radii=["1/64"], shard=(1, 2), results=paths[0])
+    text = page(run, tmp_path / "all.html", *paths)
+    assert "24 of 32 results are in" in text
+    small, large = (text.index(f"<tr><td>{radius}</td>") for radius in ("1/64", "1/8"))
+    assert small < large
+    row = found.rows[0]
+    assert (row.radius, row.missing) == ("1/64", 0)
+    assert f"<tr><td>1/64</td><td>{row.certified}</td>" in text
+
+
 def test_no_page_of_what_is_no_evaluation(run: Run, database: Path, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no database " * 100)
     bounds.evaluate(
@@ -208,7 +225,7 @@ def test_no_page_of_what_is_no_evaluation(run: Run, database: Path, tmp_path: Pa
         ([tmp_path / "nowhere"], "there is no database"),
         ([tmp_path / "text"], "not a database"),
         ([tmp_path / "empty"], "of something else"),
-        ([database, tmp_path / "other.sqlite"], "other radii"),
+        ([database, tmp_path / "other.sqlite"], "other box"),
     ):
         status, out, err = run("report", *databases, "-o", tmp_path / "page.html")
         assert (status, out, err.count("\n")) == (2, "", 1)

@@ -1,76 +1,57 @@
-"""Tasks worked off, here or by several processes, of which any may be lost."""
+"""Tasks done on this machine: here, or by several processes."""
 
 from __future__ import annotations
 
 import os
 import pickle
 import signal
+import sys
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import connection, get_context, parent_process
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from typing import Any, Generic
 
-import torch
-
-from bounds.errors import BoundsError
-from bounds.evaluation.work import Outcome, Task, Work
-
-#: How often a task is given to another process after one was lost over it.
-TRIES = 3
-#: After so many losses without one task done, processes cannot work here at all.
-IN_A_ROW = 9
-
-#: Given a task and its outcome, or None where it was given up: tasks that follow, to be done next.
-Done = Callable[[Task, Outcome | None], Iterable[Task]]
+from bounds.engines.queue import Done, Outcome, Queue, Task, attempt
 
 
-def work_off(work: Work, tasks: Iterable[Task], done: Done, *, jobs: int) -> None:
-    """Do all tasks, and those that follow from them.
+class Processes:
+    """So many of them; one is this process."""
 
-    Whatever ends it early, Ctrl-C or an error in a task, ends the processes at once.
-    """
-    if jobs > 1:
-        _Crew(work, tasks, done, jobs).run()
-        return
-    queue = _Queue(tasks)
-    while (task := queue.take()) is not None:
-        queue.put(done(task, work(task)))
+    def __init__(self, jobs: int) -> None:
+        self._jobs = jobs
 
-
-class _Queue:
-    """Tasks that follow from others come before new ones, which are made when they are needed."""
-
-    def __init__(self, tasks: Iterable[Task]) -> None:
-        self._new, self._following = iter(tasks), deque[Task]()
-
-    def take(self) -> Task | None:
-        return self._following.popleft() if self._following else next(self._new, None)
-
-    def put(self, tasks: Iterable[Task]) -> None:
-        self._following.extendleft(tasks)
+    def run(
+        self, work: Callable[[Task], Outcome], tasks: Iterable[Task], done: Done[Task, Outcome]
+    ) -> None:
+        queue = Queue(tasks, done)
+        if self._jobs > 1:
+            _Crew(work, queue, self._jobs).run()
+            return
+        while (task := queue.take()) is not None:
+            queue.finish(task, work(task))
 
 
 @dataclass(eq=False)
 class _Worker:
     process: BaseProcess
     pipe: Connection
-    task: Task | None = None
+    task: Any = None
 
 
-class _Crew:
+class _Crew(Generic[Task, Outcome]):
     """Processes that have one task each at a time: it is known which one a loss was over."""
 
-    def __init__(self, work: Work, tasks: Iterable[Task], done: Done, jobs: int) -> None:
+    def __init__(
+        self, work: Callable[[Task], Outcome], queue: Queue[Task, Outcome], jobs: int
+    ) -> None:
         # Numbers in the bytes themselves, rather than in memory that is shared with this process.
         self._work = pickle.dumps(work)
         self._threads = max(1, (os.cpu_count() or 1) // jobs)
-        self._queue, self._done, self._jobs = _Queue(tasks), done, jobs
-        self._losses: dict[Task, int] = {}
-        self._in_a_row = 0
+        self._queue, self._jobs = queue, jobs
         self._workers: list[_Worker] = []
 
     def run(self) -> None:
@@ -98,35 +79,18 @@ class _Crew:
         return any(worker.task is not None for worker in self._workers)
 
     def _receive(self, worker: _Worker) -> None:
-        task = worker.task
-        assert task is not None
         try:
             outcome = worker.pipe.recv()
         except (EOFError, OSError):
             self._lost(worker)
             return
-        worker.task, self._in_a_row = None, 0
-        if isinstance(outcome, Exception):
-            raise outcome
-        self._queue.put(self._done(task, outcome))
+        task, worker.task = worker.task, None
+        self._queue.finish(task, outcome)
 
     def _lost(self, worker: _Worker) -> None:
-        """Its task is done again, unless it has been the end of several."""
-        task = worker.task
-        assert task is not None
         self._end(worker)
         self._workers.remove(worker)
-        self._in_a_row += 1
-        if self._in_a_row >= IN_A_ROW:
-            raise BoundsError(
-                f"{IN_A_ROW} processes in a row were ended from outside, as where memory is short: "
-                "use fewer jobs; what is done is kept."
-            )
-        self._losses[task] = self._losses.get(task, 0) + 1
-        if self._losses[task] < TRIES:
-            self._queue.put([task])
-        else:
-            self._queue.put(self._done(task, None))
+        self._queue.lost(worker.task, workers=self._jobs)
 
     def _started(self) -> _Worker:
         context = get_context("spawn")
@@ -150,18 +114,17 @@ def _serve(pipe: Connection, packed: bytes, threads: int) -> None:
     """A process's life: tasks come, outcomes or errors go."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    torch.set_num_threads(threads)
-    work: Work = pickle.loads(packed)
+    work: Callable[[Hashable], object] = pickle.loads(packed)
+    limit_threads(threads)
     with suppress(EOFError, OSError):
         while True:
-            task = pipe.recv()
-            try:
-                outcome: Outcome | Exception = work(task)
-            except MemoryError:
-                return
-            except Exception as error:
-                outcome = error
-            pipe.send(outcome)
+            pipe.send(attempt(work, pipe.recv()))
+
+
+def limit_threads(threads: int) -> None:
+    """Of torch, where the work has brought it."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)
 
 
 def _end_with_parent() -> None:

@@ -82,7 +82,6 @@ def affine_range(network: Network, node: AffineNode, before: Range) -> Range:
     dtype, offset = before.lower.dtype, operation.offset
     products = _products(operation, before)
     shift = products.new_zeros(()) if offset is None else offset.detach().abs()
-    rounding = (gamma(operation.fan_in, dtype) + operation.inexact) * (products + shift)
     # The biases of all nodes are summed up, coefficient by coefficient.
     sums = products[0].numel() + len(network.nodes)
     biases = shift if offset is None else shift + floor(dtype)
@@ -90,17 +89,33 @@ def affine_range(network: Network, node: AffineNode, before: Range) -> Range:
     price = price + (gamma(sums, dtype) + operation.inexact) * biases
     pairs = (products + shift + 3).flatten(1).sum(1)
     pairs = pairs + 3 * operation.fan_out * before.magnitude.flatten(1).sum(1)
-    middle = operation.forward((before.lower + before.upper) / 2)
-    radius = operation.absolute().linear((before.upper - before.lower) / 2)
     return Range(
-        middle - radius - rounding,
-        middle + radius + rounding,
+        *_ends(operation, before, products + shift),
         products + shift,
         smallest(dtype) * pairs,
         price,
         box,
         exact,
     )
+
+
+def affine_box(network: Network, node: AffineNode, before: Range) -> Range:
+    """The same without what a backward pass through it costs."""
+    operation = node.operation
+    if operation.fan_in == 0 and operation.offset is None:
+        return affine_range(network, node, before)
+    products = _products(operation, before)
+    if operation.offset is not None:
+        products = products + operation.offset.detach().abs()
+    return Range(*_ends(operation, before, products), products, before.underflow)
+
+
+def _ends(operation: Affine, before: Range, terms: Tensor) -> tuple[Tensor, Tensor]:
+    """The least and the largest of W x + b, rounded outward; terms: the sizes of what is summed."""
+    rounding = (gamma(operation.fan_in, terms.dtype) + operation.inexact) * terms
+    middle = operation.forward((before.lower + before.upper) / 2)
+    radius = operation.absolute().linear((before.upper - before.lower) / 2)
+    return middle - radius - rounding, middle + radius + rounding
 
 
 def rounding_in(dtype: torch.dtype, operation: Affine, before: Range) -> Tensor:

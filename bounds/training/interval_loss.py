@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from bounds.intermediate.neuron_bounds import row_bounds
 from bounds.network.graph import AffineNode, InputNode, Network, ReluNode, SumNode
-from bounds.relaxation.ranges import Range, affine_range, input_range, relu_range, sum_range
+from bounds.relaxation.ranges import Range, affine_box, input_range, relu_range, sum_range
 from bounds.relaxation.relaxation import Relaxation
 from bounds.relaxation.triangle import ReluBounds
 from bounds.rounding import plain_arithmetic
@@ -88,7 +88,7 @@ def interval_margins(question: Posed) -> tuple[Tensor, tuple[ReluBounds, ...]]:
             case InputNode():
                 found.append(input_range(question.input_set))
             case AffineNode(parents=(parent,)):
-                found.append(affine_range(network, node, found[parent]))
+                found.append(affine_box(network, node, found[parent]))
             case SumNode(parents=parents):
                 found.append(sum_range([found[p] for p in parents]))
             case ReluNode(parents=(parent,)):

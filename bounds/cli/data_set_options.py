@@ -44,7 +44,7 @@ def add_evaluate(commands: Commands) -> None:
         type=float,
         metavar="S",
         help="in seconds, for each image and radius that one pass leaves open; without it, "
-        "searches end after 100,000 boxes or 2,000 LPs",
+        "searches end after 100,000 boxes or 2,000 nodes",
     )
     command.add_argument(
         "--method",

@@ -91,7 +91,7 @@ def _add_certify(commands: Commands) -> None:
         "--timeout",
         type=float,
         metavar="S",
-        help="in seconds; without it, searches end after 100,000 boxes or 2,000 LPs",
+        help="in seconds; without it, searches end after 100,000 boxes or 2,000 nodes",
     )
     command.add_argument(
         "--proof",

@@ -11,22 +11,20 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from bounds.deadline import Deadline
 from bounds.search.relu_split.bounding import Evidence, needed
 from bounds.search.relu_split.clauses import Clauses, Literal
 from bounds.search.relu_split.slope_bounding import ROOT, Bounded, SlopeNodes, Start
+from bounds.search.relu_split.slope_branching import choose
 from bounds.search.relu_split.tree import Closed, Leaf, Subtree, resolved
 from bounds.search.search import Ended, Search
 
 #: Clauses that are watched, numbers in the multipliers of all refutations, and in open nodes.
 CLAUSES, CAPACITY, OPEN = 20_000, 2**27, 2**28
-#: Neurons of each node that are tried before one is chosen.
-CANDIDATES = 4
-#: The smallest share of the missing gain that counts.
-LEAST = 1e-6
+#: Points of a batch that are looked at closely, where they seem to be counterexamples.
+SUSPECTS = 4
 #: Where the triangles cost less than this share of what is missing, splits promise little.
 LITTLE = 1e-3
 
@@ -189,14 +187,15 @@ class FrontierSearch:
     def _looked(self, found: Bounded, left: list[int]) -> bool:
         """Whether a counterexample is found where the bounds of open nodes are attained."""
         largest = found.values[left].amax(1)
-        suspects = [at for at, value in zip(left, largest.tolist(), strict=True) if value <= 0]
+        order = largest.argsort()[:SUSPECTS].tolist()
+        suspects = [left[k] for k in order if float(largest[k]) <= 0]
         if suspects and self._confirm(found.x[suspects]):
             return True
         # Whenever their number has doubled: attacks must not cost more than the proof.
         if self._count < 2 * self._attacked:
             return False
         self._attacked = self._count
-        best = left[int(largest.argmin())]
+        best = left[order[0]]
         return self._descend(found.x[best : best + 1])
 
     def _split(
@@ -207,19 +206,19 @@ class FrontierSearch:
         left: list[int],
         deadline: Deadline,
     ) -> Ended | None:
-        chosen = self._choose(phases, found, left)
+        chosen = choose(self._nodes, phases, found, left)
+        reached, lost = found.value.tolist(), found.loss.sum(1).tolist()
         children: list[Node] = []
         for at in left:
             node, neuron = batch[at], chosen.get(at)
-            missing = self._nodes.margin - float(found.value[at])
-            if neuron is None or float(found.loss[at].sum()) < LITTLE * missing:
+            if neuron is None or lost[at] < LITTLE * (self._nodes.margin - reached[at]):
                 step = self._finish(node, phases[at], neuron, deadline)
                 if not isinstance(step, int):
                     if step is not None:
                         return step
                     continue
                 neuron = step
-            value = max(node.value, float(found.value[at]))
+            value = max(node.value, reached[at])
             pair = [
                 Node(node, (neuron, side), found.start(at, neuron, side), value) for side in (-1, 1)
             ]
@@ -228,56 +227,6 @@ class FrontierSearch:
         # The worst last: they are taken first.
         self._frontier += sorted(children, key=lambda node: -node.value)
         return None
-
-    def _choose(
-        self, phases: list[dict[int, int]], found: Bounded, left: list[int]
-    ) -> dict[int, int]:
-        """The neuron of each node whose sides promise most, of the few that are tried; none where
-        all are split."""
-        if not self._nodes.n:
-            return {}
-        score = found.loss[left].clone()
-        # Neurons that the bound loses nothing to come last, those of large coefficients first.
-        arriving = found.arriving[left].abs()
-        score += (
-            LEAST
-            * score.amax(1, keepdim=True).clamp(min=LEAST)
-            * (arriving / arriving.amax(1, keepdim=True).clamp(min=LEAST))
-        )
-        for row, at in enumerate(left):
-            score[row, list(phases[at])] = -1.0
-        best, neurons = score.topk(min(CANDIDATES, self._nodes.n), dim=1)
-        tried = [
-            (at, neuron)
-            for row, at in enumerate(left)
-            for value, neuron in zip(best[row].tolist(), neurons[row].tolist(), strict=True)
-            if value >= 0
-        ]
-        chosen: dict[int, tuple[float, int]] = {}
-        gains = self._trial(phases, found, tried).tolist() if tried else []
-        for (at, neuron), gain in zip(tried, gains, strict=True):
-            if at not in chosen or gain > chosen[at][0]:
-                chosen[at] = gain, neuron
-        return {at: neuron for at, (_, neuron) in chosen.items()}
-
-    def _trial(
-        self, phases: list[dict[int, int]], found: Bounded, tried: list[tuple[int, int]]
-    ) -> Tensor:
-        """The product of what both sides gain in one pass, of each."""
-        sides = [(at, neuron, side) for at, neuron in tried for side in (-1, 1)]
-        values = []
-        for begin in range(0, len(sides), self._nodes.batch):
-            some = sides[begin : begin + self._nodes.batch]
-            values.append(
-                self._nodes.values(
-                    [{**phases[at], neuron: side} for at, neuron, side in some],
-                    [found.start(*each) for each in some],
-                )
-            )
-        before = found.value[[at for at, _, _ in sides]]
-        missing = (self._nodes.margin - before).clamp(min=self._nodes.margin)
-        share = ((torch.cat(values) - before) / missing).nan_to_num(0.0).clamp(LEAST, 1.0)
-        return share.reshape(-1, 2).prod(1)
 
     def _finish(
         self, node: Node, phases: dict[int, int], neuron: int | None, deadline: Deadline

@@ -33,7 +33,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import Self
 
@@ -45,6 +44,7 @@ from bounds.dual.fixed_slope import RULES
 from bounds.network.graph import Network
 from bounds.relaxation.triangle import ReluBounds
 from bounds.sets.box import InputSet
+from bounds.solvers.slopes.layer import Layer
 
 #: Adam's first step, in units of the slope, and the decays of its two means.
 RATE, FIRST, SECOND = 0.5, 0.9, 0.999
@@ -56,70 +56,6 @@ LAG = 10
 SHRINK = 0.98
 #: What steps of β are measured in, as a multiple of the mean size of what arrives at the layer.
 FAR = 10
-
-
-@dataclass(frozen=True, eq=False)
-class _Layer:
-    """The unstable neurons of one ReLU: n of them in the input that has most.
-
-    index: their flat positions (B, 1, n); other inputs fill up with stable neurons, for which
-    real (B, 1, n) is 0 instead of 1. slope, intercept: of the triangle's upper face, 0 for fillers.
-    side: 1 where a neuron is kept at ẑ ≥ 0, −1 where at ẑ ≤ 0, else 0. active: 1 at active neurons,
-    (B, 1, *shape).
-    """
-
-    index: Tensor
-    real: Tensor
-    slope: Tensor
-    intercept: Tensor
-    side: Tensor
-    active: Tensor
-
-    @staticmethod
-    def of(neurons: ReluBounds) -> _Layer:
-        unstable = neurons.unstable.flatten(1)
-        order = torch.argsort(unstable, dim=1, descending=True, stable=True)
-        index = order[:, : int(unstable.sum(1).max())]
-
-        def pick(values: Tensor) -> Tensor:
-            return values.to(neurons.lower).flatten(1).gather(1, index).unsqueeze(1)
-
-        return _Layer(
-            index.unsqueeze(1),
-            pick(neurons.unstable),
-            pick(neurons.slope),
-            pick(-neurons.slope * neurons.lower),
-            pick(neurons.side),
-            neurons.active.to(neurons.lower).unsqueeze(1),
-        )
-
-    def gather(self, values: Tensor) -> Tensor:
-        """From (B, S, *shape) to (B, S, n), with 0 for fillers."""
-        flat = values.flatten(2)
-        return flat.gather(2, self.index.expand(-1, flat.shape[1], -1)) * self.real
-
-    def merge(self, values: Tensor, unstable: Tensor) -> Tensor:
-        """(B, S, *shape): `values` at active neurons, `unstable` (B, S, n) at those, 0 at dead."""
-        flat = (values * self.active).flatten(2)
-        index = self.index.expand(-1, flat.shape[1], -1)
-        # Fillers share their positions with stable neurons, and add 0 there.
-        return flat.scatter_add_(2, index, unstable).unflatten(2, values.shape[2:])
-
-    def kept(self, side: Tensor) -> _Layer:
-        """Of the only input here, with these phases (B, 1, n)."""
-        active = (side > 0).to(side)
-        batch = side.shape[0]
-        return _Layer(
-            self.index.expand(batch, -1, -1),
-            self.real.expand(batch, -1, -1),
-            torch.where(side == 0, self.slope, active),
-            torch.where(side == 0, self.intercept, 0.0),
-            side,
-            self.active.expand(batch, *self.active.shape[1:]),
-        )
-
-    def take(self, images: Tensor) -> _Layer:
-        return _Layer(*(getattr(self, field.name)[images] for field in fields(self)))
 
 
 class SlopeAscent:
@@ -162,7 +98,7 @@ class SlopeAscent:
         self._input_set = input_set
         # Copies: what a `ReluBounds` caches without gradients would lack them ever after.
         relu_bounds = [neurons.convert(Tensor.detach) for neurons in relu_bounds]
-        self._layers = [_Layer.of(neurons) for neurons in relu_bounds]
+        self._layers = [Layer.of(neurons) for neurons in relu_bounds]
         ends = [0]
         for layer in self._layers:
             ends.append(ends[-1] + layer.index.shape[2])

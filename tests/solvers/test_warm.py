@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 
 import bounds
 from bounds import Relaxation
+from bounds.deadline import NEVER
 from bounds.highs import QuietHighs
 from bounds.network.affine import Linear
 from bounds.network.graph import AffineNode
 from bounds.search.relu_split.bounding import NodeLP
+from bounds.search.relu_split.slope_bounding import SlopeNodes
 from bounds.solvers.interior_point.condense import CondensedLP, condense
 from bounds.solvers.simplex.warm import Ending, Side, WarmLP
 from lp_reference.quiet import quiet_highs
@@ -164,6 +166,7 @@ def test_dual_equals_lp_on_split_conjunctions(seed: int, norm: float, data: st.D
         for index in indices[0][real[0]]
     ]
     node, first = NodeLP(lp), lp.layers[0]
+    slopes = SlopeNodes(problem, torch.device("cpu"))
     phases = st.dictionaries(
         st.integers(0, max(0, len(names) - 1)), st.sampled_from([1, -1]), max_size=6
     )
@@ -179,6 +182,12 @@ def test_dual_equals_lp_on_split_conjunctions(seed: int, norm: float, data: st.D
         unit = max(1.0, abs(optimum)) if math.isfinite(optimum) else 1.0
         assert found.value <= optimum + 1e-6 * unit
         assert found.value >= min(optimum, node.margin) - 1e-6 * unit
+        place = {name: i for i, name in enumerate(slopes.neurons)}
+        by_slopes = {place[names[i]]: side for i, side in drawn.items()}
+        raised = slopes.bound([by_slopes], [slopes.root], NEVER).evidence[0]
+        assert (raised.weights >= 0).all()
+        assert raised.weights.sum() == pytest.approx(1.0, abs=1e-5)
+        assert raised.value <= optimum + 1e-5 * unit
 
 
 def test_a_split_goes_on_from_the_last_basis() -> None:

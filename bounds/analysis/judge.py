@@ -109,8 +109,11 @@ class Judge:
         images, rows = self._left()
         self._visit(images, rows, self._starts[images, rows])
         images, rows = self._left()
-        for i in images.unique().tolist():
+        some = images.unique().tolist()
+        self._deadline.tell(len(self._claimed) - len(some))
+        for i in some:
             self._solve(i, rows[images == i])
+            self._deadline.tell(1)
         self._attack(*self._left(refutable=True), generator)
         if complete:
             for i, row in torch.stack(self._left(refutable=True), 1).tolist():
@@ -127,6 +130,7 @@ class Judge:
             given = tuple(layers)
             relaxation = replace(relaxation, relu_bounds=given, intermediate="given", slope=None)
         for i, claimed in enumerate(self._claimed):
+            self._deadline.tell(1)
             rows = claimed.isfinite().nonzero().flatten()
             if len(rows) == 0 or self._deadline.passed:
                 continue

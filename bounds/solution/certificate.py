@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from os import PathLike
 
 import torch
@@ -99,6 +99,16 @@ class Certificate:
         """The relaxation in the dtype of the evidence, if that is float64."""
         single = relaxation.C.dtype != self.x.dtype == torch.float64
         return relaxation.double() if single else relaxation
+
+    def take(self, images: Tensor) -> Certificate:
+        """The evidence about these inputs of the batch, with what is claimed of them."""
+        part, claim = self.convert(lambda tensor: tensor[images]), self.claim
+        if claim is None:
+            return part
+        rows = torch.arange(claim.lower.shape[1])
+        own = claim.relaxation.take(images, rows)
+        lower, upper = claim.lower[images], claim.upper[images]
+        return replace(part, claim=Claim(own, lower, upper, claim.method))
 
     def convert(self, convert: Convert) -> Certificate:
         """The same evidence with `convert` applied to every tensor."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from torch import Tensor
 import bounds
 import lp_reference
 from bounds import Audit, InvalidInputError
+from tests.support.certificates import Arrays, Statement, edit
 from tests.support.problems import Problem, points, problems
 from tests.support.referee import random_net
 from tests.support.refusals import refused
@@ -84,6 +87,56 @@ def test_tighter_methods_prove_larger_radii() -> None:
     assert (exact.proved >= fast.proved - 2e-3).all()
     assert (exact.proved > fast.proved + 1e-3).any()
     assert (exact.gap >= 0).all()
+
+
+@pytest.mark.parametrize("norm", [math.inf, 1, 2])
+@pytest.mark.parametrize("method", ["fixed_slope", "adaptive_slope", "optimised_slope", "exact"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_proves_a_radius_can_be_checked(
+    norm: float, method: Any, dtype: torch.dtype, tmp_path: Path
+) -> None:
+    """At that very radius, around that very input; and nothing else is said to be proved by it."""
+    network = random_net(4, 8, 8, 3, seed=2).to("cpu", dtype)
+    x = torch.randn(4, 4, generator=torch.Generator().manual_seed(1)).to(dtype)
+    y = network(x).argmax(1)
+    y[3] = (y[3] + 1) % 3
+    found = bounds.certified_radius(
+        network, x, y, most=2.0, norm=norm, lower=-2.5, upper=2.5, method=method, tolerance=0.1
+    )
+    assert found.certificates[3] is None
+    assert found.proved[3] == -math.inf
+    for i, certificate in enumerate(found.certificates[:3]):
+        assert certificate is not None
+        certificate.save(tmp_path / "radius")
+        checked = bounds.check(tmp_path / "radius", network)
+        assert checked.accepted, checked.rejections
+        assert checked.verified.tolist() == [True]
+        assert certificate.claim is not None
+        whole = bounds.Ball(x[i : i + 1], radius=float(found.proved[i]), norm=norm, lower=-2.5)
+        whole = replace(whole, upper=2.5)
+        expected, stated = whole.resolve((4,)), certificate.claim.relaxation.input_set
+        for field in fields(expected):
+            assert torch.equal(getattr(stated, field.name), getattr(expected, field.name))
+
+        # Of a larger radius, with the same evidence, it would not be accepted.
+        def larger(_: Statement, arrays: Arrays) -> None:
+            arrays["input.upper"] += 0.5
+            arrays["input.lower"] -= 0.5
+            if norm != math.inf:
+                arrays["input.radius"] += 0.5
+
+        assert not bounds.check(edit(tmp_path / "radius", larger), network).accepted
+
+
+def test_time_cut_short_leaves_certificates_of_what_is_proved(tmp_path: Path) -> None:
+    network = random_net(4, 8, 8, 3, seed=2)
+    x = torch.randn(2, 4, generator=torch.Generator().manual_seed(1)).double()
+    found = bounds.certified_radius(network, x, network(x).argmax(1), most=2.0, time_limit=1e-9)
+    for i, certificate in enumerate(found.certificates):
+        assert (certificate is None) == (found.proved[i] == -math.inf)
+        if certificate is not None:
+            certificate.save(tmp_path / "radius")
+            assert bounds.check(tmp_path / "radius", network).verified.all()
 
 
 @given(problems(), st.booleans())

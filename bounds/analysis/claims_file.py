@@ -109,10 +109,11 @@ def _numbers(key: str, array: np.ndarray) -> np.ndarray:
     """The same numbers in float64, which has to hold them."""
     if array.dtype.kind not in "fiu" or array.itemsize > 8:
         raise ValueError(f"{key} holds {array.dtype}, expected numbers of float64")
+    whole = array.dtype.kind != "f" and array.size
+    if whole and not -WHOLE < int(array.min()) <= int(array.max()) < WHOLE:
+        raise ValueError(f"{key} holds whole numbers of 2**53 or more, which float64 may not")
     with np.errstate(all="ignore"):
         numbers = np.array(array, dtype=np.float64, order="C")
-        if array.dtype.kind != "f" and bool((abs(numbers) >= WHOLE).any()):
-            raise ValueError(f"{key} holds whole numbers of 2**53 or more, which float64 may not")
     if bool(np.isnan(numbers).any()):
         raise ValueError(f"{key} holds NaN")
     return numbers

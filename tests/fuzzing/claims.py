@@ -100,11 +100,13 @@ class ClaimArchives(_Claims):
                     number = np.array(dice.choice((0.0, 1e308, -1.0, np.nan, np.inf)))
                     content = content[:-8] + number.tobytes()
             members[at : at + 1] = [(name, content)]
+        compression = zipfile.ZIP_DEFLATED if dice.random() < 0.7 else zipfile.ZIP_STORED
         if dice.random() < RARELY:
+            compression = zipfile.ZIP_DEFLATED
             header = f"{{'descr': '|i1', 'fortran_order': False, 'shape': ({BOMB - 128},)}}"
             head = b"\x93NUMPY\x01\x00" + (118).to_bytes(2, "little") + header.ljust(118).encode()
             members.append(("output.lower.npy", head + bytes(BOMB - 128)))
-        return _zipped(members, zipfile.ZIP_DEFLATED if dice.random() < 0.7 else zipfile.ZIP_STORED)
+        return _zipped(members, compression)
 
 
 class ClaimObjects(_Claims):

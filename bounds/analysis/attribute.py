@@ -25,7 +25,7 @@ from bounds.arguments import require_flag, require_time_limit, require_type, req
 from bounds.certification.minimum import minimum
 from bounds.deadline import Deadline
 from bounds.dual.dual import backward_pass
-from bounds.intermediate.relax import relax
+from bounds.intermediate.relax import matching_set, relax
 from bounds.interrupt import interruptible
 from bounds.network.graph import Network
 from bounds.relaxation.relaxation import Relaxation
@@ -80,6 +80,8 @@ def attribute(
     require_type(call, network, Network, "read the model with bounds.from_torch(model, shape)")
     require_flag(call, "progress", progress)
     time_limit = require_time_limit(call, time_limit)
+    matching_set(call, network, ball)
+    require_type(call, rows, Specification, "make one with bounds.margins(label, classes)")
     seed = require_whole(call, "seed", seed, least=0, most=2**63 - 1)
     with interruptible(call) as kept:
         deadline = Deadline(time_limit)

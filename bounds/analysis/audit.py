@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from bounds.analysis.claims import OUTPUT, ROWS, Claims
-from bounds.analysis.judge import AuditedEnd, Judge, Judgement
+from bounds.analysis.judge import JUDGEMENTS, AuditedEnd, Judge, Judgement
 from bounds.arguments import (
     require_flag,
+    require_option,
     require_time_limit,
     require_type,
     require_whole,
@@ -48,6 +49,11 @@ class Audit:
         return self.count("refuted") == 0
 
     def count(self, judgement: Judgement) -> int:
+        """How many ends are judged so.
+
+        Raises InvalidInputError for what is none of "proved", "refuted" and "open".
+        """
+        require_option("Audit.count", "judgement", judgement, JUDGEMENTS)
         return sum(end.count(judgement) for both in self.ends.values() for end in both)
 
 
@@ -182,14 +188,24 @@ def _claimed(name: str, both: object, shape: tuple[int, ...]) -> list[Tensor]:
             raise InvalidInputError(
                 f"{call} has an end {shown(end)}, expected numbers of shape {shape}: give a tensor."
             ) from error
-        if numbers.shape == shape[1:]:
-            numbers = numbers.unsqueeze(0)
-        nan = numbers.is_complex() or bool(numbers.isnan().any())
-        exact = not nan and bool((numbers.double().to(numbers.dtype) == numbers).all())
-        if not exact or numbers.shape != shape:
+        if numbers.shape != shape and (shape[0] > 1 or numbers.shape != shape[1:]):
             raise InvalidInputError(
-                f"{call} has an end of shape {tuple(numbers.shape)} and {numbers.dtype}, or NaN, "
-                f"expected numbers of float64 of shape {shape}: lower ends and upper ends."
+                f"{call} has an end of shape {tuple(numbers.shape)}, expected {shape}: give lower "
+                "ends and upper ends for every input."
+            )
+        numbers = numbers.reshape(shape)
+        if numbers.is_complex() or numbers.dtype == torch.bool:
+            raise InvalidInputError(
+                f"{call} has an end of {numbers.dtype}, expected numbers: give floating-point ends."
+            )
+        if bool(numbers.isnan().any()):
+            raise InvalidInputError(
+                f"{call} has an end that is NaN: where nothing is claimed, give -inf and inf."
+            )
+        if not bool((numbers.double().to(numbers.dtype) == numbers).all()):
+            raise InvalidInputError(
+                f"{call} has an end in {numbers.dtype} that float64 does not hold: give ends of "
+                "float64, rounded outward."
             )
         found.append(numbers.double().flatten(1))
     return found

@@ -107,12 +107,17 @@ def certified_radius(
     x = require_floats(call, "x", x)
     most = require_positive(call, "most", most, "a positive radius")
     tolerance = require_positive(call, "tolerance", tolerance, "a positive number")
-    if x.dim() != 1 + len(network.input_shape) or len(x) == 0:
+    network.require_batch(call, x)
+    if len(x) == 0:
         raise InvalidInputError(
-            f"{call}(x) has shape {tuple(x.shape)}, expected (batch, "
-            f"{', '.join(map(str, network.input_shape))}) with at least one input."
+            f"{call}(x) has shape {tuple(x.shape)}, an empty batch: give at least one input."
         )
     classes = number_of_classes(call, network.output_shape)
+    if classes == 1:
+        raise InvalidInputError(
+            f"{call} got a network with a single logit, expected one for each class: ask about a "
+            "radius of it with bounds.certify(network, x, y, radius=…)."
+        )
     labels = class_labels(call, y, len(x), classes).to(x.device)
     time_limit = require_time_limit(call, time_limit)
     whole = Ball(x, radius=most, norm=norm, lower=lower, upper=upper)

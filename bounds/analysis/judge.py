@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from bounds.arguments import require_option
 from bounds.certification.attacks import attack, restarts
 from bounds.certification.decide import CHUNK
 from bounds.certification.minimum import minimum
@@ -61,6 +62,7 @@ class AuditedEnd:
     points: dict[tuple[int, int], Tensor] = field(default_factory=dict)
 
     def count(self, judgement: Judgement) -> int:
+        require_option("AuditedEnd.count", "judgement", judgement, JUDGEMENTS)
         return int((self.judgement == JUDGEMENTS.index(judgement)).sum())
 
 

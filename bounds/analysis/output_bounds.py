@@ -11,7 +11,7 @@ from torch import Tensor
 from bounds.arguments import require_flag, require_option, require_time_limit, require_type
 from bounds.deadline import Deadline
 from bounds.intermediate.intermediate import Intermediate
-from bounds.intermediate.relax import relax
+from bounds.intermediate.relax import matching_set, relax
 from bounds.interrupt import interruptible
 from bounds.network.graph import Network
 from bounds.relaxation.specification import Specification
@@ -84,9 +84,11 @@ def output_bounds(
     require_option(call, "method", method, get_args(Method))
     require_flag(call, "progress", progress)
     time_limit = require_time_limit(call, time_limit)
+    matching_set(call, network, ball)
     if rows is None:
         outputs = torch.Size(network.output_shape).numel()
         rows = Specification(torch.eye(outputs, dtype=torch.float64))
+    require_type(call, rows, Specification, "make one with bounds.Specification(C, d)")
     with interruptible(call) as kept:
         deadline = Deadline(time_limit)
         relaxation = relax(

@@ -290,3 +290,63 @@ def test_a_radius_is_refuted_over_the_reals() -> None:
     assert found.proved.item() <= found.refuted.item() < 2.0
     other = bounds.certified_radius(bounds.from_torch(model, (1,)), x, 0, most=4.0)
     assert (other.proved.item(), other.refuted.item()) == (-math.inf, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("call", "fragments"),
+    [
+        (lambda n, b: bounds.output_bounds(n, b.x), ("output_bounds got", "set of inputs")),
+        (lambda n, b: bounds.attribute(n, None, None), ("attribute got None", "set of inputs")),
+        (lambda n, b: bounds.output_bounds(n, b, "x"), ("output_bounds got 'x'", "Specification")),
+        (lambda n, b: bounds.attribute(n, b, None), ("attribute got None", "Specification")),
+        (lambda n, b: bounds.minimum(n, b, None), ("minimum got None", "Specification")),
+        (lambda n, b: bounds.output_bounds(n, replace(b, x=b.x.half())), ("output_bounds got",)),
+        (lambda n, b: bounds.attribute(n, replace(b, x=b.x.half()), None), ("attribute got",)),
+        (
+            lambda n, b: bounds.minimum(n, replace(b, x=b.x.half()), None),
+            ("minimum got",),
+        ),
+        (lambda n, b: bounds.output_bounds(n, bounds.Box(b.x[:0], b.x[:0])), ("empty batch",)),
+        (lambda n, b: bounds.certified_radius(n, b.x[:0], 0, most=1.0), ("empty batch",)),
+        (lambda n, b: bounds.certified_radius(n, b.x[0], 0, most=1.0), ("(batch, 4)",)),
+        (
+            lambda n, b: bounds.certified_radius(n, b.x.half(), 0, most=1.0),
+            ("certified_radius got",),
+        ),
+        (lambda n, b: bounds.certified_radius(n, b.x, 0, most=1.0), ("certify", "single logit")),
+    ],
+)
+def test_refusals_name_the_call_that_was_made(call: Any, fragments: tuple[str, ...]) -> None:
+    network, ball = deep()
+    refused(lambda: call(network, ball), InvalidInputError, *fragments)
+
+
+@pytest.mark.parametrize(
+    ("end", "fragments"),
+    [
+        (torch.zeros(2), ("shape (2,)", "(2, 2)", "every input")),
+        (torch.zeros(3, 2), ("shape (3, 2)", "(2, 2)")),
+        (torch.full((2, 2), math.nan), ("NaN", "-inf and inf")),
+        (torch.zeros(2, 2, dtype=torch.bool), ("torch.bool",)),
+        (torch.zeros(2, 2, dtype=torch.cfloat), ("torch.complex64",)),
+        (torch.full((2, 2), 2**62 + 1), ("torch.int64", "float64 does not hold")),
+    ],
+)
+def test_what_is_wrong_with_a_claim_is_said(end: Tensor, fragments: tuple[str, ...]) -> None:
+    network, x = random_net(2, 4, 2, seed=1), torch.zeros(2, 2).double()
+    claims = {"output": (end, end)}
+    refused(
+        lambda: bounds.audit(network, bounds.Box(x - 1, x + 1), claims),
+        InvalidInputError,
+        "claims['output']",
+        *fragments,
+    )
+
+
+def test_judgements_that_are_none() -> None:
+    network, x = random_net(2, 4, 2, seed=1), torch.zeros(1, 2).double()
+    found = bounds.audit(network, bounds.Box(x, x), {"output": (x[0] - 9, x[0] + 9)})
+    no_judgement: Any = "wrong"
+    refused(lambda: found.count(no_judgement), InvalidInputError, "Audit.count", "'refuted'")
+    end = found.ends["output"][0]
+    refused(lambda: end.count(no_judgement), InvalidInputError, "'refuted'")

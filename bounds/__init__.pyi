@@ -35,6 +35,7 @@ from .evaluation.evaluate import evaluate as evaluate
 from .evaluation.report import report as report
 from .evaluation.result import Evaluation as Evaluation
 from .intermediate.relax import relax as relax
+from .interrupt import Interrupted as Interrupted
 from .network.graph import Network as Network
 from .read.export.from_export import from_export as from_export
 from .read.load import load as load

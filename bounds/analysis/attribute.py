@@ -21,11 +21,12 @@ import torch
 from torch import Tensor
 
 from bounds.analysis.attribution import Attribution
-from bounds.arguments import require_time_limit, require_type, require_whole
+from bounds.arguments import require_flag, require_time_limit, require_type, require_whole
 from bounds.certification.minimum import minimum
 from bounds.deadline import Deadline
 from bounds.dual.dual import backward_pass
-from bounds.intermediate.relax import relax
+from bounds.intermediate.relax import matching_set, relax
+from bounds.interrupt import interruptible
 from bounds.network.graph import Network
 from bounds.relaxation.relaxation import Relaxation
 from bounds.relaxation.specification import Specification
@@ -48,6 +49,7 @@ def attribute(
     *,
     time_limit: float | None = None,
     seed: int = 0,
+    progress: bool = False,
 ) -> Attribution:
     """How much of a row's looseness is the slope's, that of l and u, and the triangles', and which
     neurons cost most.
@@ -57,11 +59,13 @@ def attribute(
         time_limit: seconds for all rows, one after another, default none. LPs and searches cut
             short leave intervals.
         seed: of the attack.
+        progress: whether bars on standard error show how far each step is.
 
     Returns:
         An `Attribution`, in float64.
 
     Raises:
+        Interrupted: a KeyboardInterrupt, with what was known when Ctrl-C came.
         InvalidInputError: what `relax` and `minimum` refuse.
 
     >>> import torch, bounds
@@ -74,15 +78,34 @@ def attribute(
     """
     call = "attribute"
     require_type(call, network, Network, "read the model with bounds.from_torch(model, shape)")
-    deadline = Deadline(require_time_limit(call, time_limit))
+    require_flag(call, "progress", progress)
+    time_limit = require_time_limit(call, time_limit)
+    matching_set(call, network, ball)
+    require_type(call, rows, Specification, "make one with bounds.margins(label, classes)")
     seed = require_whole(call, "seed", seed, least=0, most=2**63 - 1)
-    network = network.detach()
-    first = relax(network, ball, rows).double()
+    with interruptible(call) as kept:
+        deadline = Deadline(time_limit)
+        kept.partial = _attribution(network.detach(), ball, rows, deadline, seed, progress)
+        return kept.partial
+
+
+def _attribution(
+    network: Network,
+    ball: Ball | Box,
+    rows: Specification,
+    deadline: Deadline,
+    seed: int,
+    progress: bool,
+) -> Attribution:
+    first = relax(network, ball, rows, progress=progress).double()
     fixed = trusted(solve(first, method="fixed_slope"))
-    same = solve(first, method="exact", time_limit=deadline.limit)
-    last = relax(network, ball, rows, intermediate="lp", time_limit=deadline.limit).double()
-    best = solve(last, method="exact", time_limit=deadline.limit)
-    true = minimum(network, ball, rows, time_limit=deadline.limit, seed=seed)
+    same = solve(first, method="exact", time_limit=deadline.limit, progress=progress)
+    limit = deadline.limit
+    last = relax(network, ball, rows, intermediate="lp", time_limit=limit, progress=progress)
+    last = last.double()
+    best = solve(last, method="exact", time_limit=deadline.limit, progress=progress)
+    limit = deadline.limit
+    true = minimum(network, ball, rows, time_limit=limit, seed=seed, progress=progress)
     lp = torch.maximum(trusted(same), fixed)
     lp_all = torch.maximum(trusted(best), lp)
     least, most = torch.maximum(true.lower.to(lp), lp_all), true.upper.to(lp)

@@ -74,7 +74,12 @@ class Attribution:
 
     def worst(self, input: int, row: int, count: int = 10) -> list[tuple[str, int, float]]:
         """The neurons that cost most: the name of the ReLU, the position in it, flattened, and the
-        cost; none that costs no more than rounding."""
+        cost; none that costs no more than rounding.
+
+        Raises InvalidInputError for an input or a row that is none, or a count below 1.
+        """
+        input, row = self._at("Attribution.worst", input, row)
+        count = require_whole("Attribution.worst", "count", count)
         largest = max((float(costs[input, row].max()) for costs in self.costs), default=0.0)
         found = [
             (name, position, cost)
@@ -84,12 +89,23 @@ class Attribution:
         ]
         return sorted(found, key=lambda neuron: -neuron[2])[:count]
 
+    def _at(self, call: str, input: object, row: object) -> tuple[int, int]:
+        """An input and a row, as far as there are these."""
+        batch, rows = self.fixed_slope.shape
+        input = require_whole(call, "input", input, least=0, most=batch - 1)
+        return input, require_whole(call, "row", row, least=0, most=rows - 1)
+
     def __repr__(self) -> str:
         """The first lines of the table."""
         return self.table(SHOWN)
 
     def table(self, most: int | None = None) -> str:
-        """A line a row, or of the first so many: what is lost to what."""
+        """A line a row, or of the first so many: what is lost to what.
+
+        Raises InvalidInputError for a number below 1.
+        """
+        if most is not None:
+            most = require_whole("Attribution.table", "most", most)
         batch, rows = self.fixed_slope.shape
         steps = self.slope, self.intermediate, self.relaxation
         lines = [
@@ -140,9 +156,7 @@ class Attribution:
             InvalidInputError: a file of another ending, or an input or row that is none.
         """
         require_plot("Attribution.plot(path)", path)
-        batch, rows = self.fixed_slope.shape
-        input = require_whole("Attribution.plot", "input", input, least=0, most=batch - 1)
-        at = input, require_whole("Attribution.plot", "row", row, least=0, most=rows - 1)
+        at = self._at("Attribution.plot", input, row)
         stages = [(self.fixed_slope, self.fixed_slope), self.lp, self.lp_all, self.minimum]
         draw(
             path,

@@ -14,18 +14,19 @@ import torch
 from torch import Tensor
 
 from bounds.analysis.claims import OUTPUT, ROWS, Claims
-from bounds.analysis.judge import AuditedEnd, Judge, Judgement
+from bounds.analysis.judge import JUDGEMENTS, AuditedEnd, Judge, Judgement
 from bounds.arguments import (
     require_flag,
+    require_option,
     require_time_limit,
     require_type,
     require_whole,
     shown,
 )
-from bounds.deadline import Deadline
 from bounds.errors import InvalidInputError
 from bounds.intermediate.relax import matching_set
 from bounds.network.graph import Network, ReluNode
+from bounds.progress import at_work
 from bounds.relaxation.specification import Specification
 from bounds.relaxation.triangle import ReluBounds
 from bounds.sets.ball import Ball
@@ -48,6 +49,11 @@ class Audit:
         return self.count("refuted") == 0
 
     def count(self, judgement: Judgement) -> int:
+        """How many ends are judged so.
+
+        Raises InvalidInputError for what is none of "proved", "refuted" and "open".
+        """
+        require_option("Audit.count", "judgement", judgement, JUDGEMENTS)
         return sum(end.count(judgement) for both in self.ends.values() for end in both)
 
 
@@ -62,6 +68,7 @@ def audit(
     optima: bool = True,
     time_limit: float | None = None,
     seed: int = 0,
+    progress: bool = False,
 ) -> Audit:
     """Judge bounds that another tool claims for the same network and set.
 
@@ -76,11 +83,15 @@ def audit(
             ours elsewhere.
         time_limit: seconds, default none; what is not decided by then is open.
         seed: of the attacks.
+        progress: whether a bar on standard error shows how much is done, an end of an input at a
+            time; each is looked at once to be judged, and once for its optima.
 
     Returns:
         An `Audit`, in float64 on the CPU.
 
     Raises:
+        Interrupted: a KeyboardInterrupt, with what was known when Ctrl-C came; the rest is
+            open.
         InvalidInputError: what `relax` refuses, names that are none of the network's, shapes that
             do not fit, or NaN.
 
@@ -99,7 +110,7 @@ def audit(
         claims = Claims(dict(claims))
     require_flag(call, "complete", complete)
     require_flag(call, "optima", optima)
-    deadline = Deadline(require_time_limit(call, time_limit))
+    time_limit = require_time_limit(call, time_limit)
     seed = require_whole(call, "seed", seed, least=0, most=2**63 - 1)
     network, generator = network.detach(), torch.Generator().manual_seed(seed)
     input_set = matching_set(call, network, ball)
@@ -109,20 +120,23 @@ def audit(
     for name, both in claims.ends.items():  # what is refused, is before anything is bounded
         part, rows, shape = _about(network, name, claims.rows)
         parts[name] = part, rows, _claimed(name, both, (len(input_set), *shape))
-    judges = {
-        name: [
-            Judge(part, ball, rows, sign * end.to(input_set.lower.device), sign, deadline)
-            for sign, end in zip((1.0, -1.0), both, strict=True)
-        ]
-        for name, (part, rows, both) in parts.items()
-    }
-    for judge in (judge for both in judges.values() for judge in both):
-        judge.decide(complete=complete, generator=generator)
-    if optima:
-        stated = _stated(network, claims, len(input_set))
+    total = 2 * len(parts) * len(input_set) * (2 if optima else 1)
+    with at_work(call, progress=progress, total=total, unit="ends", time_limit=time_limit) as work:
+        judges = {
+            name: [
+                Judge(part, ball, rows, sign * end.to(input_set.lower.device), sign, work.deadline)
+                for sign, end in zip((1.0, -1.0), both, strict=True)
+            ]
+            for name, (part, rows, both) in parts.items()
+        }
         for judge in (judge for both in judges.values() for judge in both):
-            judge.find_optima(stated)
-    return Audit({name: (low.end(), high.end()) for name, (low, high) in judges.items()})
+            judge.decide(complete=complete, generator=generator)
+        if optima:
+            stated = _stated(network, claims, len(input_set))
+            for judge in (judge for both in judges.values() for judge in both):
+                judge.find_optima(stated)
+        ends = {name: (low.end(), high.end()) for name, (low, high) in judges.items()}
+        return work.done(Audit(ends))
 
 
 def _about(
@@ -174,14 +188,24 @@ def _claimed(name: str, both: object, shape: tuple[int, ...]) -> list[Tensor]:
             raise InvalidInputError(
                 f"{call} has an end {shown(end)}, expected numbers of shape {shape}: give a tensor."
             ) from error
-        if numbers.shape == shape[1:]:
-            numbers = numbers.unsqueeze(0)
-        nan = numbers.is_complex() or bool(numbers.isnan().any())
-        exact = not nan and bool((numbers.double().to(numbers.dtype) == numbers).all())
-        if not exact or numbers.shape != shape:
+        if numbers.shape != shape and (shape[0] > 1 or numbers.shape != shape[1:]):
             raise InvalidInputError(
-                f"{call} has an end of shape {tuple(numbers.shape)} and {numbers.dtype}, or NaN, "
-                f"expected numbers of float64 of shape {shape}: lower ends and upper ends."
+                f"{call} has an end of shape {tuple(numbers.shape)}, expected {shape}: give lower "
+                "ends and upper ends for every input."
+            )
+        numbers = numbers.reshape(shape)
+        if numbers.is_complex() or numbers.dtype == torch.bool:
+            raise InvalidInputError(
+                f"{call} has an end of {numbers.dtype}, expected numbers: give floating-point ends."
+            )
+        if bool(numbers.isnan().any()):
+            raise InvalidInputError(
+                f"{call} has an end that is NaN: where nothing is claimed, give -inf and inf."
+            )
+        if not bool((numbers.double().to(numbers.dtype) == numbers).all()):
+            raise InvalidInputError(
+                f"{call} has an end in {numbers.dtype} that float64 does not hold: give ends of "
+                "float64, rounded outward."
             )
         found.append(numbers.double().flatten(1))
     return found

@@ -22,10 +22,12 @@ from bounds.deadline import Deadline
 from bounds.errors import InvalidInputError
 from bounds.intermediate.relax import relax
 from bounds.network.graph import Network
+from bounds.progress import at_work
 from bounds.relaxation.specification import Specification, margins
 from bounds.sets.ball import Ball
 from bounds.sets.box import Box, InputSet
 from bounds.sets.numbers import Number
+from bounds.solution.certificate import Certificate
 from bounds.solution.verdict import trusted
 from bounds.solvers.solve import Method, solve
 
@@ -40,6 +42,9 @@ class CertifiedRadius:
 
     `proved` is −inf where the input itself is not proved to be answered rightly.
 
+    certificates: of each input, what proves it at that radius, which `bounds check` proves again
+    from the file that `Certificate.save` writes; None where nothing is proved.
+
     >>> number = torch.tensor([0.5])
     >>> CertifiedRadius(number, number + 1).gap.tolist()
     [1.0]
@@ -47,6 +52,7 @@ class CertifiedRadius:
 
     proved: Tensor
     refuted: Tensor
+    certificates: tuple[Certificate | None, ...] = ()
 
     @property
     def gap(self) -> Tensor:
@@ -67,6 +73,7 @@ def certified_radius(
     method: Method = "exact",
     tolerance: float = 1e-3,
     time_limit: float | None = None,
+    progress: bool = False,
 ) -> CertifiedRadius:
     """The largest radius that a method proves around each input, by bisection over the batch.
 
@@ -78,12 +85,14 @@ def certified_radius(
         tolerance: what bisection may leave between the radius that is proved and one at which the
             method does not prove it, relative to the latter.
         time_limit: seconds, default none. What is proved by then holds.
+        progress: whether a bar on standard error shows how many inputs are done.
 
     Returns:
         A `CertifiedRadius`, in float64. What lies between its ends is open: a larger radius may
         hold, by a tighter method or `bounds.certify`.
 
     Raises:
+        Interrupted: a KeyboardInterrupt, with what was proved when Ctrl-C came, which holds.
         InvalidInputError: what `Ball`, `margins`, `relax` and `solve` refuse, or options out of
             range.
 
@@ -98,67 +107,102 @@ def certified_radius(
     x = require_floats(call, "x", x)
     most = require_positive(call, "most", most, "a positive radius")
     tolerance = require_positive(call, "tolerance", tolerance, "a positive number")
-    if x.dim() != 1 + len(network.input_shape) or len(x) == 0:
+    network.require_batch(call, x)
+    if len(x) == 0:
         raise InvalidInputError(
-            f"{call}(x) has shape {tuple(x.shape)}, expected (batch, "
-            f"{', '.join(map(str, network.input_shape))}) with at least one input."
+            f"{call}(x) has shape {tuple(x.shape)}, an empty batch: give at least one input."
         )
     classes = number_of_classes(call, network.output_shape)
-    labels = class_labels(call, y, len(x), classes).to(x.device)
-    deadline = Deadline(require_time_limit(call, time_limit))
-    shape: dict[str, Any] = {"norm": norm, "lower": lower, "upper": upper}
-
-    def proves(images: Tensor, radius: Tensor) -> Tensor:
-        ball = Ball(x, radius=most, **shape).take(images)
-        ball = replace(ball, radius=_shaped(radius, ball.x, norm))
-        relaxation = relax(
-            network,
-            ball,
-            margins(labels[images], classes),
-            slope="adaptive",
-            time_limit=deadline.limit,
+    if classes == 1:
+        raise InvalidInputError(
+            f"{call} got a network with a single logit, expected one for each class: ask about a "
+            "radius of it with bounds.certify(network, x, y, radius=…)."
         )
-        iterative = method not in ("fixed_slope", "adaptive_slope")
-        options: dict[str, Any] = {"sign_only": True} if iterative else {}
-        if iterative:
-            options["time_limit"] = deadline.limit
-        return solve(relaxation, method=method, **options).verified
+    labels = class_labels(call, y, len(x), classes).to(x.device)
+    time_limit = require_time_limit(call, time_limit)
+    whole = Ball(x, radius=most, norm=norm, lower=lower, upper=upper)
+    with at_work(
+        call, progress=progress, total=len(x), unit="inputs", time_limit=time_limit
+    ) as work:
+        bisection = _Bisection(network, whole, margins(labels, classes), method, work.deadline)
+        bisection.run(most, tolerance)
+        refuted = _refuted(network, whole, labels, bisection.failed, most, work.deadline)
+        certificates = tuple(bisection.certificates)
+        return work.done(CertifiedRadius(bisection.proved, refuted, certificates))
 
-    every = torch.arange(len(x))
-    proved = torch.full((len(x),), -math.inf, dtype=torch.float64)
-    failed = torch.full((len(x),), float(most), dtype=torch.float64)
-    zero, whole = torch.zeros_like(failed), failed.clone()
-    proved = torch.where(proves(every, zero), zero, proved)
-    proved = torch.where((proved == 0) & proves(every, whole), whole, proved)
-    for _ in range(HALVINGS):
-        left = ((proved >= 0) & (failed - proved > tolerance * failed)).nonzero().flatten()
-        if len(left) == 0 or deadline.passed:
-            break
-        radius = (proved[left] + failed[left]) / 2
-        holds = proves(left, radius)
-        proved[left] = torch.where(holds, radius, proved[left])
-        failed[left] = torch.where(holds, failed[left], radius)
-    return CertifiedRadius(proved, _refuted(network, x, labels, failed, most, shape, deadline))
+
+class _Bisection:
+    """proved, failed: the largest radius around each input at which the method proves its rows, and
+    the smallest one at which it does not; certificates: of the former."""
+
+    def __init__(
+        self,
+        network: Network,
+        whole: Ball,
+        rows: Specification,
+        method: Method,
+        deadline: Deadline,
+    ) -> None:
+        self._network, self._whole, self._rows = network, whole, rows
+        self._method, self._deadline = method, deadline
+        self.proved = torch.full((len(whole.x),), -math.inf, dtype=torch.float64)
+        self.failed = torch.full_like(self.proved, math.inf)
+        self.certificates: list[Certificate | None] = [None] * len(whole.x)
+
+    def run(self, most: float, tolerance: float) -> None:
+        """Until the radii are as close as the tolerance says, or the time is up."""
+        every, told = torch.arange(len(self.proved)), 0.0
+        self._try(every, torch.zeros_like(self.proved))
+        # Attacks on what is not proved at 0 either begin at the largest one.
+        self.failed = torch.full_like(self.proved, most)
+        right = (self.proved == 0).nonzero().flatten()
+        self._try(right, self.failed[right])
+        for _ in range(HALVINGS):
+            # By how much each is too wide, of which every round takes a half.
+            width = (self.failed - self.proved) / (tolerance * self.failed)
+            left = ((self.proved >= 0) & (width > 1)).nonzero().flatten()
+            open_ = (width[left].log() / -math.log(min(tolerance, 0.5))).clamp(max=1.0)
+            done = len(every) - float(open_.sum())
+            self._deadline.tell(max(0.0, done - told))
+            told = max(told, done)
+            if len(left) == 0 or self._deadline.passed:
+                break
+            self._try(left, (self.proved[left] + self.failed[left]) / 2)
+
+    def _try(self, images: Tensor, radius: Tensor) -> None:
+        """Look at these inputs, with a radius each."""
+        if len(images) == 0:
+            return
+        ball = self._whole.take(images)
+        ball = replace(ball, radius=_shaped(radius, ball.x, ball.norm))
+        limit = self._deadline.limit
+        rows = self._rows.take(images)
+        relaxation = relax(self._network, ball, rows, slope="adaptive", time_limit=limit)
+        options: dict[str, Any] = {}
+        if self._method not in ("fixed_slope", "adaptive_slope"):
+            options = {"sign_only": True, "time_limit": limit}
+        solution = solve(relaxation, method=self._method, **options)
+        holds = solution.verified
+        self.proved[images[holds]] = radius[holds]
+        self.failed[images[~holds]] = radius[~holds]
+        for place in holds.nonzero().flatten().tolist():
+            own = solution.certificate.take(torch.tensor([place]))
+            self.certificates[int(images[place])] = own
 
 
 def _refuted(
-    network: Network,
-    x: Tensor,
-    labels: Tensor,
-    start: Tensor,
-    most: float,
-    shape: dict[str, Any],
-    deadline: Deadline,
+    network: Network, whole: Ball, labels: Tensor, start: Tensor, most: float, deadline: Deadline
 ) -> Tensor:
     """The smallest radii, of some from `start` up, at which an attack finds a wrong answer in
     time."""
-    network, x = network.to(x.device, torch.float64), x.double()
+    network, x = network.to(whole.x.device, torch.float64), whole.x.double()
+    whole = replace(whole, x=x)
     found = torch.full_like(start, math.inf)
     found[_wrong(network, Box(x, x), labels, x)] = 0.0
     radius = start.clone()
     while not deadline.passed and bool((open_ := found.isinf() & (radius <= most)).any()):
         images = open_.nonzero().flatten()
-        ball = Ball(x, radius=most, **shape).take(images)
+        ball = whole.take(images)
         ball = replace(ball, radius=_shaped(radius[images], ball.x, ball.norm))
         points = pgd(
             network,

@@ -21,7 +21,9 @@ from bounds.files import shown_path, write_file
 from bounds.read.export.archive import first_line
 
 #: Whole numbers below are numbers of float64.
-WHOLE = 2.0**53
+WHOLE = 2**53
+#: What the arrays of an .npz file may be, in bytes: so many times the file's own, or this many.
+EXPANSION, SMALL = 64, 2**25
 
 
 def write_claim_arrays(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray]) -> None:
@@ -60,15 +62,20 @@ def _npz(file: Path) -> dict[str, np.ndarray]:
         if isinstance(loaded, np.ndarray):
             raise ValueError("it is one array without a name")
         with loaded:
+            size = sum(member.file_size for member in loaded.zip.infolist())
+            if size > max(SMALL, EXPANSION * file.stat().st_size):
+                raise ValueError(f"its arrays are of {size} bytes, out of proportion to the file")
             if len(set(loaded.files)) < len(loaded.files):
                 raise ValueError("it has two arrays of the same name")
             return {key: loaded[key] for key in loaded.files}
 
 
 def _json(file: Path) -> dict[str, np.ndarray]:
-    whole = json.loads(file.read_bytes(), object_pairs_hook=_once)
+    whole = json.loads(file.read_bytes(), object_pairs_hook=_once, parse_int=_whole)
     if not isinstance(whole, dict) or not all(isinstance(part, dict) for part in whole.values()):
         raise ValueError("it is no object of objects")
+    if _holds_truths(whole):
+        raise ValueError("it holds true or false, which are no numbers")
     return {
         f"{name}.{key}": np.asarray(numbers)
         for name, part in whole.items()
@@ -83,14 +90,30 @@ def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return found
 
 
+def _whole(digits: str) -> float:
+    """A whole number as float64, which has to hold it."""
+    number = int(digits)
+    if abs(number) >= WHOLE:
+        raise ValueError("it holds whole numbers of 2**53 or more, which float64 may not")
+    return float(number)
+
+
+def _holds_truths(part: object) -> bool:
+    """Which NumPy would take for 0 and 1, among numbers."""
+    if isinstance(part, dict | list):
+        return any(map(_holds_truths, part.values() if isinstance(part, dict) else part))
+    return isinstance(part, bool)
+
+
 def _numbers(key: str, array: np.ndarray) -> np.ndarray:
     """The same numbers in float64, which has to hold them."""
     if array.dtype.kind not in "fiu" or array.itemsize > 8:
         raise ValueError(f"{key} holds {array.dtype}, expected numbers of float64")
+    whole = array.dtype.kind != "f" and array.size
+    if whole and not -WHOLE < int(array.min()) <= int(array.max()) < WHOLE:
+        raise ValueError(f"{key} holds whole numbers of 2**53 or more, which float64 may not")
     with np.errstate(all="ignore"):
         numbers = np.array(array, dtype=np.float64, order="C")
-        if array.dtype.kind != "f" and bool((abs(numbers) >= WHOLE).any()):
-            raise ValueError(f"{key} holds whole numbers of 2**53 or more, which float64 may not")
     if bool(np.isnan(numbers).any()):
         raise ValueError(f"{key} holds NaN")
     return numbers

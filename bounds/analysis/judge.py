@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from bounds.arguments import require_option
 from bounds.certification.attacks import attack, restarts
 from bounds.certification.decide import CHUNK
 from bounds.certification.minimum import minimum
@@ -61,6 +62,7 @@ class AuditedEnd:
     points: dict[tuple[int, int], Tensor] = field(default_factory=dict)
 
     def count(self, judgement: Judgement) -> int:
+        require_option("AuditedEnd.count", "judgement", judgement, JUDGEMENTS)
         return int((self.judgement == JUDGEMENTS.index(judgement)).sum())
 
 
@@ -109,8 +111,11 @@ class Judge:
         images, rows = self._left()
         self._visit(images, rows, self._starts[images, rows])
         images, rows = self._left()
-        for i in images.unique().tolist():
+        some = images.unique().tolist()
+        self._deadline.tell(len(self._claimed) - len(some))
+        for i in some:
             self._solve(i, rows[images == i])
+            self._deadline.tell(1)
         self._attack(*self._left(refutable=True), generator)
         if complete:
             for i, row in torch.stack(self._left(refutable=True), 1).tolist():
@@ -127,6 +132,7 @@ class Judge:
             given = tuple(layers)
             relaxation = replace(relaxation, relu_bounds=given, intermediate="given", slope=None)
         for i, claimed in enumerate(self._claimed):
+            self._deadline.tell(1)
             rows = claimed.isfinite().nonzero().flatten()
             if len(rows) == 0 or self._deadline.passed:
                 continue

@@ -3,6 +3,6 @@
 from bounds.certification.data_set import certify
 from bounds.certification.properties import certify_vnnlib
 from bounds.certification.queries import Answer, verify
-from bounds.certification.run import Certification, Interrupted
+from bounds.certification.run import Certification
 
-__all__ = ["Answer", "Certification", "Interrupted", "certify", "certify_vnnlib", "verify"]
+__all__ = ["Answer", "Certification", "certify", "certify_vnnlib", "verify"]

@@ -42,6 +42,7 @@ def certify(
     method: Method = "auto",
     watch: Watch | None = None,
     proof: str | os.PathLike[str] | None = None,
+    progress: bool = False,
 ) -> Certification:
     """Whether every margin z_y − z_j, or other row, is positive on a ball around each input.
 
@@ -77,9 +78,11 @@ def certify(
         proof: the path of a file for what proves the inputs that are "unsat"
             (`bounds.solution.proof_file`), which `bounds check` proves again; none is written where
             there is nothing to prove. `Certification.proof` says what was.
+        progress: whether a bar on standard error shows how many inputs are done.
 
     Raises:
-        Interrupted: a KeyboardInterrupt, with what was known when Ctrl-C came.
+        Interrupted: a KeyboardInterrupt, with what was known when Ctrl-C came; the rest is
+            "unknown", and no proof is written.
         InvalidInputError: what `Ball`, `margins` and `relax` refuse, labels that are not one an
             input, a timeout of 0 or less, or an option of another type.
         ModelFileError, UnsupportedLayerError: what the readers of models refuse.
@@ -98,6 +101,7 @@ def certify(
         method=method,
         watch=watch,
         proof=proof,
+        progress=progress,
     )
     x = ordinary(require_floats("certify", "x", x)).detach()
     network = network_of("certify", model, x, dtype=dtype, files=True).detach()
@@ -110,7 +114,7 @@ def certify(
     confirm = _confirmation(model, network, whole, rows)
     disjuncts = [[row] for row in range(rows.C.shape[-2])]
     decisions = [Decision([-math.inf] * len(disjuncts)) for _ in x]
-    with run.keeping(decisions):
+    with run.keeping(decisions, "inputs"):
         for part in torch.arange(len(x)).split(BATCH):
             numbers = part.tolist()
             run.decide(

@@ -120,6 +120,7 @@ class Escalation:
         points = solution.certificate.x
         self._search({(i, k): points[i, self.disjuncts[k]] for i in batch for k in self._left(i)})
         unknown = [i for i in batch if self.decisions[i].verdict == "unknown"]
+        self.deadline.tell(len(batch) - len(unknown))
         for done, i in enumerate(unknown):
             left_seconds = self.deadline.left
             share = None if left_seconds is None else left_seconds / (len(unknown) - done)
@@ -133,6 +134,7 @@ class Escalation:
                         self._split_relus(i, Deadline(share))
                 case None:
                     self._exclude_all(i)
+            self.deadline.tell(1)
 
     def _left(self, i: int) -> list[int]:
         """The disjuncts of an open input that no bound excludes yet, the worst off first."""

@@ -31,9 +31,10 @@ from bounds.certification.decide import PASSES
 from bounds.certification.relu_splits import ReluSplits
 from bounds.deadline import Deadline
 from bounds.errors import InvalidInputError
-from bounds.intermediate.relax import relax
+from bounds.intermediate.relax import matching_set, relax
 from bounds.network.graph import Network
 from bounds.network.merge import with_biases
+from bounds.progress import at_work
 from bounds.relaxation.relaxation import Relaxation
 from bounds.relaxation.specification import Specification
 from bounds.rounding import difference_below
@@ -93,6 +94,7 @@ def minimum(
     seed: int = 0,
     watch: Callable[[int, int, Search], None] | None = None,
     proof: str | os.PathLike[str] | None = None,
+    progress: bool = False,
 ) -> Minimum:
     """The minimum of each row of the network itself, where `bounds.solve` has that of its LP.
 
@@ -106,11 +108,14 @@ def minimum(
         proof: the path of a file for what proves the lower ends (`bounds.solution.proof_file`), a
             case for each row in turn, less its lower end: `bounds.check_proof` proves it positive
             again. Of boxes; rows whose end comes from no search are left out.
+        progress: whether a bar on standard error shows how many rows are done.
 
     Returns:
         A `Minimum`, in float64.
 
     Raises:
+        Interrupted: a KeyboardInterrupt, with the intervals as Ctrl-C left them, which hold; no
+            proof is written.
         InvalidInputError: what `relax` refuses, sets that the search does not take, or an option
             out of its range.
 
@@ -132,15 +137,37 @@ def minimum(
         raise InvalidInputError(
             f"{call}(proof) got {shown(proof)}, expected the path of a file to be written."
         )
-    deadline, generator = Deadline(time_limit), torch.Generator().manual_seed(seed)
     network, evidence = network.detach(), None if proof is None else Proof()
-    whole = relax(network, ball, specification, slope="adaptive", time_limit=time_limit).double()
-    whole = replace(whole, network=with_biases(whole.network))
-    if evidence is not None and not isinstance(whole.input_set, Box):
+    input_set = matching_set(call, network, ball)
+    if evidence is not None and not isinstance(input_set, Box):
         raise InvalidInputError(
             f"{call}(proof) got a ball whose norm is not inf, and proofs are about boxes: use "
             "norm=inf, or leave it out."
         )
+    require_type(call, specification, Specification, "make one with bounds.Specification(C, d)")
+    total = len(input_set) * specification.C.shape[-2]
+    with at_work(call, progress=progress, total=total, unit="rows", time_limit=time_limit) as work:
+        limit = work.deadline.limit
+        whole = relax(network, ball, specification, slope="adaptive", time_limit=limit).double()
+        whole = replace(whole, network=with_biases(whole.network))
+        generator = torch.Generator().manual_seed(seed)
+        found = _minimum(whole, tolerance, work.deadline, method, generator, watch, evidence)
+        work.done(found)
+    if proof is not None and evidence:
+        evidence.save(proof, network, of="inputs")
+    return found
+
+
+def _minimum(
+    whole: Relaxation,
+    tolerance: float,
+    deadline: Deadline,
+    method: Literal["auto", "input_split", "relu_split"],
+    generator: torch.Generator,
+    watch: Callable[[int, int, Search], None] | None,
+    evidence: Proof | None,
+) -> Minimum:
+    """Of all rows, one after another. evidence: is given what proves the lower ends, if any is."""
     searches = [choice.search for choice in chosen(whole, method)]
     batch, rows = whole.d.shape
     solution = solve(whole, method="exact", time_limit=deadline.limit)
@@ -161,14 +188,14 @@ def minimum(
                 told,
                 visible=evidence is not None,
             )
-            interval.close(tolerance, deadline)
+            # Searches tell of layers, and this call of rows.
+            interval.close(tolerance, Deadline(deadline.left))
             if evidence is not None and interval.proved is not None:
                 part, excluded = interval.proved
                 evidence.add(i * rows + row, CaseProof(part, [[0]], [excluded], stated))
             lower[i, row], upper[i, row] = interval.lower, interval.upper
             points[i, row], domains[i, row] = interval.x, interval.domains
-    if proof is not None and evidence:
-        evidence.save(proof, network, of="inputs")
+            deadline.tell(1)
     gap = upper - lower
     closed = gap.isfinite() & (gap <= tolerance * _size(lower, upper))
     return Minimum(lower, upper, points, closed, domains)

@@ -37,6 +37,7 @@ def certify_vnnlib(
     watch: Watch | None = None,
     proof: str | os.PathLike[str] | None = None,
     output: str | None = None,
+    progress: bool = False,
 ) -> Certification:
     """Whether a property holds, case by case; `.verdict` is that of the property.
 
@@ -67,9 +68,11 @@ def certify_vnnlib(
             (`bounds.solution.proof_file`), which `bounds check` proves again; none is written where
             there is nothing to prove. `Certification.proof` says what was.
         output: of an .onnx file that has several, the name of the one that the property is about.
+        progress: whether a bar on standard error shows how many cases are done.
 
     Raises:
-        Interrupted: a KeyboardInterrupt, with what was known when Ctrl-C came.
+        Interrupted: a KeyboardInterrupt, with what was known when Ctrl-C came; the rest is
+            "unknown", and no proof is written.
         InvalidInputError: a file that `read_vnnlib` refuses, a property of other numbers of inputs
             or outputs than the network's, a timeout of 0 or less, or an option of another type.
         ModelFileError, UnsupportedLayerError: what the readers of models refuse.
@@ -91,6 +94,7 @@ def certify_vnnlib(
         method=method,
         watch=watch,
         proof=proof,
+        progress=progress,
     )
     if not isinstance(property, Property):
         property = read_vnnlib(property)
@@ -130,7 +134,7 @@ def certify_property(
     counterexamples, if there is anything. accept: has the last word on them."""
     exact = network.to("cpu", torch.float64)
     decisions = [Decision([-math.inf] * sum(map(len, c.disjuncts))) for c in property.cases]
-    with run.keeping(decisions):
+    with run.keeping(decisions, "cases"):
         for part in property.alike(BATCH):
             cases, found = [property.cases[k] for k in part], [decisions[k] for k in part]
 

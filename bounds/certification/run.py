@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import get_args
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from bounds.arguments import (
     require_dtype,
+    require_flag,
     require_option,
     require_positive,
     require_whole,
@@ -29,7 +30,9 @@ from bounds.certification.stopwatch import Stopwatch
 from bounds.deadline import Deadline
 from bounds.errors import InvalidInputError
 from bounds.intermediate.relax import relax
+from bounds.interrupt import Interrupted
 from bounds.network.graph import Network
+from bounds.progress import at_work
 from bounds.relaxation.specification import Specification
 from bounds.search.proof import Proof, ProofFile
 from bounds.search.search import Search
@@ -83,14 +86,6 @@ class Certification:
         return "unsat" if set(self.verdicts) == {"unsat"} else "unknown"
 
 
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C during a certification. certification: what was known by then."""
-
-    def __init__(self, certification: Certification) -> None:
-        super().__init__()
-        self.certification = certification
-
-
 class Run:
     """One deadline, one seed and one clock for all parts of a certification.
 
@@ -109,7 +104,9 @@ class Run:
         method: Method,
         watch: Watch | None,
         proof: str | os.PathLike[str] | None,
+        progress: bool = False,
     ) -> None:
+        require_flag(call, "progress", progress)
         require_option(call, "method", method, get_args(Method))
         seed = require_whole(call, "seed", seed, least=0, most=2**63 - 1)
         require_dtype(call, "dtype", dtype)
@@ -122,7 +119,10 @@ class Run:
                 f"{call}(proof) got {shown(proof)}, expected the path of a file to be written."
             )
         self._start = time.perf_counter()
-        self._deadline, self._clock = Deadline(timeout), Stopwatch()
+        self._call, self._progress = call, progress
+        self._tell: Callable[[float], None] = lambda _: None
+        self._deadline = Deadline(timeout, lambda more: self._tell(more))
+        self._clock = Stopwatch()
         self._generator = torch.Generator().manual_seed(seed)
         self.deployed, self._method, self._watch = deployed, method, watch
         self._path, self._proof = proof, None if proof is None else Proof()
@@ -178,15 +178,19 @@ class Run:
         ).run()
 
     @contextmanager
-    def keeping(self, decisions: Sequence[Decision]) -> Iterator[None]:
-        """What is in these decisions is not lost to Ctrl-C.
+    def keeping(self, decisions: Sequence[Decision], kind: str) -> Iterator[None]:
+        """What is in these decisions, of so many inputs or cases, is not lost to Ctrl-C: neither to
+        the first one, after which the work ends as it does where the time is up, nor to others.
 
         Raises Interrupted.
         """
+        total = len(decisions)
         try:
-            yield
+            with at_work(self._call, progress=self._progress, total=total, unit=kind) as work:
+                self._tell = work.deadline.tell
+                yield
         except KeyboardInterrupt as stop:
-            raise Interrupted(self.certification(decisions)) from stop
+            raise Interrupted(self._call, self.certification(decisions)) from stop
 
     def save_proof(self, network: Network, of: str) -> ProofFile | None:
         """Write what is proved to the file that was asked for, if anything is.

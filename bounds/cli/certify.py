@@ -22,7 +22,7 @@ from bounds.certification.report import (
     worst_of_disjuncts,
     worst_of_rows,
 )
-from bounds.certification.run import Certification, Interrupted
+from bounds.certification.run import Certification
 from bounds.cli.choices import SHIPPED
 from bounds.cli.output import console_for, progress_of, write_json
 from bounds.cli.problem import (
@@ -35,6 +35,7 @@ from bounds.cli.problem import (
 )
 from bounds.errors import InvalidInputError
 from bounds.files import write_file
+from bounds.interrupt import Interrupted
 
 WORKING = "bounding, attacking, and solving or splitting what is left"
 
@@ -127,8 +128,8 @@ def _shown(
         with progress_of(WORKING, kind) as watch:
             yield watch
     except Interrupted as stop:
-        _tell(options, kind, stop.certification)
-        show(stop.certification)
+        _tell(options, kind, stop.partial)
+        show(stop.partial)
         raise
 
 

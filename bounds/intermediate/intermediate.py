@@ -47,6 +47,9 @@ WIDENING = 2.0**-44
 ITERATIONS = 10
 
 
+#: How often the layers are bounded, where it is more than once.
+SWEEPS = {"optimised": 1 + len(get_args(Slope))}
+
 #: Given the bounds of the ReLUs below a node, the node, and rows on it: rules for their
 #: multipliers, of which one or the other is the best for a row.
 Best = Callable[[Sequence[ReluBounds], int, Tensor], Sequence[MultiplierRule]]
@@ -185,6 +188,7 @@ def _relu_bounds(
                     if method == "lp":
                         neurons = _best(*at, neurons, optimal, weight=4)
                 found.append(neurons)
+                deadline.tell(len(input_set))
                 ranges.append(relu_range(before, neurons, implied=True))
             case _:
                 raise TypeError(f"relu_bounds does not know {type(node).__name__}.")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import get_args
 
 from bounds.arguments import require_option, require_time_limit, require_type, shown
-from bounds.deadline import Deadline
 from bounds.errors import InvalidInputError
-from bounds.intermediate.intermediate import Intermediate, Slope, relu_bounds
+from bounds.intermediate.intermediate import SWEEPS, Intermediate, Slope, relu_bounds
 from bounds.network.graph import Network
 from bounds.network.memory import require_bytes
+from bounds.progress import at_work
 from bounds.relaxation.relaxation import Relaxation
 from bounds.relaxation.specification import Specification
 from bounds.rounding import plain_arithmetic
@@ -26,6 +26,7 @@ def relax(
     slope: Slope = "fixed",
     max_memory: int | None = None,
     time_limit: float | None = None,
+    progress: bool = False,
 ) -> Relaxation:
     """Relax every ReLU of `network` over `ball`, or over a box, for the rows of `specification`.
 
@@ -40,6 +41,7 @@ def relax(
             fit. Default: a quarter of the device's free memory.
         time_limit: seconds, default none. Bounds that are not found by then are those of "interval"
             or "backward", and the relaxation is `timed_out`.
+        progress: whether a bar on standard error shows how many layers of inputs are bounded.
 
     Returns:
         A frozen `Relaxation`, whose l and u hold for the network over the reals, rounding included;
@@ -47,6 +49,7 @@ def relax(
         "lp" at the multipliers that they found, as constants.
 
     Raises:
+        Interrupted: a KeyboardInterrupt, with the relaxation as it is where the time is up.
         InvalidInputError: an argument of another type or option, a set or rows that do not fit the
             network, or numbers that overflow.
 
@@ -63,23 +66,28 @@ def relax(
     require_option("relax", "intermediate", intermediate, get_args(Intermediate))
     require_option("relax", "slope", slope, get_args(Slope))
     require_bytes("relax", max_memory)
-    deadline = Deadline(require_time_limit("relax", time_limit))
+    time_limit = require_time_limit("relax", time_limit)
     input_set = matching_set("relax", network, ball)
     C, d = specification.resolve(len(input_set), network.output_shape, input_set.lower)
-    with plain_arithmetic():
-        found = relu_bounds(
-            network,
-            input_set,
-            method=intermediate,
-            slope=slope,
-            max_memory=max_memory,
-            deadline=deadline,
+    layers = len(input_set) * len(network.relus) * SWEEPS.get(intermediate, 1)
+    with at_work(
+        "relax", progress=progress, total=layers, unit="layers", time_limit=time_limit
+    ) as work:
+        with plain_arithmetic():
+            found = relu_bounds(
+                network,
+                input_set,
+                method=intermediate,
+                slope=slope,
+                max_memory=max_memory,
+                deadline=work.deadline,
+            )
+        used = slope if intermediate in ("backward", "lp") else None
+        unsolved = found.unsolved if intermediate == "lp" else ()
+        relaxation = Relaxation(
+            network, input_set, C, d, found.layers, intermediate, used, unsolved, found.timed_out
         )
-    used = slope if intermediate in ("backward", "lp") else None
-    unsolved = found.unsolved if intermediate == "lp" else ()
-    return Relaxation(
-        network, input_set, C, d, found.layers, intermediate, used, unsolved, found.timed_out
-    )
+        return work.done(relaxation)
 
 
 def matching_set(call: str, network: Network, ball: Ball | Box) -> InputSet:

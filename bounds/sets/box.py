@@ -126,6 +126,11 @@ class Box(InputSet):
         ends = {"lower": self.lower, "upper": self.upper}
         for name, end in ends.items():
             require_floats("Box", name, end)
+            if len(end) == 0 and end.shape[1:] == input_shape:
+                raise InvalidInputError(
+                    f"Box({name}) has shape {tuple(end.shape)}, an empty batch: give at least one "
+                    "input."
+                )
             if (end.shape != input_shape and end.shape[1:] != input_shape) or 0 in end.shape:
                 raise InvalidInputError(
                     f"Box({name}) has shape {tuple(end.shape)}, expected {input_shape} or (batch, "

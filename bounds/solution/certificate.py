@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from os import PathLike
 
 import torch
 from torch import Tensor
 
+from bounds.arguments import integers
 from bounds.dual.dual import backward_pass
 from bounds.dual.primal import PrimalPoint, push_forward
 from bounds.errors import InvalidInputError
@@ -99,6 +101,25 @@ class Certificate:
         """The relaxation in the dtype of the evidence, if that is float64."""
         single = relaxation.C.dtype != self.x.dtype == torch.float64
         return relaxation.double() if single else relaxation
+
+    def take(self, images: Tensor | Sequence[int] | int) -> Certificate:
+        """The evidence about some inputs, by their indices, with what is claimed of them.
+
+        Raises InvalidInputError for what are no indices of inputs.
+        """
+        images = integers("Certificate.take", "images", images).flatten().to(self.x.device)
+        if not bool(((images >= 0) & (images < len(self.x))).all()):
+            raise InvalidInputError(
+                f"Certificate.take(images) has {images.tolist()[:10]}, expected indices of the "
+                f"{len(self.x)} inputs: 0 … {len(self.x) - 1}."
+            )
+        part, claim = self.convert(lambda tensor: tensor[images]), self.claim
+        if claim is None:
+            return part
+        rows = torch.arange(claim.lower.shape[1])
+        own = claim.relaxation.take(images, rows)
+        lower, upper = claim.lower[images], claim.upper[images]
+        return replace(part, claim=Claim(own, lower, upper, claim.method))
 
     def convert(self, convert: Convert) -> Certificate:
         """The same evidence with `convert` applied to every tensor."""

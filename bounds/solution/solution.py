@@ -49,10 +49,14 @@ class Solution:
     partial: bool = False
 
     def __repr__(self) -> str:
-        """A line an input: its smallest row, and how many LPs ended in which way."""
+        """A line an input: its smallest row, and how many LPs ended in which way; after a head that
+        says what upper is."""
         batch, rows = self.lower.shape
         kind = "sound" if self.sound else "up to rounding"
-        lines = [f"Solution of {batch} inputs, {rows} rows each, by {self.method!r} ({kind})"]
+        lines = [
+            f"Solution of {batch} inputs, {rows} rows each, by {self.method!r} ({kind}): "
+            "lower ≤ LP optimum ≤ upper"
+        ]
         least, largest = self.lower.detach().amin(1), self.gap.detach().amax(1)
         for index in range(min(batch, SHOWN)):
             ended = Counter(Status(status).name for status in self.status[index].tolist())

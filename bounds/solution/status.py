@@ -19,6 +19,7 @@ class Status(IntEnum):
     """A one-pass method ran as intended; it does not aim at the optimum."""
     ITERATION_LIMIT = 2
     TIME_LIMIT = 3
+    """The time was up, or Ctrl-C came; lower is −inf where nothing had been proved by then."""
     NUMERICAL_ERROR = 4
     """The arithmetic broke down before the gap closed, or a bound is NaN."""
     SIGN = 5

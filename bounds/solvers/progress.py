@@ -8,6 +8,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from bounds.deadline import Deadline
 from bounds.dual.dual import backward_pass
 from bounds.dual.fixed_slope import fixed
 from bounds.dual.primal import PrimalPoint, suggested
@@ -128,6 +129,12 @@ class Progress:
         at = self.images.unsqueeze(1), self.rows
         for name in self.RESULTS:
             getattr(everything, name)[at] = getattr(self, name)
+
+    def tell(self, deadline: Deadline, told: int) -> int:
+        """Tell of the LPs that have ended since so many had; how many have by now."""
+        ended = int((~self.running).sum())
+        deadline.tell(ended - told)
+        return ended
 
     def running_places(self) -> tuple[Tensor, Tensor] | None:
         """The inputs with running rows and, of each, the places that the busiest of them needs.

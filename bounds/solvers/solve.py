@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Literal, get_args
 
 import torch
+from torch import Tensor
 
 from bounds.arguments import (
     real,
@@ -24,6 +25,7 @@ from bounds.dual.fixed_slope import RULES
 from bounds.dual.primal import suggested
 from bounds.errors import InvalidInputError
 from bounds.network.memory import numbers_at_once, parts_of, pass_numbers, require_bytes
+from bounds.progress import at_work
 from bounds.relaxation.relaxation import Relaxation
 from bounds.rounding import plain_arithmetic
 from bounds.solution.certificate import Certificate, Claim
@@ -66,6 +68,7 @@ def solve(
     max_memory: int | None = None,
     sign_only: bool = False,
     sound: bool = True,
+    progress: bool = False,
 ) -> Solution:
     """Bound the optimum of every LP of `relaxation` from both sides.
 
@@ -91,11 +94,15 @@ def solve(
         sound: whether the bounds are to hold over the reals: what rounding may have done to the
             passes that they rest on is bounded and taken off them. If not, they hold up to
             rounding, cost a little less, and are never `verified`.
+        progress: whether a bar on standard error shows how many rows are done.
 
     Returns:
         A `Solution` whose tensors have shape (batch, rows).
 
     Raises:
+        Interrupted: a KeyboardInterrupt, with the solution as Ctrl-C left it: rows that were not
+            finished have the status TIME_LIMIT and bounds that are valid, infinite where there
+            are none.
         InvalidInputError: no Relaxation, an unknown method, an option that the method does not
             have, one out of range or of another type, or a method that cannot solve these LPs: the
             interior point or the simplex method on ℓ2 balls, or where one LP's matrices exceed
@@ -126,9 +133,10 @@ def solve(
                     f"solve(method={method!r}, {name}={shown(value)}): a one-pass method has no "
                     f"{name}; leave it out."
                 )
-        solution = _in_parts(relaxation, method, max_memory, sound)
-        solution = _claiming(solution, relaxation) if sound else solution
-        return replace(solution, partial=relaxation.is_split)
+        with at_work("solve", progress=progress, total=relaxation.d.numel(), unit="rows") as work:
+            solution = _in_parts(relaxation, method, max_memory, sound, work.deadline)
+            solution = _claiming(solution, relaxation) if sound else solution
+            return work.done(replace(solution, partial=relaxation.is_split))
     if tolerance is not None and not 0 < real(tolerance) < 1:
         raise InvalidInputError(
             f"solve(tolerance={shown(tolerance)}): expected a number in (0, 1)."
@@ -138,16 +146,20 @@ def solve(
     time_limit = require_time_limit("solve", time_limit)
     chosen = cheapest_exact_method(relaxation, max_memory) if method == "exact" else method
     iterative, usual_tolerance, usual_limit = ITERATIVE[chosen]
-    solution = iterative(
-        relaxation,
-        goal=Goal(usual_tolerance if tolerance is None else float(tolerance), sign_only),
-        iteration_limit=usual_limit if iteration_limit is None else iteration_limit,
-        deadline=Deadline(time_limit),
-        max_memory=max_memory,
-    )
-    if sound:
-        solution = _claiming(soundly(solution, relaxation, max_memory), relaxation)
-    return replace(solution, partial=relaxation.is_split)
+    rows = relaxation.d.numel()
+    with at_work(
+        "solve", progress=progress, total=rows, unit="rows", time_limit=time_limit
+    ) as work:
+        solution = iterative(
+            relaxation,
+            goal=Goal(usual_tolerance if tolerance is None else float(tolerance), sign_only),
+            iteration_limit=usual_limit if iteration_limit is None else iteration_limit,
+            deadline=work.deadline,
+            max_memory=max_memory,
+        )
+        if sound:
+            solution = _claiming(soundly(solution, relaxation, max_memory), relaxation)
+        return work.done(replace(solution, partial=relaxation.is_split))
 
 
 def _claiming(solution: Solution, relaxation: Relaxation) -> Solution:
@@ -156,11 +168,33 @@ def _claiming(solution: Solution, relaxation: Relaxation) -> Solution:
     return replace(solution, certificate=replace(solution.certificate, claim=claim))
 
 
-def _in_parts(relaxation: Relaxation, method: str, max_memory: int | None, sound: bool) -> Solution:
-    numbers = pass_numbers(relaxation.network)
-    parts = parts_of(relaxation.C, numbers_at_once(relaxation.C, max_memory) // numbers)
+def _in_parts(
+    relaxation: Relaxation, method: str, max_memory: int | None, sound: bool, deadline: Deadline
+) -> Solution:
+    numbers, found = pass_numbers(relaxation.network), []
     with plain_arithmetic() if sound else nullcontext():
-        return merge([(part, _one_pass(relaxation.take(*part), method, sound)) for part in parts])
+        for at in parts_of(relaxation.C, numbers_at_once(relaxation.C, max_memory) // numbers):
+            part = relaxation.take(*at)
+            late = deadline.passed
+            found.append((at, (_not_reached if late else _one_pass)(part, method, sound)))
+            deadline.tell(part.d.numel())
+    return merge(found)
+
+
+def _not_reached(relaxation: Relaxation, method: str, sound: bool) -> Solution:
+    """Of rows that nothing is known of: some point of the set, and no bound."""
+    rows, shape = relaxation.d.detach(), relaxation.network.input_shape
+    x = relaxation.input_set.convert(Tensor.detach).project(rows.new_zeros(*rows.shape, *shape))
+    multipliers, z = (
+        tuple(
+            rows.new_zeros(*rows.shape, *neurons.lower.shape[1:])
+            for neurons in relaxation.relu_bounds
+        )
+        for _ in range(2)
+    )
+    nothing, count = torch.full_like(rows, torch.inf), torch.zeros_like(rows, dtype=torch.long)
+    status, certificate = count + int(Status.TIME_LIMIT), Certificate(multipliers, x, z)
+    return Solution(-nothing, nothing, status, count, certificate, method, sound)
 
 
 def _one_pass(relaxation: Relaxation, method: str, sound: bool) -> Solution:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from torch import Tensor
 import bounds
 import lp_reference
 from bounds import Audit, InvalidInputError
+from tests.support.certificates import Arrays, Statement, edit
 from tests.support.problems import Problem, points, problems
 from tests.support.referee import random_net
 from tests.support.refusals import refused
@@ -84,6 +87,56 @@ def test_tighter_methods_prove_larger_radii() -> None:
     assert (exact.proved >= fast.proved - 2e-3).all()
     assert (exact.proved > fast.proved + 1e-3).any()
     assert (exact.gap >= 0).all()
+
+
+@pytest.mark.parametrize("norm", [math.inf, 1, 2])
+@pytest.mark.parametrize("method", ["fixed_slope", "adaptive_slope", "optimised_slope", "exact"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_proves_a_radius_can_be_checked(
+    norm: float, method: Any, dtype: torch.dtype, tmp_path: Path
+) -> None:
+    """At that very radius, around that very input; and nothing else is said to be proved by it."""
+    network = random_net(4, 8, 8, 3, seed=2).to("cpu", dtype)
+    x = torch.randn(4, 4, generator=torch.Generator().manual_seed(1)).to(dtype)
+    y = network(x).argmax(1)
+    y[3] = (y[3] + 1) % 3
+    found = bounds.certified_radius(
+        network, x, y, most=2.0, norm=norm, lower=-2.5, upper=2.5, method=method, tolerance=0.1
+    )
+    assert found.certificates[3] is None
+    assert found.proved[3] == -math.inf
+    for i, certificate in enumerate(found.certificates[:3]):
+        assert certificate is not None
+        certificate.save(tmp_path / "radius")
+        checked = bounds.check(tmp_path / "radius", network)
+        assert checked.accepted, checked.rejections
+        assert checked.verified.tolist() == [True]
+        assert certificate.claim is not None
+        whole = bounds.Ball(x[i : i + 1], radius=float(found.proved[i]), norm=norm, lower=-2.5)
+        whole = replace(whole, upper=2.5)
+        expected, stated = whole.resolve((4,)), certificate.claim.relaxation.input_set
+        for field in fields(expected):
+            assert torch.equal(getattr(stated, field.name), getattr(expected, field.name))
+
+        # Of a larger radius, with the same evidence, it would not be accepted.
+        def larger(_: Statement, arrays: Arrays) -> None:
+            arrays["input.upper"] += 0.5
+            arrays["input.lower"] -= 0.5
+            if norm != math.inf:
+                arrays["input.radius"] += 0.5
+
+        assert not bounds.check(edit(tmp_path / "radius", larger), network).accepted
+
+
+def test_time_cut_short_leaves_certificates_of_what_is_proved(tmp_path: Path) -> None:
+    network = random_net(4, 8, 8, 3, seed=2)
+    x = torch.randn(2, 4, generator=torch.Generator().manual_seed(1)).double()
+    found = bounds.certified_radius(network, x, network(x).argmax(1), most=2.0, time_limit=1e-9)
+    for i, certificate in enumerate(found.certificates):
+        assert (certificate is None) == (found.proved[i] == -math.inf)
+        if certificate is not None:
+            certificate.save(tmp_path / "radius")
+            assert bounds.check(tmp_path / "radius", network).verified.all()
 
 
 @given(problems(), st.booleans())
@@ -237,3 +290,63 @@ def test_a_radius_is_refuted_over_the_reals() -> None:
     assert found.proved.item() <= found.refuted.item() < 2.0
     other = bounds.certified_radius(bounds.from_torch(model, (1,)), x, 0, most=4.0)
     assert (other.proved.item(), other.refuted.item()) == (-math.inf, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("call", "fragments"),
+    [
+        (lambda n, b: bounds.output_bounds(n, b.x), ("output_bounds got", "set of inputs")),
+        (lambda n, b: bounds.attribute(n, None, None), ("attribute got None", "set of inputs")),
+        (lambda n, b: bounds.output_bounds(n, b, "x"), ("output_bounds got 'x'", "Specification")),
+        (lambda n, b: bounds.attribute(n, b, None), ("attribute got None", "Specification")),
+        (lambda n, b: bounds.minimum(n, b, None), ("minimum got None", "Specification")),
+        (lambda n, b: bounds.output_bounds(n, replace(b, x=b.x.half())), ("output_bounds got",)),
+        (lambda n, b: bounds.attribute(n, replace(b, x=b.x.half()), None), ("attribute got",)),
+        (
+            lambda n, b: bounds.minimum(n, replace(b, x=b.x.half()), None),
+            ("minimum got",),
+        ),
+        (lambda n, b: bounds.output_bounds(n, bounds.Box(b.x[:0], b.x[:0])), ("empty batch",)),
+        (lambda n, b: bounds.certified_radius(n, b.x[:0], 0, most=1.0), ("empty batch",)),
+        (lambda n, b: bounds.certified_radius(n, b.x[0], 0, most=1.0), ("(batch, 4)",)),
+        (
+            lambda n, b: bounds.certified_radius(n, b.x.half(), 0, most=1.0),
+            ("certified_radius got",),
+        ),
+        (lambda n, b: bounds.certified_radius(n, b.x, 0, most=1.0), ("certify", "single logit")),
+    ],
+)
+def test_refusals_name_the_call_that_was_made(call: Any, fragments: tuple[str, ...]) -> None:
+    network, ball = deep()
+    refused(lambda: call(network, ball), InvalidInputError, *fragments)
+
+
+@pytest.mark.parametrize(
+    ("end", "fragments"),
+    [
+        (torch.zeros(2), ("shape (2,)", "(2, 2)", "every input")),
+        (torch.zeros(3, 2), ("shape (3, 2)", "(2, 2)")),
+        (torch.full((2, 2), math.nan), ("NaN", "-inf and inf")),
+        (torch.zeros(2, 2, dtype=torch.bool), ("torch.bool",)),
+        (torch.zeros(2, 2, dtype=torch.cfloat), ("torch.complex64",)),
+        (torch.full((2, 2), 2**62 + 1), ("torch.int64", "float64 does not hold")),
+    ],
+)
+def test_what_is_wrong_with_a_claim_is_said(end: Tensor, fragments: tuple[str, ...]) -> None:
+    network, x = random_net(2, 4, 2, seed=1), torch.zeros(2, 2).double()
+    claims = {"output": (end, end)}
+    refused(
+        lambda: bounds.audit(network, bounds.Box(x - 1, x + 1), claims),
+        InvalidInputError,
+        "claims['output']",
+        *fragments,
+    )
+
+
+def test_judgements_that_are_none() -> None:
+    network, x = random_net(2, 4, 2, seed=1), torch.zeros(1, 2).double()
+    found = bounds.audit(network, bounds.Box(x, x), {"output": (x[0] - 9, x[0] + 9)})
+    no_judgement: Any = "wrong"
+    refused(lambda: found.count(no_judgement), InvalidInputError, "Audit.count", "'refuted'")
+    end = found.ends["output"][0]
+    refused(lambda: end.count(no_judgement), InvalidInputError, "'refuted'")

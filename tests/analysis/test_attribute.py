@@ -156,3 +156,14 @@ def test_what_is_refused() -> None:
         "time_limit",
     )
     refused(lambda: bounds.attribute(network, ball, rows, seed=-1), InvalidInputError, "seed=-1")
+
+
+def test_rows_that_are_none(found: Attribution) -> None:
+    wrong: list[Any] = [5, -1, "a", None]
+    for value in wrong:
+        refused(lambda v=value: found.worst(v, 0), InvalidInputError, "worst(input=")
+        refused(lambda v=value: found.worst(0, v), InvalidInputError, "worst(row=")
+    refused(lambda: found.worst(0, 0, 0), InvalidInputError, "worst(count=0)")
+    no_number: Any = "x"
+    refused(lambda: found.table(no_number), InvalidInputError, "table(most='x')")
+    assert len(found.table(1).splitlines()) == 4

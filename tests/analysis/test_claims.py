@@ -175,7 +175,9 @@ def written(tmp_path: Path, name: str, content: bytes | dict[str, Any]) -> Path:
         ("ragged.json", b'{"output": {"lower": [[1], [1, 2]]}}', "not a readable"),
         ("nan.json", b'{"output": {"lower": [NaN]}}', "NaN"),
         ("null.json", b'{"output": {"lower": [null]}}', "output.lower holds"),
-        ("truth.json", b'{"output": {"lower": [true]}}', "output.lower holds"),
+        ("truth.json", b'{"output": {"lower": [true, 0.5]}}', "true or false"),
+        ("large.json", b'{"output": {"lower": [0.5, 9007199254740993]}}', "2**53"),
+        ("large.json", b'{"output": {"lower": [-9007199254740993]}}', "2**53"),
         ("deep.json", b'{"output": {"lower": ' + b"[" * 100_000, "not a readable"),
     ],
 )
@@ -192,6 +194,19 @@ def test_a_file_of_one_array_or_none_is_refused(tmp_path: Path) -> None:
     refused(lambda: Claims.load(tmp_path / "one.npz"), InvalidInputError, "one array")
     refused(lambda: Claims.load(tmp_path / "missing.npz"), InvalidInputError, "not there")
     refused(lambda: Claims.load(tmp_path), InvalidInputError, "not a regular file")
+
+
+def test_files_grow_in_proportion(tmp_path: Path) -> None:
+    """A thousandfold, where they are small; and what is large, is large on disk too."""
+    path = tmp_path / "claims.npz"
+    nothing = np.full((2, 10**6), -np.inf)
+    np.savez_compressed(path, **{"output.lower": nothing})
+    assert path.stat().st_size < nothing.nbytes / 100
+    assert Claims.load(path).ends["output"][0].shape == nothing.shape
+    np.savez_compressed(path, **{"output.lower": np.zeros(2**26, dtype=np.int8)})
+    refused(lambda: Claims.load(path), InvalidInputError, "out of proportion")
+    np.savez(path, **{"output.lower": np.zeros(2**26, dtype=np.int8)})
+    assert Claims.load(path).ends["output"][0].shape == (2**26,)
 
 
 def test_claims_about_rows_need_rows() -> None:

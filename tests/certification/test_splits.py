@@ -17,7 +17,6 @@ from benchmarks.competition.instances import check, instances
 from bounds import InvalidInputError, certify, certify_vnnlib, deadline
 from bounds.certification import decide
 from bounds.certification.choice import FEW
-from bounds.certification.run import Interrupted
 from bounds.read.vnnlib import parse_vnnlib
 from bounds.search.search import BoxSearch, Search
 from tests.conftest import Run
@@ -164,9 +163,9 @@ def test_ctrl_c_keeps_what_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
         if number == 1:
             raise KeyboardInterrupt
 
-    with pytest.raises(Interrupted) as caught:
+    with pytest.raises(bounds.Interrupted) as caught:
         certify(model, x.expand(3, 1), 0, radius=0.1, watch=stop)
-    known = caught.value.certification
+    known = caught.value.partial
     assert known.verdicts == ("unsat", "unknown", "unknown")
     assert known.methods == ("input_split", "input_split", "adaptive_slope")
     assert known.searches[1] is not None

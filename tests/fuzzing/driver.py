@@ -103,7 +103,8 @@ def run(
 def replay(target: Target, folder: Path) -> Iterator[tuple[str, str | None]]:
     """Each file of the corpus and what is wrong with it, which is nothing any more."""
     for file in sorted((CORPUS / target.name).glob("*")):
-        yield file.name, judge(target, file.read_bytes(), folder / "case", Report())[2]
+        path = folder / f"case.{target.name}"
+        yield file.name, judge(target, file.read_bytes(), path, Report())[2]
 
 
 def judge(

@@ -38,20 +38,7 @@ class Inputs:
     def mutate(self, data: bytes, dice: random.Random, donors: list[bytes]) -> bytes:
         if dice.random() < 0.5:
             return damage_bytes(data, dice, donors)
-        # A header that is well formed, but for other numbers than there are.
-        shape = [4] if dice.random() < 0.5 else [2, 4]
-        for _ in range(dice.randrange(3)):
-            damage_list(shape, dice, list(INTEGERS))
-        header = {"descr": "<f8", "fortran_order": dice.random() < 0.5, "shape": tuple(shape)}
-        if dice.random() < 0.5:
-            header["descr"] = dice.choice(DTYPES)
-        text = repr(header)
-        if dice.random() < 0.2:
-            text = dice.choice((f"({text},)", "[" * 300, "9" * 5000, "-" * 2000 + "1", text[:-1]))
-        version = dice.choice((1, 1, 2, 3, 9))
-        length = len(text.encode()).to_bytes(2 if version == 1 else 4, "little")
-        head = b"\x93NUMPY" + bytes((version, 0)) + length + text.encode()
-        return head + dice.randbytes(dice.choice((0, 8, 32, 64)))
+        return damaged_array(dice)
 
     def read(self, path: Path) -> None:
         options = argparse.Namespace(
@@ -60,6 +47,23 @@ class Inputs:
         options.device, options.dtype = "cpu", "float64"
         ball, labels = load_ball(options, network())
         assert len(ball.x) == len(labels)
+
+
+def damaged_array(dice: random.Random) -> bytes:
+    """An .npy file whose header is well formed, but for other numbers than there are."""
+    shape = [4] if dice.random() < 0.5 else [2, 4]
+    for _ in range(dice.randrange(3)):
+        damage_list(shape, dice, list(INTEGERS))
+    header = {"descr": "<f8", "fortran_order": dice.random() < 0.5, "shape": tuple(shape)}
+    if dice.random() < 0.5:
+        header["descr"] = dice.choice(DTYPES)
+    text = repr(header)
+    if dice.random() < 0.2:
+        text = dice.choice((f"({text},)", "[" * 300, "9" * 5000, "-" * 2000 + "1", text[:-1]))
+    version = dice.choice((1, 1, 2, 3, 9))
+    length = len(text.encode()).to_bytes(2 if version == 1 else 4, "little")
+    head = b"\x93NUMPY" + bytes((version, 0)) + length + text.encode()
+    return head + dice.randbytes(dice.choice((0, 8, 32, 64)))
 
 
 def _saved(array: np.ndarray) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.fuzzing.certificates import Certificates
+from tests.fuzzing.claims import ClaimArchives, ClaimObjects
 from tests.fuzzing.driver import Target
 from tests.fuzzing.inputs import Inputs
 from tests.fuzzing.models import Archives, OnnxFiles
@@ -11,5 +12,14 @@ from tests.fuzzing.queries import Queries
 
 TARGETS: dict[str, Target] = {
     target.name: target
-    for target in (OnnxFiles(), Archives(), Properties(), Queries(), Certificates(), Inputs())
+    for target in (
+        OnnxFiles(),
+        Archives(),
+        Properties(),
+        Queries(),
+        Certificates(),
+        Inputs(),
+        ClaimArchives(),
+        ClaimObjects(),
+    )
 }

@@ -49,7 +49,8 @@ def test_what_is_printed() -> None:
     assert line.startswith("  1 (3,): active ")
     assert "split" in repr(relaxation.split(phases))
     shown = repr(solution).splitlines()
-    assert shown[0] == f"Solution of 12 inputs, 1 rows each, by {solution.method!r} (sound)"
+    head = f"Solution of 12 inputs, 1 rows each, by {solution.method!r} (sound)"
+    assert shown[0] == f"{head}: lower ≤ LP optimum ≤ upper"  # which is no bound of the network
     assert "1 OPTIMAL" in shown[1]
     assert (len(shown), shown[-1]) == (12, "  …")
     text = f"Certificate of 12 inputs, 1 rows each, 3 neurons (claimed by {solution.method!r})"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 
+import bounds
 from bounds import Certificate, InvalidInputError, Solution, Status
 from bounds.solution.solution import gap_closed, relative_gap
+from tests.support.referee import random_net
 from tests.support.refusals import refused
 
 NAN, INF = math.nan, math.inf
@@ -82,3 +85,24 @@ def test_verified(lower: list[float], upper: list[float], verified: bool) -> Non
     assert not broken.verified.any()
     up_to_rounding = replace(solution, sound=False)
     refused(lambda: up_to_rounding.verified, InvalidInputError, "'none'", "sound=True")
+
+
+def test_certificates_of_some_inputs() -> None:
+    """Prove of these what the whole one proves of all."""
+    network, x = random_net(3, 6, 2, seed=1), torch.zeros(3, 3).double()
+    x[1:] += torch.tensor([[0.5], [-0.5]])
+    relaxation = bounds.relax(network, bounds.Ball(x, radius=0.4), bounds.margins(0, 2))
+    solution = bounds.solve(relaxation)
+    certificate = solution.certificate.take([2, 0])
+    assert certificate.claim is not None
+    part = certificate.claim.relaxation
+    assert torch.equal(certificate.lower(part), solution.lower[[2, 0]])
+    assert torch.equal(certificate.claim.upper, solution.upper[[2, 0]])
+    assert solution.certificate.convert(lambda tensor: tensor).take(1).claim is None
+    wrong: list[Any] = [3, [-1], [True], None, [], torch.tensor([0.5])]
+    for images in wrong:
+        refused(
+            lambda images=images: solution.certificate.take(images),
+            bounds.InvalidInputError,
+            "Certificate.take",
+        )

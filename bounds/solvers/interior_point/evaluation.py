@@ -42,6 +42,7 @@ def on_condensed(
             part = relaxation.take(images, rows)
             lp = condense(part, max_memory=max_memory, deadline=deadline)
             if lp is None:
+                deadline.tell(part.d.numel())
                 solution = late(part, goal=goal, method=method)
             else:
                 ended = work(part, lp, fixed_multipliers(part, lp))

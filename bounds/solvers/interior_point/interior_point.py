@@ -61,7 +61,7 @@ def solve_condensed(
 ) -> _Iterates:
     """The best multipliers and feasible points of every LP, from multipliers ν (B, S, n) on."""
     everything, left, simplices = _start(lp, nu), lp, Simplices(lp)
-    at_work = everything
+    at_work, told = everything, 0
 
     def take_in(costs: Tensor, nu: Tensor, b: Tensor, post: Tensor, iteration: int) -> None:
         record(
@@ -80,6 +80,7 @@ def solve_condensed(
         elif deadline.passed:
             at_work.end(Status.TIME_LIMIT)
         at_work.put_back(everything)
+        told = everything.tell(deadline, told)
         if not bool(at_work.running.any()):
             break
         kept = at_work.running_places()

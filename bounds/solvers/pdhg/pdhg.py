@@ -114,7 +114,7 @@ def iterate(
     x, _, z, nu = lp.parts(point)
     scale, weight = lp.relaxation.scale(), sizes.primal_weight(lp, nu)
     everything = _Iterates.start(point, (x, z, nu), scale, weight)
-    at_work, limits = everything, (goal, patience)
+    at_work, limits, told = everything, (goal, patience), 0
     _record(at_work, lp, 0, *limits, greedy=True)
     for iteration in range(iteration_limit + 1):
         is_late = deadline.passed
@@ -125,6 +125,8 @@ def iterate(
             elif is_late:
                 at_work.end(Status.TIME_LIMIT)
             at_work.put_back(everything)
+            if point.dtype == torch.float64:  # what ends in float32 goes on in float64
+                told = everything.tell(deadline, told)
             if not bool(at_work.running.any()):
                 break
             kept = at_work.running_places()
@@ -235,6 +237,7 @@ def _solve_together(
     deadline: Deadline,
 ) -> Solution:
     if deadline.passed:
+        deadline.tell(part.d.numel())
         return late(part, goal=goal, method="pdhg")
     lp = MatrixFreeLP.of(part)
     last = len(part.network.nodes) - 1

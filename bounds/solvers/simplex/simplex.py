@@ -57,6 +57,7 @@ def simplex(
             everything, simplices, costs, nu, *cheapest(simplices, costs), 0, goal=closer,
             patience=math.inf,
         )  # fmt: skip
+        everything.tell(deadline, 0)
         for tolerance in TOLERANCES:
             _sweep(lp, simplices, everything, tolerance, closer, iteration_limit, deadline)
         if bool(everything.running.any()):
@@ -103,6 +104,8 @@ def _sweep(
             bound=ABOVE * scale[image, row] - c_0[image, row] if above else math.inf,
         )
         pivots[image, row] += vertex.pivots
+        if not again:
+            deadline.tell(1)
         for found, kept in ((vertex.nu, nu), (vertex.b, b), (vertex.z, z)):
             if np.isfinite(found).all():
                 kept[image, row] = torch.from_numpy(found).to(kept)
@@ -120,8 +123,8 @@ def _by_interior_point(
 ) -> None:
     """The LPs whose gap is open, from the best multipliers on."""
     kept = everything.running_places() or (everything.images, everything.rows)
-    left = everything.take(*kept)
-    ended = as_rows(lp.take(*kept), left.best_nu, at_once, goal, NEWTON_STEPS, deadline)
+    left, until = everything.take(*kept), Deadline(deadline.left)  # which tells of nothing again
+    ended = as_rows(lp.take(*kept), left.best_nu, at_once, goal, NEWTON_STEPS, until)
     left.record(
         left.iterations + ended.iterations,
         ended.lower,

@@ -111,7 +111,7 @@ def _solve_together(
     z = torch.zeros_like(whole.best_nu)
     beginning = Progress.beginning(x, z, whole.best_nu, part.scale())
     everything = _Averages(**beginning, mean_x=x, mean_z=z)
-    ascent, at_work = whole, everything
+    ascent, at_work, told = whole, everything, 0
     for iteration in range(1, iteration_limit + 1):
         ascent.advance()
         at_work.update(ascent)
@@ -122,6 +122,7 @@ def _solve_together(
         if last or late:
             at_work.end(Status.ITERATION_LIMIT if last else Status.TIME_LIMIT)
         at_work.put_back(everything)
+        told = everything.tell(deadline, told)
         if not bool(at_work.running.any()):
             break
         kept = at_work.running_places()

@@ -1,0 +1,1 @@
+"""What shows the rows of docs/guide/coming_from.md, tool by tool."""

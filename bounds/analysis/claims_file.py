@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,11 +18,10 @@ import numpy as np
 from bounds.errors import InvalidInputError
 from bounds.files import shown_path, write_file
 from bounds.read.export.archive import first_line
+from bounds.read.numpy_file import read_numpy
 
 #: Whole numbers below are numbers of float64.
 WHOLE = 2**53
-#: What the arrays of an .npz file may be, in bytes: so many times the file's own, or this many.
-EXPANSION, SMALL = 64, 2**25
 
 
 def write_claim_arrays(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray]) -> None:
@@ -57,17 +55,10 @@ def read_claim_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
 
 def _npz(file: Path) -> dict[str, np.ndarray]:
-    with warnings.catch_warnings(action="ignore"):
-        loaded = np.load(file, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            raise ValueError("it is one array without a name")
-        with loaded:
-            size = sum(member.file_size for member in loaded.zip.infolist())
-            if size > max(SMALL, EXPANSION * file.stat().st_size):
-                raise ValueError(f"its arrays are of {size} bytes, out of proportion to the file")
-            if len(set(loaded.files)) < len(loaded.files):
-                raise ValueError("it has two arrays of the same name")
-            return {key: loaded[key] for key in loaded.files}
+    loaded = read_numpy(file)
+    if isinstance(loaded, np.ndarray):
+        raise ValueError("it is one array without a name")
+    return loaded
 
 
 def _json(file: Path) -> dict[str, np.ndarray]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import math
-import warnings
 import zlib
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 
 from bounds.errors import InvalidInputError
 from bounds.read.export.archive import first_line
+from bounds.read.numpy_file import read_numpy
 
 #: An IDX file of more bytes is refused before they are read.
 LARGEST = 2**32
@@ -28,12 +28,8 @@ def read_arrays(option: str, path: str) -> dict[str, np.ndarray]:
             raise OSError("it is not there" if not file.exists() else "it is not a regular file")
         if file.suffix not in (".npy", ".npz"):
             return {"": _idx(file)}
-        with warnings.catch_warnings(action="ignore"):
-            loaded = np.load(file, allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
-                return {"": loaded}
-            with loaded:
-                return {name: loaded[name] for name in loaded.files}
+        loaded = read_numpy(file)
+        return {"": loaded} if isinstance(loaded, np.ndarray) else loaded
     # numpy parses headers as Python, and raises whatever that does.
     except Exception as error:
         raise InvalidInputError(

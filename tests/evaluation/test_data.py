@@ -123,6 +123,8 @@ def test_what_is_refused(tmp_path: Path) -> None:
     refuse("cut.gz", "four.txt", says=("cut off or damaged",))
     (tmp_path / "long.idx").write_bytes(idx(GREY) + b"!")
     refuse("long.idx", "four.txt", says=("states 120 numbers and has 121",))
+    np.savez_compressed(tmp_path / "bomb.npz", images=np.zeros((4, 2**24), dtype=np.uint8))
+    refuse("bomb.npz", "four.txt", says=("out of proportion",))
     saved(tmp_path / "two.npz", a=GREY, b=GREY, labels=LABELS)
     refuse("two.npz", says=("a (4, 5, 6), b (4, 5, 6)", "'images'"))
     write_pngs(tmp_path / "mixed", np.array(GREY[:1]), ["a.png"])

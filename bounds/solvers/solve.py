@@ -23,7 +23,7 @@ from bounds.dual.dual import backward_pass
 from bounds.dual.fixed_slope import RULES
 from bounds.dual.primal import suggested
 from bounds.errors import InvalidInputError
-from bounds.network.memory import numbers_at_once, parts_of, pass_numbers, require_bytes
+from bounds.network.memory import numbers_at_once, pass_numbers, require_bytes
 from bounds.relaxation.relaxation import Relaxation
 from bounds.rounding import plain_arithmetic
 from bounds.solution.certificate import Certificate, Claim
@@ -157,10 +157,10 @@ def _claiming(solution: Solution, relaxation: Relaxation) -> Solution:
 
 
 def _in_parts(relaxation: Relaxation, method: str, max_memory: int | None, sound: bool) -> Solution:
-    numbers = pass_numbers(relaxation.network)
-    parts = parts_of(relaxation.C, numbers_at_once(relaxation.C, max_memory) // numbers)
+    places = numbers_at_once(relaxation.C, max_memory) // pass_numbers(relaxation.network)
     with plain_arithmetic() if sound else nullcontext():
-        return merge([(part, _one_pass(relaxation.take(*part), method, sound)) for part in parts])
+        parts = relaxation.parts(places)
+        return merge([(part, _one_pass(lps, method, sound)) for part, lps in parts])
 
 
 def _one_pass(relaxation: Relaxation, method: str, sound: bool) -> Solution:
@@ -181,7 +181,7 @@ def _one_pass(relaxation: Relaxation, method: str, sound: bool) -> Solution:
     with torch.no_grad():
         primal_point = suggested(relaxation, dual_point, ranges)
     upper = primal_point.value
-    status = torch.where(torch.isfinite(lower), int(Status.BOUND), int(Status.NUMERICAL_ERROR))
+    status = torch.where(lower.abs() < torch.inf, int(Status.BOUND), int(Status.NUMERICAL_ERROR))
     multipliers = tuple(dual_point.multipliers[k].detach() for k in range(len(network.relus)))
     certificate = Certificate(multipliers, primal_point.x, primal_point.z)
     return Solution(lower, upper, status, torch.ones_like(status), certificate, method, sound)

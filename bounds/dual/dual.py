@@ -74,11 +74,13 @@ class DualPoint:
             terms.append(vertices.sum(2))
             # No vertex is positive: the sum of their sizes is the size of their sum.
             count = vertices.shape[2]
-            excess = excess + gamma(count, dtype) * terms[-1].detach().abs()
-            excess = excess + count * smallest(dtype) * (3 + neurons.largest.unsqueeze(1))
-        sizes = torch.stack(terms).detach().abs().sum(0)
-        excess = excess + gamma(len(terms), dtype) * sizes + 3 * len(terms) * smallest(dtype)
-        return down(torch.stack(terms).sum(0) - excess)
+            excess = torch.add(excess, terms[-1].detach().abs(), alpha=gamma(count, dtype))
+            underflow = count * smallest(dtype) * (3 + neurons.largest)
+            excess = excess + underflow.unsqueeze(1)
+        every = torch.stack(terms)
+        sizes = every.detach().abs().sum(0)
+        excess = torch.add(excess, sizes, alpha=gamma(len(terms), dtype))
+        return down(every.sum(0) - (excess + 3 * len(terms) * smallest(dtype)))
 
 
 def backward_pass(
@@ -101,9 +103,9 @@ def backward_pass(
 
     def through(position: int, arriving: Tensor) -> Tensor:
         neurons = relu_bounds[position]
-        nu = torch.where(neurons.unstable.unsqueeze(1), rule(position, arriving, neurons), 0.0)
+        nu = rule(position, arriving, neurons).masked_fill(neurons.stable.unsqueeze(1), 0.0)
         multipliers[position], arrived[position] = nu, arriving
-        return nu + arriving * neurons.active.unsqueeze(1)
+        return torch.where(neurons.active.unsqueeze(1), arriving, nu)
 
     constant, at_input = network.backward(start, coefficients, through, ledger)
     rounding = None if ledger is None else ledger.total

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from bounds.dual.dual import DualPoint
-from bounds.network.graph import AffineNode, InputNode, Network, Node, ReluNode, SumNode
+from bounds.network.graph import AffineNode, InputNode, Network, ReluNode, SumNode
 from bounds.relaxation.ranges import Range, rounding_in
 from bounds.relaxation.relaxation import Relaxation
 from bounds.relaxation.triangle import ReluBounds
@@ -55,11 +55,11 @@ def push_forward(
     exactly: the same x, and the same choice clamped in real arithmetic.
     """
     batch, rows = x.shape[:2]
-    feasible = relaxation.input_set.contains(x)
     errors = None
-    if ranges is not None:
-        x, proved = relaxation.input_set.inside(x)
-        feasible = feasible & proved
+    if ranges is None:
+        feasible = relaxation.input_set.contains(x)
+    else:
+        x, feasible = relaxation.input_set.inside(x)
         errors = evaluation_errors(relaxation.network, ranges, relaxation.relu_bounds, x.dtype)
     chosen: list[Tensor] = []
 
@@ -67,17 +67,21 @@ def push_forward(
         nonlocal feasible
         neurons = relaxation.relu_bounds[position]
         pre = flat.unflatten(0, (batch, rows))
-        active, unstable = neurons.active.unsqueeze(1), neurons.unstable.unsqueeze(1)
-        lower, upper = neurons.lower.unsqueeze(1), neurons.upper.unsqueeze(1)
-        slack = FEASIBILITY * torch.finfo(pre.dtype).eps * (lower.abs() + upper.abs())
-        if errors is not None and not relaxation.implied:
+        strict = None if relaxation.implied else errors
+        if strict is not None:
             node = relaxation.network.nodes[relaxation.network.relus[position]]
-            slack = -2 * errors[node.parents[0]].unsqueeze(1)
-        inside = (pre >= lower - slack) & (pre <= upper + slack)
-        feasible = feasible & (inside | ~unstable).flatten(2).all(2)
+            slack, share = strict[node.parents[0]], -2.0
+        else:
+            slack, share = neurons.width, FEASIBILITY * torch.finfo(pre.dtype).eps
+        lower = torch.sub(neurons.lower, slack, alpha=share).unsqueeze(1)
+        upper = torch.add(neurons.upper, slack, alpha=share).unsqueeze(1)
+        stable = neurons.stable.unsqueeze(1)
+        # Where bounds were moved inward, they may have crossed.
+        inside = (pre >= lower) & (pre <= upper) if strict else pre.clamp(lower, upper) == pre
+        feasible = feasible & (inside | stable).flatten(2).all(2)
         low, high = pre.clamp(min=0), neurons.face(pre)
         z = torch.maximum(torch.minimum(choose(position, low, high), high), low)
-        chosen.append(z * unstable + pre * active)
+        chosen.append(torch.where(neurons.active.unsqueeze(1), pre, z.masked_fill(stable, 0.0)))
         return chosen[-1].flatten(0, 1)
 
     output = relaxation.network.evaluate(x.flatten(0, 1), relu).unflatten(0, (batch, rows))
@@ -100,9 +104,24 @@ def suggested(
     return push_forward(
         relaxation,
         relaxation.input_set.argmin(point.at_input),
-        lambda position, low, high: low + (high - low) * (point.arriving[position] < 0),
+        lambda position, low, high: torch.where(point.arriving[position] < 0, high, low),
         ranges,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluationErrors:
+    """By how much each node's value at a point that `push_forward` evaluates in a dtype can differ
+    from that at the exact one, by the node's index, (batch, *shape): without end where a sum or a
+    parameter may exceed the largest number of the dtype."""
+
+    found: Sequence[Tensor]
+    overflows: Tensor
+
+    def __getitem__(self, node: int) -> Tensor:
+        # Of every node, as 0 times infinity is no number.
+        error = self.found[node]
+        return error.masked_fill(self.overflows.reshape(-1, *[1] * (error.dim() - 1)), torch.inf)
 
 
 def evaluation_errors(
@@ -110,23 +129,24 @@ def evaluation_errors(
     ranges: Sequence[Range],
     relu_bounds: Sequence[ReluBounds],
     dtype: torch.dtype,
-) -> list[Tensor]:
-    """By how much the nodes of a point that `push_forward` evaluates in a dtype can differ from
-    those of the exact one, each (batch, *shape), in the order of the nodes: without end where a
-    sum or a parameter may exceed the largest number of the dtype."""
+) -> EvaluationErrors:
+    """Those of all nodes."""
     errors: list[Tensor] = []
-    overflows = torch.zeros_like(ranges[0].underflow, dtype=torch.bool)
+    sizes: list[Tensor] = []
     layers = iter(relu_bounds)
     for node, found in zip(network.nodes, ranges, strict=True):
         match node:
             case InputNode():
-                errors.append(torch.zeros_like(found.lower.detach()))
+                errors.append(torch.zeros_like(found.lower))
             case AffineNode(parents=(parent,), operation=operation):
-                error = operation.absolute().linear(errors[parent])
-                if operation.fan_in > 0 or operation.offset is not None:
+                moves = operation.fan_in == 0 and operation.offset is None
+                rounding = rounding_in(dtype, operation, ranges[parent], found)
+                if parent == 0 and not moves:  # what is given is not off
+                    errors.append(rounding)
+                else:
+                    error = operation.absolute().linear(errors[parent])
                     inherited = 1 + 2 * gamma(operation.fan_in, dtype)
-                    error = inherited * error + rounding_in(dtype, operation, ranges[parent])
-                errors.append(error)
+                    errors.append(error if moves else torch.add(rounding, error, alpha=inherited))
             case SumNode(parents=parents):
                 error = torch.stack([errors[parent] for parent in parents]).sum(0)
                 share = gamma(len(parents), dtype)
@@ -137,30 +157,22 @@ def evaluation_errors(
                 neurons, error = next(layers), errors[parent]
                 share = gamma(4, dtype)
                 upper = neurons.upper.detach() + floor(dtype)
-                clamped = torch.where(neurons.unstable, (1 + share) * error + share * upper, error)
-                errors.append(torch.where(neurons.unstable | neurons.active, clamped, 0.0))
+                larger = torch.add((1 + share) * error, upper, alpha=share)
+                clamped = torch.where(neurons.unstable, larger, error)
+                errors.append(clamped.masked_fill(neurons.dead, 0.0))
+                continue  # no sum, and no more than that below
             case _:
                 raise TypeError(f"evaluation_errors does not know {type(node).__name__}.")
-        overflows |= _overflows(node, found, errors[-1], dtype)
-    # All of them, as 0 times infinity is no number.
-    return [
-        torch.where(overflows.reshape(-1, *[1] * (error.dim() - 1)), torch.inf, error)
-        for error in errors
-    ]
+        sizes.append(torch.add(found.terms.detach(), errors[-1], alpha=2).flatten(1).amax(1))
+    held = (torch.stack(sizes) <= torch.finfo(dtype).max).all(0)
+    return EvaluationErrors(errors, ~_parameters_held(network, dtype, held))
 
 
-def _overflows(node: Node, found: Range, error: Tensor, dtype: torch.dtype) -> Tensor:
-    """Whether a node may have a sum, of its terms in any order, that the dtype cannot hold, or a
-    parameter; (batch,)."""
+def _parameters_held(network: Network, dtype: torch.dtype, held: Tensor) -> Tensor:
+    """Where it is held, and the dtype can hold every parameter; (batch,)."""
     largest = torch.finfo(dtype).max
-    held = (found.terms.detach() + 2 * error <= largest).flatten(1).all(1)
-    if isinstance(node, AffineNode):
-
-        def look(tensor: Tensor) -> Tensor:
-            nonlocal held
-            if tensor.is_floating_point():
-                held = held & (tensor.detach().abs() <= largest).all()
-            return tensor
-
-        node.operation.convert(look)
-    return ~held
+    for tensor in network.parameters:
+        # In its own dtype one is held, or is infinite, as sums with it are.
+        if tensor.is_floating_point() and torch.finfo(tensor.dtype).max > largest:
+            held = held & (tensor.detach().abs() <= largest).all()
+    return held

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bounds.network.affine import Shape
+from bounds.network.memory import on_cpu
 
 #: Numbers of the windows that are copied at a time: as many as the caches hold.
 WINDOWS = 2**20
@@ -95,7 +96,7 @@ def _scatter(y: Tensor, weight: Tensor, stride: Shape, padding: Shape, shape: Sh
     """The kernel in blocks of the size of the stride, where that is large, one after the other."""
     outputs, channels, high, wide = weight.shape
     down, right = stride
-    if down * right * channels < BLOCK:
+    if down * right * channels < BLOCK or not on_cpu(y):  # elsewhere what counts is to be few
         products = weight.flatten(1).mT @ y.flatten(2)
         return F.fold(products, shape[1:], (high, wide), padding=padding, stride=stride)
     # The kernel in blocks of the size of the stride: what a block adds to lies side by side.
@@ -105,8 +106,8 @@ def _scatter(y: Tensor, weight: Tensor, stride: Shape, padding: Shape, shape: Sh
     matrices = blocks.permute(2, 4, 0, 3, 5, 1).flatten(3)
     found = y.new_empty(len(y), *shape)
     sums = math.prod(shape) * y.element_size()
-    together = len(y) if y.device.type != "cpu" else max(1, SUMS * torch.get_num_threads() // sums)
-    for first in range(0, len(y), max(1, together)):
+    together = max(1, SUMS * torch.get_num_threads() // sums)
+    for first in range(0, len(y), together):
         some = slice(first, first + together)
         image = _scatter_blocks(y[some], matrices, (channels, down, right))
         found[some] = _fitting(image, padding, shape).permute(0, 3, 1, 2)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, reduce
 
 import torch
 from torch import Tensor
 
 from bounds.network.affine import Affine, Convert, optional
 from bounds.network.graph import AffineNode, InputNode, Network, ReluNode, SumNode
+from bounds.network.memory import on_cpu
 from bounds.relaxation.triangle import ReluBounds
 from bounds.rounding import floor, gamma, smallest
 from bounds.sets.box import Box, InputSet
@@ -29,6 +30,7 @@ class Range:
     *shape); None where nothing. underflow: what it can cost besides, whatever the coefficients;
     (batch,).
     box: every point of [lower, upper] is attained. exact: each bound is attained by itself, nearly.
+    positive: whether no value is negative.
     """
 
     lower: Tensor
@@ -38,11 +40,14 @@ class Range:
     price: Tensor | None = None
     box: bool = False
     exact: bool = False
+    positive: bool = False
 
     @cached_property
     def magnitude(self) -> Tensor:
         """The largest |value|."""
-        return torch.maximum(self.lower.detach().abs(), self.upper.detach().abs())
+        if self.positive:
+            return self.upper.detach()
+        return torch.maximum(-self.lower.detach(), self.upper.detach())
 
     def convert(self, convert: Convert) -> Range:
         """The same range with `convert` applied to every tensor, all of which start with the batch
@@ -69,34 +74,29 @@ def affine_range(network: Network, node: AffineNode, before: Range) -> Range:
     operation = node.operation
     box = before.box and operation.elementwise
     exact = before.box or (before.exact and operation.elementwise)
-    nothing = torch.zeros_like(before.underflow)
     if operation.fan_in == 0 and operation.offset is None:  # it only moves numbers
         lower, upper = operation.linear(before.lower), operation.linear(before.upper)
-        price, underflow = None, nothing
+        price, underflow = None, torch.zeros_like(before.underflow)
         if operation.fan_out > 0:
-            price = gamma(operation.fan_out, lower.dtype) * _products(operation, before)
+            price = gamma(operation.fan_out, lower.dtype) * _products(operation.absolute(), before)
             sizes = before.magnitude.flatten(1).sum(1)
             underflow = smallest(lower.dtype) * operation.fan_out * sizes
         terms = operation.linear(before.terms)
         return Range(lower, upper, terms, underflow, price=price, box=box, exact=exact)
     dtype, offset = before.lower.dtype, operation.offset
-    products = _products(operation, before)
+    absolute = operation.absolute()
+    products = _products(absolute, before)
     shift = products.new_zeros(()) if offset is None else offset.detach().abs()
+    terms = products + shift
     # The biases of all nodes are summed up, coefficient by coefficient.
     sums = products[0].numel() + len(network.nodes)
     biases = shift if offset is None else shift + floor(dtype)
     price = (gamma(operation.fan_out, dtype) + operation.inexact) * products
-    price = price + (gamma(sums, dtype) + operation.inexact) * biases
-    pairs = (products + shift + 3).flatten(1).sum(1)
-    pairs = pairs + 3 * operation.fan_out * before.magnitude.flatten(1).sum(1)
-    return Range(
-        *_ends(operation, before, products + shift),
-        products + shift,
-        smallest(dtype) * pairs,
-        price,
-        box,
-        exact,
-    )
+    price = torch.add(price, biases, alpha=gamma(sums, dtype) + operation.inexact)
+    sizes = terms.flatten(1).sum(1) + 3 * products[0].numel()
+    pairs = torch.add(sizes, before.magnitude.flatten(1).sum(1), alpha=3 * operation.fan_out)
+    ends = _ends(operation, absolute, before, terms)
+    return Range(*ends, terms, smallest(dtype) * pairs, price, box, exact)
 
 
 def affine_box(network: Network, node: AffineNode, before: Range) -> Range:
@@ -104,45 +104,61 @@ def affine_box(network: Network, node: AffineNode, before: Range) -> Range:
     operation = node.operation
     if operation.fan_in == 0 and operation.offset is None:
         return affine_range(network, node, before)
-    products = _products(operation, before)
+    absolute = operation.absolute()
+    terms = _products(absolute, before)
     if operation.offset is not None:
-        products = products + operation.offset.detach().abs()
-    return Range(*_ends(operation, before, products), products, before.underflow)
+        terms = terms + operation.offset.detach().abs()
+    return Range(*_ends(operation, absolute, before, terms), terms, before.underflow)
 
 
-def _ends(operation: Affine, before: Range, terms: Tensor) -> tuple[Tensor, Tensor]:
+def _ends(
+    operation: Affine, absolute: Affine, before: Range, terms: Tensor
+) -> tuple[Tensor, Tensor]:
     """The least and the largest of W x + b, rounded outward; terms: the sizes of what is summed."""
-    rounding = (gamma(operation.fan_in, terms.dtype) + operation.inexact) * terms
-    middle = operation.forward((before.lower + before.upper) / 2)
-    radius = operation.absolute().linear((before.upper - before.lower) / 2)
-    return middle - radius - rounding, middle + radius + rounding
+    middle = operation.forward(torch.lerp(before.lower, before.upper, 0.5))
+    radius = absolute.linear((before.upper - before.lower) / 2)
+    share = gamma(operation.fan_in, terms.dtype) + operation.inexact
+    reach = torch.add(radius, terms, alpha=share)
+    return middle - reach, middle + reach
 
 
-def rounding_in(dtype: torch.dtype, operation: Affine, before: Range) -> Tensor:
-    """By how much W x + b can be off where it is evaluated in another dtype; (batch, *shape)."""
-    products = _products(operation, before, dtype)
-    if operation.offset is not None:
-        products = products + operation.offset.detach().abs()
-    return (gamma(operation.fan_in, dtype) + operation.inexact) * products
+def rounding_in(dtype: torch.dtype, operation: Affine, before: Range, found: Range) -> Tensor:
+    """By how much W x + b, of the range `found`, can be off where it is evaluated in another dtype;
+    (batch, *shape)."""
+    terms = found.terms
+    if dtype != before.lower.dtype:
+        terms = _products(operation.absolute(), before, dtype)
+        if operation.offset is not None:
+            terms = terms + operation.offset.detach().abs()
+    return (gamma(operation.fan_in, dtype) + operation.inexact) * terms
 
 
-def _products(operation: Affine, before: Range, dtype: torch.dtype | None = None) -> Tensor:
+def _products(absolute: Affine, before: Range, dtype: torch.dtype | None = None) -> Tensor:
     """|W| |x| at its largest, and so much more that ε times it covers underflow."""
     size, little = before.magnitude, floor(dtype or before.lower.dtype)
-    largest = size.flatten(1).amax(1).reshape(-1, *[1] * len(operation.output_shape))
-    products = operation.absolute().linear(size + little).detach() + little * (largest + 4)
-    if float(products.min()) > little**0.7:
-        return products
+    largest = size.flatten(1).amax(1).reshape(-1, *[1] * len(absolute.output_shape))
+    products = torch.add(absolute.linear(size + little).detach(), largest + 4, alpha=little)
+    if on_cpu(products) and float(products.min()) > little**0.7:
+        return products  # on another device the host would wait for longer than it takes
     # Where all factors are 0, nothing underflows: such sums stay 0.
-    factors = torch.maximum(_pattern(before.lower), _pattern(before.upper))
-    pairs = operation.convert(_pattern).linear(factors)
-    return torch.where(pairs == 0, 0.0, products)
+    pairs = absolute.convert(_pattern_of_sizes).linear(_pattern(before.lower, before.upper))
+    return products.masked_fill(pairs == 0, 0.0)
 
 
-def _pattern(numbers: Tensor) -> Tensor:
-    """1 where a number is not 0. By its bits: subnormal numbers may compare as 0."""
-    bits = torch.int64 if numbers.dtype == torch.float64 else torch.int32
-    return (numbers.detach().contiguous().view(bits) << 1 != 0).to(numbers.dtype)
+def _pattern(*numbers: Tensor) -> Tensor:
+    """1 where one of the numbers is not 0. By their bits: subnormal numbers may compare as 0."""
+    return (_bits(*numbers) << 1 != 0).to(numbers[0].dtype)  # without the signs
+
+
+def _pattern_of_sizes(sizes: Tensor) -> Tensor:
+    """The same of numbers without signs."""
+    return (_bits(sizes) != 0).to(sizes.dtype)
+
+
+def _bits(*numbers: Tensor) -> Tensor:
+    integers = torch.int64 if numbers[0].dtype == torch.float64 else torch.int32
+    every = (each.detach().contiguous().view(integers) for each in numbers)
+    return reduce(torch.bitwise_or, every)
 
 
 def sum_range(terms: Sequence[Range]) -> Range:
@@ -150,7 +166,7 @@ def sum_range(terms: Sequence[Range]) -> Range:
     size = torch.stack([term.magnitude for term in terms]).sum(0)
     # Each term, each sum and the product below may be flushed to zero; sums of zeros stay 0.
     ends = [end for term in terms for end in (term.lower, term.upper)]
-    zero = torch.stack([_pattern(end) for end in ends]).sum(0) == 0
+    zero = _pattern(*ends) == 0
     flushed = torch.where(zero, 0.0, 3 * len(terms) * smallest(size.dtype))
     rounding = gamma(len(terms), size.dtype) * size + flushed
     return Range(
@@ -172,8 +188,9 @@ def relu_range(before: Range, neurons: ReluBounds, *, implied: bool) -> Range:
         lower = torch.where(neurons.active, before.lower, lower)
         upper = torch.where(neurons.active, before.upper, upper)
     # z carries the rounding of the ẑ that it follows, however small both are.
-    terms = torch.where(neurons.upper.detach() > 0, before.terms, 0.0)
-    return Range(lower, upper, terms, torch.zeros_like(before.underflow))
+    terms = before.terms.masked_fill(neurons.upper.detach() <= 0, 0.0)
+    nothing = torch.zeros_like(before.underflow)
+    return Range(lower, upper, terms, nothing, positive=implied)
 
 
 def ranges(

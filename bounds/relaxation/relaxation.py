@@ -7,20 +7,25 @@ stable neuron gets no bounds of its own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from bounds.errors import InvalidInputError
 from bounds.network.affine import Convert
-from bounds.network.graph import Network
+from bounds.network.graph import Network, Node
+from bounds.network.memory import parts_of
 from bounds.relaxation.layers import Layer, layers_of
 from bounds.relaxation.ranges import Range, ranges
 from bounds.relaxation.triangle import ReluBounds
 from bounds.rounding import weighted
 from bounds.sets.box import InputSet
+
+#: The indices of some inputs, and of some rows.
+Part = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -63,42 +68,65 @@ class Relaxation:
                 f"Relaxation got C of shape {tuple(self.C.shape)}, which has no rows: give at "
                 "least one input and one row."
             )
+        if len(self.relu_bounds) != len(network.relus):
+            raise InvalidInputError(
+                f"Relaxation got bounds for {len(self.relu_bounds)} ReLUs but the network has "
+                f"{len(network.relus)}."
+            )
         expected = [
             ("input_set.lower", self.input_set.lower, (batch, *network.input_shape)),
             ("input_set.upper", self.input_set.upper, (batch, *network.input_shape)),
             ("C", self.C, (batch, rows, *network.output_shape)),
             ("d", self.d, (batch, rows)),
         ]
-        if len(self.relu_bounds) != len(network.relus):
-            raise InvalidInputError(
-                f"Relaxation got bounds for {len(self.relu_bounds)} ReLUs but the network has "
-                f"{len(network.relus)}."
-            )
-        for index, neurons in zip(network.relus, self.relu_bounds, strict=True):
-            node = network.nodes[index]
+        for node, neurons in self._layers():
             expected.append((f"lower bounds of {node.name!r}", neurons.lower, (batch, *node.shape)))
             expected.append((f"upper bounds of {node.name!r}", neurons.upper, (batch, *node.shape)))
-            if not bool((neurons.lower <= neurons.upper).all()):
-                raise InvalidInputError(
-                    f"the bounds of ReLU {node.name!r} have l > u or NaN: the weights or the "
-                    "inputs overflow "
-                    f"{neurons.lower.dtype}, or bounds were given the wrong way round."
-                )
-        if bool((self.input_set.lower > self.input_set.upper).any()):
-            raise InvalidInputError(
-                "Relaxation got an input set whose lower end lies above its upper end: swap them."
-            )
         for name, tensor, shape in expected:
             if tensor.shape != shape:
                 raise InvalidInputError(
                     f"Relaxation got {name} of shape {tuple(tensor.shape)}, expected {shape}."
                 )
-            if not bool(torch.isfinite(tensor).all()):
+        self._require_numbers([(name, tensor) for name, tensor, _ in expected])
+
+    def _layers(self) -> list[tuple[Node, ReluBounds]]:
+        nodes = [self.network.nodes[index] for index in self.network.relus]
+        return list(zip(nodes, self.relu_bounds, strict=True))
+
+    def _require_numbers(self, tensors: Sequence[tuple[str, Tensor]]) -> None:
+        """Refuse what is not finite, and ends that are the wrong way round: all is looked at
+        first, as a device makes the host wait for every answer."""
+        ordered = [(neurons.lower <= neurons.upper).all() for _, neurons in self._layers()]
+        ordered.append((self.input_set.lower <= self.input_set.upper).all())
+        finite = [torch.isfinite(tensor).all() for _, tensor in tensors]
+        answers = torch.stack((*ordered, *finite)).tolist()
+        for (node, neurons), holds in zip(self._layers(), answers, strict=False):
+            if not holds:
+                raise InvalidInputError(
+                    f"the bounds of ReLU {node.name!r} have l > u or NaN: the weights or the "
+                    "inputs overflow "
+                    f"{neurons.lower.dtype}, or bounds were given the wrong way round."
+                )
+        for (name, tensor), holds in zip(tensors, answers[len(ordered) :], strict=True):
+            if not holds:
                 raise InvalidInputError(
                     f"{name} has NaN or infinite entries: the network overflows {tensor.dtype} on "
                     "this input set; "
                     "use float64, a smaller radius or smaller weights."
                 )
+        if not answers[len(ordered) - 1]:
+            raise InvalidInputError(
+                "Relaxation got an input set whose lower end lies above its upper end: swap them."
+            )
+
+    def _derived(self, **changes: Any) -> Relaxation:
+        """The same with other tensors, whose numbers are some of these: nothing is looked at a
+        second time."""
+        derived = object.__new__(Relaxation)
+        for field in fields(self):
+            value = changes.get(field.name, getattr(self, field.name))
+            object.__setattr__(derived, field.name, value)
+        return derived
 
     @property
     def unstable(self) -> tuple[int, ...]:
@@ -169,41 +197,47 @@ class Relaxation:
                     "relu_bounds[k].unstable."
                 )
             layers.append(neurons.kept(phase) if bool((phase != 0).any()) else neurons)
-        return replace(self, relu_bounds=tuple(layers))
+        return self._derived(relu_bounds=tuple(layers))
 
     def convert(self, convert: Convert) -> Relaxation:
-        """The same relaxation with `convert` applied to every tensor.
+        """The same relaxation with `convert` applied to every tensor: to copies of the same
+        numbers, or to these in another dtype.
 
         In a dtype of fewer digits its l and u count as given: rounding may have moved them inward.
         """
         C = convert(self.C)
         exact = torch.finfo(C.dtype).eps <= torch.finfo(self.C.dtype).eps
-        return Relaxation(
-            self.network.convert(convert),
-            self.input_set.convert(convert),
-            C,
-            convert(self.d),
-            tuple(neurons.convert(convert) for neurons in self.relu_bounds),
-            self.intermediate if exact else "given",
-            self.slope if exact else None,
-            self.unsolved if exact else (),
-            self.timed_out,
-        )
+        changes: dict[str, Any] = {
+            "network": self.network.convert(convert),
+            "input_set": self.input_set.convert(convert),
+            "C": C,
+            "d": convert(self.d),
+            "relu_bounds": tuple(neurons.convert(convert) for neurons in self.relu_bounds),
+        }
+        if exact:
+            return self._derived(**changes)
+        # Numbers may be too large for the dtype.
+        return replace(self, **changes, intermediate="given", slope=None, unsolved=())
 
     def take(self, images: Tensor, rows: Tensor) -> Relaxation:
         """The LPs of these inputs (B',) and rows, (S',) or each input's own (B', S')."""
         at = images.unsqueeze(1)
-        return Relaxation(
-            self.network,
-            self.input_set.convert(lambda tensor: tensor[images]),
-            self.C[at, rows],
-            self.d[at, rows],
-            tuple(neurons.convert(lambda bound: bound[images]) for neurons in self.relu_bounds),
-            self.intermediate,
-            self.slope,
-            tuple(self.unsolved[image] for image in images.tolist()) if self.unsolved else (),
-            self.timed_out,
+        return self._derived(
+            input_set=self.input_set.convert(lambda tensor: tensor[images]),
+            C=self.C[at, rows],
+            d=self.d[at, rows],
+            relu_bounds=tuple(n.convert(lambda bound: bound[images]) for n in self.relu_bounds),
+            unsolved=tuple(self.unsolved[i] for i in images.tolist()) if self.unsolved else (),
         )
+
+    def parts(self, places: int) -> Iterator[tuple[Part | None, Relaxation]]:
+        """So many LPs at a time, and the indices of their inputs and of their rows; itself and no
+        indices, where that is one part."""
+        if places >= self.d.numel():
+            yield None, self
+        else:
+            for part in parts_of(self.C, places):
+                yield part, self.take(*part)
 
     def ranges(self) -> list[Range]:
         """What the values of every node lie within, in the network and in the LP."""

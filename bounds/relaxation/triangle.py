@@ -61,6 +61,14 @@ class ReluBounds:
             (self.split != 0) & (self.upper == 0)
         ).to(self.lower)
 
+    @cached_property
+    def stable(self) -> Tensor:
+        return ~self.unstable
+
+    @cached_property
+    def dead(self) -> Tensor:
+        return self.stable > self.active
+
     def kept(self, phases: Tensor) -> ReluBounds:
         """The same with unstable neurons kept where ẑ ≥ 0 (phases > 0) or ẑ ≤ 0 (phases < 0)."""
         split = phases != 0
@@ -74,22 +82,27 @@ class ReluBounds:
     def slope(self) -> Tensor:
         """u / (u − l), the slope of the triangle's upper face; 0 where the neuron is not
         unstable."""
-        width = torch.where(self.unstable, self.upper - self.lower, 1.0)
-        return torch.where(self.unstable, self.upper / width, 0.0)
+        return self._triangle[1] / self.width
+
+    @cached_property
+    def width(self) -> Tensor:
+        """u − l; 1 where the neuron is not unstable."""
+        depth, height = self._triangle
+        return (depth + height).masked_fill(self.stable, 1.0)
 
     @cached_property
     def _triangle(self) -> tuple[Tensor, Tensor]:
         """−l and u, or 0 where the neuron is not unstable: of each input, as a mask costs much more
         for each row."""
         return (
-            torch.where(self.unstable, -self.lower, 0.0),
-            torch.where(self.unstable, self.upper, 0.0),
+            (-self.lower).masked_fill(self.stable, 0.0),
+            self.upper.masked_fill(self.stable, 0.0),
         )
 
     @cached_property
     def largest(self) -> Tensor:
         """The largest |l| or |u| of each input; (batch,)."""
-        sizes = torch.maximum(self.lower.detach().abs(), self.upper.detach().abs())
+        sizes = torch.maximum(-self.lower.detach(), self.upper.detach())
         return sizes.flatten(1).amax(1)
 
     def minimum(self, nu: Tensor, arriving: Tensor) -> Tensor:

@@ -51,8 +51,8 @@ class InputSet(ABC):
 
     @abstractmethod
     def inside(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Points of the set as close to `points`, which are in it up to rounding, as can be proved;
-        and whether each is proved to lie in it, (batch, rows)."""
+        """Points of the set as close to `points` as can be proved; and whether `points` are in it
+        up to rounding, and these are proved to be, (batch, rows)."""
 
     @abstractmethod
     def convert(self, convert: Convert) -> InputSet:
@@ -62,7 +62,7 @@ class InputSet(ABC):
     @property
     def magnitude(self) -> Tensor:
         """The largest |x| of each coordinate; (batch, *input_shape)."""
-        return torch.maximum(self.lower.abs(), self.upper.abs()).detach()
+        return torch.maximum(-self.lower, self.upper).detach()
 
     def __len__(self) -> int:
         return self.lower.shape[0]

@@ -99,7 +99,8 @@ class NormBall(InputSet):
         moved = self._place(steps * torch.where(used > budget, budget / used, 1.0))
         known = self._surely_contains(points, spare)
         shaped = known.reshape(*known.shape, *[1] * (points.dim() - 2))
-        return torch.where(shaped, points, moved), known | self._surely_contains(moved, spare)
+        proved = self.contains(points) & (known | self._surely_contains(moved, spare))
+        return torch.where(shaped, points, moved), proved
 
     def _surely_contains(self, points: Tensor, spare: float) -> Tensor:
         """Whether each point lies in the set for all that rounding can do; (batch, rows)."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bounds.relaxation.relaxation import Part
 from bounds.solution.certificate import Certificate
 from bounds.solution.status import Status
 from bounds.solution.verdict import proved, trusted
@@ -97,16 +98,20 @@ def relative_gap(lower: Tensor, upper: Tensor) -> Tensor:
     return torch.where(torch.isfinite(gap), relative, torch.inf)
 
 
-def gap_closed(lower: Tensor, upper: Tensor, tolerance: float, rounding: Tensor) -> Tensor:
-    """Whether lower is the optimum: up to the relative tolerance, or up to rounding (absolute)."""
-    gap = upper - lower
+def gap_closed(gap: Tensor, largest: Tensor, tolerance: float, rounding: Tensor) -> Tensor:
+    """Whether lower is the optimum: up to the relative tolerance, or up to rounding (absolute).
+    gap: upper − lower. largest: max(|lower|, |upper|)."""
+    allowed = torch.maximum(tolerance * largest, rounding)
     # No NaN or infinity passes, and bounds that contradict each other beyond rounding do not.
-    within = (relative_gap(lower, upper) <= tolerance) | (gap <= rounding)
-    return torch.isfinite(gap) & within & (gap >= -rounding)
+    return (gap <= allowed.clamp(max=torch.finfo(gap.dtype).max)) & (gap >= -rounding)
 
 
-def merge(parts: Sequence[tuple[tuple[Tensor, Tensor], Solution]]) -> Solution:
-    """One solution from its parts, each given with the indices of its inputs and of its rows."""
+def merge(found: Sequence[tuple[Part | None, Solution]]) -> Solution:
+    """One solution from its parts, each given with the indices of its inputs and of its rows; or
+    with none, the whole."""
+    parts = [(part, solution) for part, solution in found if part is not None]
+    if not parts:
+        return found[0][1]
     batch = 1 + max(int(images.max()) for (images, _), _ in parts)
     rows = 1 + max(int(chosen.max()) for (_, chosen), _ in parts)
 

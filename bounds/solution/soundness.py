@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from bounds.dual.primal import FEASIBILITY
-from bounds.network.memory import parts_that_fit, pass_numbers
-from bounds.relaxation.relaxation import Relaxation
+from bounds.network.memory import numbers_that_fit, pass_numbers
+from bounds.relaxation.relaxation import Part, Relaxation
 from bounds.rounding import down_to
 from bounds.solution.certificate import Certificate
 from bounds.solution.solution import Solution, merge
@@ -25,12 +25,13 @@ def soundly(solution: Solution, relaxation: Relaxation, max_memory: int | None =
     double = relaxation.double()
     evidence = solution.certificate.convert(Tensor.double)
     parts = []
-    for images, rows in parts_that_fit(double.C, pass_numbers(double.network), max_memory):
+    places = numbers_that_fit(double.C, max_memory) // pass_numbers(double.network)
+    for some, part in double.parts(places):
 
-        def part_of(tensor: Tensor, images: Tensor = images, rows: Tensor = rows) -> Tensor:
-            return tensor[images][:, rows]
+        def part_of(tensor: Tensor, some: Part | None = some) -> Tensor:
+            return tensor if some is None else tensor[some[0]][:, some[1]]
 
-        part, certificate = double.take(images, rows), evidence.convert(part_of)
+        certificate = evidence.convert(part_of)
         lower, point = certificate.lower(part), certificate.point(part)
         said_lower, said_upper = part_of(solution.lower), part_of(solution.upper)
         # Evidence does not mend what broke down.
@@ -49,5 +50,5 @@ def soundly(solution: Solution, relaxation: Relaxation, max_memory: int | None =
             sound=True,
             partial=relaxation.is_split,
         )
-        parts.append(((images, rows), bounds))
+        parts.append((some, bounds))
     return merge(parts)

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from bounds.solution.solution import gap_closed
-from bounds.solution.status import Status
 
 #: A bound decides the sign where it is further from 0 than this part of the sum of the magnitudes
 #: that make it up: far enough to survive that the proof is rounded outward.
@@ -29,17 +28,17 @@ class Goal:
         return replace(self, tolerance=factor * self.tolerance)
 
     def reached(
-        self, lower: Tensor, upper: Tensor, magnitude: Tensor, rounding: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Whether each LP may end, and the `Status` that it then has.
+        self, lower: Tensor, upper: Tensor, gap: Tensor, magnitude: Tensor, rounding: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """Whether each LP is at its optimum, and whether it may end because its sign is decided,
+        where that is enough.
 
-        magnitude: the sum of the magnitudes that make up the bounds. rounding: what they can be off
-        by.
+        gap: upper − lower. magnitude: the sum of the magnitudes that make up the bounds. rounding:
+        what they can be off by.
         """
-        closed = gap_closed(lower, upper, self.tolerance, rounding)
-        status = torch.where(closed, int(Status.OPTIMAL), int(Status.SIGN))
+        largest = torch.maximum(lower.abs(), upper.abs())
+        closed = gap_closed(gap, largest, self.tolerance, rounding)
         if not self.sign_only:
-            return closed, status
+            return closed, None
         away = torch.maximum(DECIDED * magnitude, 2 * rounding)
-        agree = upper - lower >= -rounding
-        return closed | agree & ((lower > away) | (upper < -away)), status
+        return closed, (gap >= -rounding) & ((lower > away) | (upper < -away))

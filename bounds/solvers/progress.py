@@ -94,28 +94,33 @@ class Progress:
         goal: Goal,
         patience: float,
     ) -> None:
-        """Keep the better bounds, and end the LPs whose gap has closed or stopped closing."""
+        """Keep the better bounds, of LPs that have ended too, and end those whose gap has closed or
+        stopped closing."""
         running = self.running
         # A NaN compares false: it never replaces a bound.
-        higher, smaller = running & (lower > self.lower), running & (upper < self.upper)
+        higher, smaller = lower > self.lower, upper < self.upper
         before = self.upper - self.lower
         self.lower = torch.where(higher, lower, self.lower)
         self.upper = torch.where(smaller, upper, self.upper)
+        smaller = smaller.unsqueeze(-1)
         self.best_nu = torch.where(higher.unsqueeze(-1), nu, self.best_nu)
-        self.best_x = torch.where(smaller.unsqueeze(-1), x, self.best_x)
-        self.best_z = torch.where(smaller.unsqueeze(-1), z, self.best_z)
+        self.best_x = torch.where(smaller, x, self.best_x)
+        self.best_z = torch.where(smaller, z, self.best_z)
         self.iterations = torch.where(running, iteration, self.iterations)
         self.magnitude = torch.where(running, magnitude, self.magnitude)
 
-        gap = self.upper - self.lower
         # What makes up the bounds may vanish together with them: then the rounding of the points
         # that they are between does not.
         rounding = ROUNDING * torch.finfo(lower.dtype).eps * (magnitude + self.scale)
-        reached, status = goal.reached(self.lower, self.upper, magnitude, rounding)
+        gap = self.upper - self.lower
+        ends, decided = goal.reached(self.lower, self.upper, gap, magnitude, rounding)
         self.last_progress = torch.where(gap < 0.9 * before, iteration, self.last_progress)
         stalled = iteration - self.last_progress > patience
-        self.status = torch.where(running & reached, status, self.status)
-        self.running = running & ~reached & ~stalled & torch.isfinite(magnitude)
+        if decided is not None:
+            self.status = self.status.masked_fill(running & decided, int(Status.SIGN))
+        self.status = self.status.masked_fill(running & ends, int(Status.OPTIMAL))
+        ends = ends | stalled if decided is None else ends | stalled | decided
+        self.running = (running > ends) & (magnitude < torch.inf)
 
     def end(self, status: Status) -> None:
         """End every LP that is still running."""
@@ -141,13 +146,17 @@ class Progress:
 
         None if that is all of them.
         """
-        counts = self.running.sum(1)
-        images = counts.nonzero().squeeze(1)
-        places = int(counts.max())
-        if len(images) == len(self.running) and places == self.running.shape[1]:
+        counts = self.running.sum(1).tolist()
+        images = [i for i, count in enumerate(counts) if count]
+        if len(images) == len(counts) and max(counts) == self.running.shape[1]:
             return None
-        rows = torch.argsort(self.running[images], dim=1, descending=True, stable=True)[:, :places]
-        return images, rows
+        return self.places(images, max(counts))
+
+    def places(self, images: list[int], places: int) -> tuple[Tensor, Tensor]:
+        """These inputs and, of each, so many places, with running rows first."""
+        chosen = torch.tensor(images).to(self.images.device)
+        order = torch.argsort(self.running[chosen], dim=1, descending=True, stable=True)
+        return chosen, order[:, :places]
 
     def take(self, images: Tensor, rows: Tensor) -> Self:
         """These inputs (B',) and, of each, these places (B', S')."""
@@ -197,7 +206,8 @@ def certified(
     # Of the LP that was solved, and of the network, whose constants may cancel.
     terms = magnitude + point.magnitude + relaxation.scale()
     rounding = 4 * ROUNDING * torch.finfo(lower.dtype).eps * terms
-    closed = gap_closed(lower, upper, goal.tolerance, rounding)
+    largest = torch.maximum(lower.abs(), upper.abs())
+    closed = gap_closed(upper - lower, largest, goal.tolerance, rounding)
     undecided = ~((lower > 0) | (upper < 0))
     failed = (status == Status.OPTIMAL) & ~closed | (status == Status.SIGN) & undecided
     failed |= ~torch.isfinite(lower)

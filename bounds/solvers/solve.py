@@ -24,7 +24,7 @@ from bounds.dual.dual import backward_pass
 from bounds.dual.fixed_slope import RULES
 from bounds.dual.primal import suggested
 from bounds.errors import InvalidInputError
-from bounds.network.memory import numbers_at_once, parts_of, pass_numbers, require_bytes
+from bounds.network.memory import numbers_at_once, pass_numbers, require_bytes
 from bounds.progress import at_work
 from bounds.relaxation.relaxation import Relaxation
 from bounds.rounding import plain_arithmetic
@@ -171,10 +171,10 @@ def _claiming(solution: Solution, relaxation: Relaxation) -> Solution:
 def _in_parts(
     relaxation: Relaxation, method: str, max_memory: int | None, sound: bool, deadline: Deadline
 ) -> Solution:
-    numbers, found = pass_numbers(relaxation.network), []
+    places = numbers_at_once(relaxation.C, max_memory) // pass_numbers(relaxation.network)
+    found = []
     with plain_arithmetic() if sound else nullcontext():
-        for at in parts_of(relaxation.C, numbers_at_once(relaxation.C, max_memory) // numbers):
-            part = relaxation.take(*at)
+        for at, part in relaxation.parts(places):
             late = deadline.passed
             found.append((at, (_not_reached if late else _one_pass)(part, method, sound)))
             deadline.tell(part.d.numel())
@@ -215,7 +215,7 @@ def _one_pass(relaxation: Relaxation, method: str, sound: bool) -> Solution:
     with torch.no_grad():
         primal_point = suggested(relaxation, dual_point, ranges)
     upper = primal_point.value
-    status = torch.where(torch.isfinite(lower), int(Status.BOUND), int(Status.NUMERICAL_ERROR))
+    status = torch.where(lower.abs() < torch.inf, int(Status.BOUND), int(Status.NUMERICAL_ERROR))
     multipliers = tuple(dual_point.multipliers[k].detach() for k in range(len(network.relus)))
     certificate = Certificate(multipliers, primal_point.x, primal_point.z)
     return Solution(lower, upper, status, torch.ones_like(status), certificate, method, sound)

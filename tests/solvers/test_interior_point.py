@@ -254,49 +254,61 @@ def test_a_point_outside_the_box_proves_nothing(digits: Relaxation) -> None:
 def dense(lp: TriangleLP, system: NewtonSystem, image: int, row: int) -> Tensor:
     """T as the docstring of `bounds.solvers.interior_point.newton` writes it."""
     V, A, L = system.V, lp.A[image], lp.L[image]
-    V_b, V_13 = V.V_b[image, row], V.V_13[image, row]
-    cross = L @ V_13.diag()
+    V_b, V_33 = V.V[image, row].split([A.shape[1], L.shape[1]])
+    cross = L @ V.V_13[image, row].diag()
     return (
         A @ V_b.diag() @ A.mT
         + V.V_11[image, row].diag()
         - cross
         - cross.mT
-        + L @ V.V_33[image, row].diag() @ L.mT
+        + L @ V_33.diag() @ L.mT
     )
 
 
-@pytest.mark.parametrize("how", ["by panels", "one by one"])
+@pytest.mark.parametrize("how", ["by panels", "in one", "in parts", "on a device"])
 def test_newton_system_is_the_formula(
     how: str, digits: Relaxation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    factored: list[Tensor] = []
-
-    def cholesky(T: Tensor) -> Tensor:
-        factored.append(T.clone())
-        return original(T)
-
-    original = newton._cholesky
-    monkeypatch.setattr(newton, "_cholesky", cholesky)
     monkeypatch.setattr(sparsity, "PANEL", 7)
     lp: TriangleLP = condense(digits)
-    if how == "one by one":
-        one = torch.arange(len(lp.e))
-        lp = lp.take(one, torch.zeros_like(one).unsqueeze(1))
-    panels = None if how == "one by one" else panels_of(lp)
+    if how == "in parts":  # of one input's rows
+        monkeypatch.setattr(newton, "ROOM", 2 * lp.AL[0].numel())
+    panels = panels_of(lp) if how == "by panels" else None
     assert panels is None or any(panel.first > 0 for panel in panels[0])
     simplices = Simplices(lp)
-    weights = Dice(0).uniform(*lp.c_0.shape, simplices.vertices) + 0.01
+    metric = simplices.metric(Dice(0).uniform(*lp.c_0.shape, simplices.vertices) + 0.01)
     live = torch.ones_like(lp.c_0, dtype=torch.bool)
-    system = NewtonSystem(lp, panels, simplices.metric(weights), live)
+    if how == "on a device":
+        nothing = torch.zeros_like(lp.c_0).unsqueeze(2)
+        system = NewtonSystem(lp, panels, metric, jitter=nothing)
+    else:
+        live[0, 1] = False
+        system = NewtonSystem(lp, panels, metric, live=live)
     r = Dice(1).normal(*lp.c_z.shape)
     solved = system.solve(r, refine=True)
+    assert (solved[~live] == 0).all()
     for place, (image, row) in enumerate(live.nonzero()):
         T = dense(lp, system, int(image), int(row))
-        unit = T.diagonal().rsqrt()
-        scaled = unit.unsqueeze(1) * T * unit
-        torch.testing.assert_close(factored[0][place].tril(), scaled.tril())
+        factor = system.factor[place].tril()
+        torch.testing.assert_close(factor @ factor.mT, T)
         torch.testing.assert_close(T @ solved[image, row], r[image, row])
-        torch.testing.assert_close(system._apply(solved)[image, row], r[image, row])
+        x = Dice(2).normal(*lp.c_z.shape)
+        torch.testing.assert_close(system._rest(r, x)[image, row], (r - x @ T)[image, row])
+
+
+def test_a_breakdown_is_no_step_and_lifts_the_diagonal(digits: Relaxation) -> None:
+    """Where the host does not look: an LP whose T is not positive definite stays where it is."""
+    lp: TriangleLP = condense(digits)
+    simplices = Simplices(lp)
+    metric = simplices.metric(torch.ones(*lp.c_0.shape, simplices.vertices).double())
+    metric.V_11[1, 2] = -1e6
+    system = NewtonSystem(lp, None, metric, jitter=torch.zeros_like(lp.c_0).unsqueeze(2))
+    assert system.broken is not None
+    assert system.broken.squeeze(2).nonzero().tolist() == [[1, 2]]
+    solved = system.solve(Dice(1).normal(*lp.c_z.shape), refine=True)
+    assert solved.isfinite().all()
+    assert (solved[1, 2] == 0).all()
+    assert (solved[1, 1] != 0).any()
 
 
 def test_metric_is_the_covariance_of_the_vertices(digits: Relaxation) -> None:
@@ -304,14 +316,42 @@ def test_metric_is_the_covariance_of_the_vertices(digits: Relaxation) -> None:
     simplices = Simplices(lp)
     D = Dice(2).uniform(*lp.c_0.shape, simplices.vertices)
     metric = simplices.metric(D)
-    _, _, *of_z = simplices.blocks(D)
-    w = torch.stack(of_z)
-    pre = torch.stack((simplices.lower, simplices.zero[:, :1], simplices.upper))
-    post = torch.stack((simplices.zero[:, :1], simplices.zero[:, :1], simplices.upper))
+    zero, far, low = simplices.blocks(D)
+    w = torch.stack((low, zero[..., simplices.d :], far[..., simplices.d :]))
+    nothing = torch.zeros_like(simplices.lower)
+    pre = torch.stack((simplices.lower, nothing, simplices.upper))
+    post = torch.stack((nothing, nothing, simplices.upper))
     mean_pre, mean_post = ((w * v).sum(0) / w.sum(0) for v in (pre, post))
+    V_33 = metric.V[..., simplices.d :]
     torch.testing.assert_close(metric.V_11, (w * (pre - mean_pre) ** 2).sum(0))
     torch.testing.assert_close(metric.V_13, (w * (pre - mean_pre) * (post - mean_post)).sum(0))
-    torch.testing.assert_close(metric.V_33, (w * (post - mean_post) ** 2).sum(0))
+    torch.testing.assert_close(V_33, (w * (post - mean_post) ** 2).sum(0))
+
+
+def test_an_exchange_is_the_newton_step_of_the_weights(digits: Relaxation) -> None:
+    """dt = D ∘ (pull − costs of ν − one number a simplex), which keeps the sums."""
+    lp = condense(digits)
+    simplices = Simplices(lp)
+    shape = (*lp.c_0.shape, simplices.vertices)
+    D, pull = Dice(5).uniform(*shape) + 0.1, Dice(6).normal(*shape)
+    nu = Dice(7).normal(*lp.c_z.shape)
+    metric = simplices.metric(D)
+    to_far, to_low = simplices.exchanged(metric, pull)
+    simplices.respond(metric, to_far, to_low, nu)
+    found = simplices.blocks(simplices.change(to_far, to_low, torch.empty_like(D)))
+    far, low = simplices.costs(nu)
+    zeros = torch.zeros_like(far)
+    costs = simplices.blocks(pull - torch.cat((zeros, far - simplices.far_cost, low), -1))
+    weights, d = simplices.blocks(D), simplices.d
+    totals = [torch.zeros_like(far), torch.zeros_like(far)]
+    for sums, values in zip(totals, ([w * c for w, c in zip(weights, costs, strict=True)], weights),
+                            strict=True):  # fmt: skip
+        sums += values[0] + values[1]
+        sums[..., d:] += values[2]
+    mean = totals[0] / totals[1]
+    torch.testing.assert_close(found[0], weights[0] * (costs[0] - mean))
+    torch.testing.assert_close(found[1], weights[1] * (costs[1] - mean))
+    torch.testing.assert_close(found[2], weights[2] * (costs[2] - mean[..., d:]))
 
 
 def test_condensed_lp_says_what_the_network_says(digits: Relaxation) -> None:

@@ -64,12 +64,14 @@ def test_rounding_decides_no_sign() -> None:
     """Bounds that are on one side of 0 by less than what they can be off by."""
     goal = Goal(1e-9, sign_only=True)
     lower, upper = torch.tensor([1e-13, 1e-3, -1.0, -1.0]), torch.tensor([1.0, 1.0, -1e-13, -1e-3])
-    reached, status = goal.reached(lower, upper, 0 * lower + 1, 0 * lower + 1e-12)
-    assert reached.tolist() == [False, True, False, True]
-    assert (status == Status.SIGN).all()
+    closed, decided = goal.reached(lower, upper, upper - lower, 0 * lower + 1, 0 * lower + 1e-12)
+    assert decided is not None
+    assert decided.tolist() == [False, True, False, True]
+    assert not closed.any()
 
 
 def test_bounds_that_contradict_each_other_decide_no_sign() -> None:
     goal = Goal(1e-9, sign_only=True)
     lower, upper = torch.tensor([2.0]), torch.tensor([1.0])
-    assert not goal.reached(lower, upper, lower + upper, 0 * lower + 1e-12)[0].any()
+    answers = goal.reached(lower, upper, upper - lower, lower + upper, 0 * lower + 1e-12)
+    assert not any(answer is None or answer.any() for answer in answers)

@@ -39,7 +39,8 @@ def on_condensed(
     parts = []
     with torch.no_grad():
         for images in alike(relaxation):
-            part = relaxation.take(images, rows)
+            whole = len(images) == len(relaxation.input_set)
+            part = relaxation if whole else relaxation.take(images, rows)
             lp = condense(part, max_memory=max_memory, deadline=deadline)
             if lp is None:
                 deadline.tell(part.d.numel())
@@ -47,7 +48,7 @@ def on_condensed(
             else:
                 ended = work(part, lp, fixed_multipliers(part, lp))
                 solution = on_network(part, lp, ended, goal=goal, method=method)
-            parts.append(((images, rows), solution))
+            parts.append((None if whole else (images, rows), solution))
     return merge(parts)
 
 
@@ -58,22 +59,16 @@ def fixed_multipliers(part: Relaxation, lp: CondensedLP) -> Tensor:
     return lp.gather([start.multipliers[k] for k in range(len(part.relu_bounds))])
 
 
-def vertex_costs(simplices: Simplices, nu: Tensor) -> Tensor:
-    """The vertex costs at ν, objective included."""
-    on_b, on_z = simplices.price(nu)
-    return simplices.costs(simplices.lp.c_b + on_b, simplices.lp.c_z + on_z, nu)
-
-
-def cheapest(simplices: Simplices, costs: Tensor) -> tuple[Tensor, Tensor]:
+def cheapest(simplices: Simplices, costs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     """The b and z that the costs suggest: each at the end that its cost pulls it to."""
-    _, cost_b, *_, cost_face = simplices.blocks(costs)
-    return (cost_b < 0).to(costs), torch.where(cost_face < 0, simplices.upper, 0.0)
+    x = (costs[0] < 0) * simplices.height
+    return x[..., : simplices.d], x[..., simplices.d :]
 
 
 def record(
     at_work: Progress,
     simplices: Simplices,
-    costs: Tensor,
+    costs: tuple[Tensor, Tensor],
     nu: Tensor,
     b: Tensor,
     post: Tensor,

@@ -34,7 +34,7 @@ from bounds.deadline import Deadline
 from bounds.dual.dual import backward_pass
 from bounds.dual.fixed_slope import fixed
 from bounds.dual.primal import push_forward
-from bounds.network.memory import parts_that_fit, pass_numbers
+from bounds.network.memory import numbers_that_fit, pass_numbers
 from bounds.relaxation.relaxation import Relaxation
 from bounds.solution.solution import Solution, merge
 from bounds.solution.status import Status
@@ -213,11 +213,11 @@ def pdhg(
     """
     limits = goal, iteration_limit, deadline
     double = relaxation.double()
-    numbers = _numbers(double)
+    places = numbers_that_fit(double.C, max_memory) // _numbers(double)
     with torch.no_grad():
         parts = [
-            (part, _solve_together(double.take(*part), relaxation.C.dtype, *limits))
-            for part in parts_that_fit(double.C, numbers, max_memory)
+            (part, _solve_together(lps, relaxation.C.dtype, *limits))
+            for part, lps in double.parts(places)
         ]
     return merge(parts)
 

@@ -19,7 +19,7 @@ from bounds.solution.solution import Solution
 from bounds.solution.status import Status
 from bounds.solvers.goal import Goal
 from bounds.solvers.interior_point.batches import places
-from bounds.solvers.interior_point.evaluation import cheapest, on_condensed, record, vertex_costs
+from bounds.solvers.interior_point.evaluation import cheapest, on_condensed, record
 from bounds.solvers.interior_point.interior_point import as_rows
 from bounds.solvers.interior_point.simplices import Simplices
 from bounds.solvers.interior_point.triangle_lp import TriangleLP
@@ -52,7 +52,7 @@ def simplex(
     def work(part: Relaxation, lp: TriangleLP, nu: Tensor) -> Progress:
         simplices, none = Simplices(lp), (torch.zeros_like(lp.c_b), torch.zeros_like(lp.c_z))
         everything = Progress(**Progress.beginning(*none, nu, lp.scale))
-        costs = vertex_costs(simplices, nu)
+        costs = simplices.costs(nu)
         record(
             everything, simplices, costs, nu, *cheapest(simplices, costs), 0, goal=closer,
             patience=math.inf,
@@ -109,7 +109,7 @@ def _sweep(
         for found, kept in ((vertex.nu, nu), (vertex.b, b), (vertex.z, z)):
             if np.isfinite(found).all():
                 kept[image, row] = torch.from_numpy(found).to(kept)
-    costs = vertex_costs(simplices, nu)
+    costs = simplices.costs(nu)
     record(everything, simplices, costs, nu, b, z, pivots, goal=goal, patience=math.inf)
     used_up = everything.running & (everything.iterations >= iteration_limit)
     everything.status = torch.where(used_up, int(Status.ITERATION_LIMIT), everything.status)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from bounds.deadline import Deadline
 from bounds.dual.primal import push_forward
-from bounds.network.memory import Numbers, numbers_that_fit, parts_that_fit, pass_numbers
+from bounds.network.memory import Numbers, numbers_that_fit, pass_numbers
 from bounds.relaxation.relaxation import Relaxation
 from bounds.rounding import down_to
 from bounds.solution.certificate import Certificate
@@ -91,8 +91,8 @@ def optimised_slope(
     places = min(BATCH.on(C), numbers_that_fit(C, max_memory))
     with torch.no_grad():
         parts = [
-            (part, _solve_together(relaxation.take(*part), *limits))
-            for part in parts_that_fit(C, _numbers(relaxation), places * C.element_size())
+            (part, _solve_together(lps, *limits))
+            for part, lps in relaxation.parts(places // _numbers(relaxation))
         ]
     return merge(parts)
 

@@ -49,6 +49,17 @@ class ReluNode(Node):
     """max(parent, 0)."""
 
 
+@dataclass(frozen=True)
+class ModelLayer:
+    """A layer of the model, of whatever nodes it is made. shape: of what it gives, per sample.
+    relus: which of `Network.relus` are its own, and so of `Relaxation.layers`; a max pooling has
+    several."""
+
+    name: str
+    shape: Shape
+    relus: tuple[int, ...]
+
+
 #: Given the ReLU's position in `Network.relus` and the coefficients that arrive at its output, the
 #: coefficients on its input; both of shape (batch, rows, *shape).
 ReluRule = Callable[[int, Tensor], Tensor]
@@ -90,6 +101,23 @@ class Network:
     def relus(self) -> tuple[int, ...]:
         """The indices of the ReLU nodes, in topological order."""
         return tuple(i for i, node in enumerate(self.nodes) if isinstance(node, ReluNode))
+
+    @property
+    def layers(self) -> tuple[ModelLayer, ...]:
+        """Of the model, in the order in which it has them, after its input.
+
+        >>> import torch, bounds
+        >>> model = torch.nn.Sequential(torch.nn.ReLU(), torch.nn.MaxPool1d(2))
+        >>> for layer in bounds.from_torch(model, (1, 4)).layers:
+        ...     print(layer.name, layer.shape, layer.relus)
+        0 (1, 4) (0,)
+        1 (1, 2) (1,)
+        """
+        shapes = {node.name: node.shape for node in self.nodes[1:]}
+        relus: dict[str, list[int]] = {name: [] for name in shapes}
+        for position, index in enumerate(self.relus):
+            relus[self.nodes[index].name].append(position)
+        return tuple(ModelLayer(name, shapes[name], tuple(relus[name])) for name in shapes)
 
     @property
     def parameters(self) -> tuple[Tensor, ...]:

@@ -27,6 +27,22 @@ def test_layers_count_every_neuron_once(problem: Problem) -> None:
     json.dumps([layer.to_dict() for layer in found])
 
 
+def test_layers_of_the_model_have_an_entry_each() -> None:
+    model = torch.nn.Sequential(
+        *(torch.nn.Conv2d(1, 2, 3), torch.nn.ReLU(), torch.nn.MaxPool2d(2)),
+        *(torch.nn.Flatten(), torch.nn.Linear(8, 4), torch.nn.LeakyReLU(), torch.nn.Linear(4, 2)),
+    )
+    network = bounds.from_torch(model, (1, 6, 6))
+    assert [layer.name for layer in network.layers] == list("0123456")
+    outputs: list[torch.Size] = []
+    x = torch.zeros(1, 1, 6, 6)
+    for part in model:
+        x = part(x)
+        outputs.append(x.shape[1:])
+    assert [layer.shape for layer in network.layers] == outputs
+    assert [layer.relus for layer in network.layers] == [(), (0,), (1, 2), (), (), (3,), ()]
+
+
 def test_what_is_printed() -> None:
     model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU(), torch.nn.Linear(3, 2))
     with torch.no_grad():

@@ -141,7 +141,7 @@ def solve_condensed(
     deadline: Deadline,
 ) -> _Iterates:
     """The best multipliers and feasible points of every LP, from multipliers ν (B, S, n) on."""
-    work, left = _AtWork(lp, panels, nu, goal), nu[..., 0].numel()
+    work, left = _AtWork(lp, panels, nu, goal), nu.shape[0] * nu.shape[1]
     for _ in range(iteration_limit):
         if deadline.passed:
             work.state.end(Status.TIME_LIMIT)

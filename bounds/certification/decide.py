@@ -94,11 +94,13 @@ class Escalation:
             )
         self.proof, self.numbers, self.whole = proof, numbers, disjuncts
         self.excluded: list[dict[int, Exclusion]] = [{} for _ in decisions]
-        self.needed = margin if proof is None else margin + reserve(relaxation).to(margin)
+        needed = margin if proof is None else margin + reserve(relaxation).to(margin)
+        self.needed = needed.cpu()  # where decisions are made
         # Shorter disjuncts repeat their last row, which changes nothing.
         longest = max(map(len, disjuncts))
         self.disjuncts = [[*rows, *[rows[-1]] * (longest - len(rows))] for rows in disjuncts]
         self.relaxation, self.replay, self.margin = relaxation, replay, margin
+        self.device = relaxation.C.device
         self.generator, self.deadline, self.clock = generator, deadline, clock
         self.decisions, self.watch = decisions, watch
         self.asked = method in ("input_split", "relu_split") or deadline.left is not None
@@ -118,7 +120,9 @@ class Escalation:
             solution = solve(self.relaxation, method="adaptive_slope", sound=False)
             self._learn(solution, self.relaxation, batch, range(len(self.decisions[0].lower)))
         points = solution.certificate.x
-        self._search({(i, k): points[i, self.disjuncts[k]] for i in batch for k in self._left(i)})
+        left = [(i, k) for i in batch for k in self._left(i)]
+        images, rows = self._places([i for i, _ in left]), self._rows([k for _, k in left])
+        self._search(dict(zip(left, points[images.unsqueeze(1), rows], strict=True)))
         unknown = [i for i in batch if self.decisions[i].verdict == "unknown"]
         self.deadline.tell(len(batch) - len(unknown))
         for done, i in enumerate(unknown):
@@ -136,6 +140,15 @@ class Escalation:
                     self._exclude_all(i)
             self.deadline.tell(1)
 
+    def _places(self, indices: Sequence[int]) -> Tensor:
+        """Indices, where the relaxation is."""
+        return torch.tensor(indices, dtype=torch.long).to(self.device)
+
+    def _rows(self, disjuncts: Sequence[int]) -> Tensor:
+        """The rows of these disjuncts, (disjuncts, rows), where the relaxation is."""
+        rows = torch.tensor([self.disjuncts[k] for k in disjuncts], dtype=torch.long)
+        return rows.reshape(len(disjuncts), len(self.disjuncts[0])).to(self.device)
+
     def _left(self, i: int) -> list[int]:
         """The disjuncts of an open input that no bound excludes yet, the worst off first."""
         decision = self.decisions[i]
@@ -149,7 +162,7 @@ class Escalation:
     ) -> None:
         """Keep the better bound of each row, and see whether they exclude all disjuncts."""
         # Evaluated in float64, whatever the relaxation is in.
-        proof = trusted(soundly(solution, relaxation)).double()
+        proof = trusted(soundly(solution, relaxation)).double().cpu()
         bounds = difference_below(proof, self.needed[list(images)][:, list(rows)])
         for at, (i, found) in enumerate(zip(images, bounds.tolist(), strict=True)):
             decision = self.decisions[i]
@@ -204,7 +217,7 @@ class Escalation:
         if self.deadline.passed:
             return False
         rows = list(dict.fromkeys(row for k in disjuncts for row in self.disjuncts[k]))
-        part = self.relaxation.take(torch.tensor([i]), torch.tensor(rows))
+        part = self.relaxation.take(self._places([i]), self._places(rows))
         with self.clock("exact"):
             solution = solve(
                 part, method="exact", time_limit=self.deadline.limit, sign_only=True, sound=False
@@ -217,13 +230,14 @@ class Escalation:
 
     def _whole(self, i: int) -> Relaxation:
         """What is asked of one input, in float64, less what rows have to exceed."""
-        rows = torch.arange(len(self.decisions[i].lower))
-        whole = self.relaxation.take(torch.tensor([i]), rows).double()
-        d = difference_below(whole.d, self.margin[[i]].to(whole.d))
+        rows = torch.arange(len(self.decisions[i].lower), device=self.device)
+        whole = self.relaxation.take(self._places([i]), rows).double()
+        d = difference_below(whole.d, self.margin[i : i + 1].to(whole.d))
         return replace(whole, network=with_biases(whole.network), d=d)
 
     def _split_relus(self, i: int, deadline: Deadline) -> None:
-        """Search the phases of ReLUs, for a proof of each or for a counterexample."""
+        """Search the phases of ReLUs, for a proof of each or for a counterexample: on the CPU, as
+        HiGHS solves its LPs."""
         decision, whole = self.decisions[i], self._whole(i).convert(lambda tensor: tensor.cpu())
         decision.method = "relu_split"
         with self.clock("relax"):
@@ -280,7 +294,7 @@ class Escalation:
     ) -> bool:
         """Whether there is a counterexample near points (points, *input_shape) of a set, or near so
         many random ones, for the disjunct of these rows."""
-        at = torch.tensor([list(rows)])
+        at = torch.tensor([list(rows)]).to(whole.C.device)
         with self.clock("attack"):
             points, values = attack(
                 whole.network,
@@ -297,7 +311,7 @@ class Escalation:
     def _split_inputs(self, i: int, deadline: Deadline) -> None:
         """Search the parts of an input set, for a proof of each or for a counterexample."""
         decision, left, whole = self.decisions[i], self._left(i), self._whole(i)
-        rows = torch.tensor(self.disjuncts)
+        rows = self._rows(range(len(self.disjuncts)))
         kept = 0.0 if self.proof is None else VISIBLE
         question = Question(whole.network, whole.C[0, rows], whole.d[0, rows], kept)
         tree = Tree(len(left))
@@ -340,8 +354,10 @@ class Escalation:
             targets = list(starts)[first : first + at_a_time]
             if self.deadline.passed:
                 return
-            images = torch.tensor([i for i, _ in targets])
-            rows = torch.tensor([self.disjuncts[k] for _, k in targets])
+            images, rows = (
+                self._places([i for i, _ in targets]),
+                self._rows([k for _, k in targets]),
+            )
             with self.clock("attack"):
                 points, values = attack(
                     relaxation.network,

@@ -139,14 +139,16 @@ def evaluation_errors(
             case InputNode():
                 errors.append(torch.zeros_like(found.lower))
             case AffineNode(parents=(parent,), operation=operation):
-                moves = operation.fan_in == 0 and operation.offset is None
+                if operation.fan_in == 0 and operation.offset is None:
+                    errors.append(operation.absolute().linear(errors[parent]))
+                    continue  # no sum, and no more than that below
                 rounding = rounding_in(dtype, operation, ranges[parent], found)
-                if parent == 0 and not moves:  # what is given is not off
+                if parent == 0:  # what is given is not off
                     errors.append(rounding)
                 else:
-                    error = operation.absolute().linear(errors[parent])
+                    below = operation.absolute().linear(errors[parent])
                     inherited = 1 + 2 * gamma(operation.fan_in, dtype)
-                    errors.append(error if moves else torch.add(rounding, error, alpha=inherited))
+                    errors.append(torch.add(rounding, below, alpha=inherited))
             case SumNode(parents=parents):
                 error = torch.stack([errors[parent] for parent in parents]).sum(0)
                 share = gamma(len(parents), dtype)
@@ -160,7 +162,7 @@ def evaluation_errors(
                 larger = torch.add((1 + share) * error, upper, alpha=share)
                 clamped = torch.where(neurons.unstable, larger, error)
                 errors.append(clamped.masked_fill(neurons.dead, 0.0))
-                continue  # no sum, and no more than that below
+                continue  # as little
             case _:
                 raise TypeError(f"evaluation_errors does not know {type(node).__name__}.")
         sizes.append(torch.add(found.terms.detach(), errors[-1], alpha=2).flatten(1).amax(1))

@@ -68,8 +68,8 @@ def roots(box: Box, signs: Tensor, disjuncts: Sequence[int], worst: Sequence[flo
     return Domains(
         box.lower.expand(count, *box.lower.shape[1:]),
         box.upper.expand(count, *box.upper.shape[1:]),
-        torch.tensor(disjuncts, device=numbers.device),
-        torch.tensor(worst, dtype=box.lower.dtype, device=numbers.device),
+        torch.tensor(disjuncts).to(numbers.device),
+        torch.tensor(worst, dtype=box.lower.dtype).to(numbers.device),
         numbers,
         signs.expand(count, -1),
         torch.full((count,), 1.0 / count, dtype=torch.float64, device=numbers.device),

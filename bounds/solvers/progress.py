@@ -28,13 +28,13 @@ class Progress:
 
     images (B,) and rows (B, S) say which LPs of the whole batch these are. running marks the rows
     that still iterate: an input keeps as many places as its fellows, so some places hold LPs that
-    have ended. scale (B, S): of `Relaxation.scale`. best_nu, best_x and best_z: the multipliers
-    behind lower, and the point behind upper.
+    have ended. rounding (B, S): that of `Relaxation.scale`. best_nu, best_x and best_z: the
+    multipliers behind lower, and the point behind upper.
     """
 
     images: Tensor
     rows: Tensor
-    scale: Tensor
+    rounding: Tensor
     lower: Tensor
     upper: Tensor
     best_nu: Tensor
@@ -68,7 +68,7 @@ class Progress:
         return {
             "images": torch.arange(B, device=nu.device),
             "rows": torch.arange(S, device=nu.device).expand(B, S),
-            "scale": scale,
+            "rounding": _rounding(scale) * scale,
             "lower": number - torch.inf,
             "upper": number + torch.inf,
             "best_nu": nu.clone(),
@@ -94,11 +94,10 @@ class Progress:
         goal: Goal,
         patience: float,
     ) -> None:
-        """Keep the better bounds, of LPs that have ended too, and end those whose gap has closed or
-        stopped closing."""
+        """Keep the better bounds, and end the LPs whose gap has closed or stopped closing."""
         running = self.running
         # A NaN compares false: it never replaces a bound.
-        higher, smaller = lower > self.lower, upper < self.upper
+        higher, smaller = running & (lower > self.lower), running & (upper < self.upper)
         before = self.upper - self.lower
         self.lower = torch.where(higher, lower, self.lower)
         self.upper = torch.where(smaller, upper, self.upper)
@@ -111,7 +110,7 @@ class Progress:
 
         # What makes up the bounds may vanish together with them: then the rounding of the points
         # that they are between does not.
-        rounding = ROUNDING * torch.finfo(lower.dtype).eps * (magnitude + self.scale)
+        rounding = torch.add(self.rounding, magnitude, alpha=_rounding(lower))
         gap = self.upper - self.lower
         ends, decided = goal.reached(self.lower, self.upper, gap, magnitude, rounding)
         self.last_progress = torch.where(gap < 0.9 * before, iteration, self.last_progress)
@@ -167,6 +166,11 @@ class Progress:
             if field.name != "images"
         }
         return type(self)(images=self.images[images], **picked)
+
+
+def _rounding(like: Tensor) -> float:
+    """The part of magnitudes that is rounding, in the dtype of `like`."""
+    return ROUNDING * torch.finfo(like.dtype).eps
 
 
 def late(relaxation: Relaxation, *, goal: Goal, method: str) -> Solution:

@@ -10,12 +10,13 @@ whether it is there.
 
 from __future__ import annotations
 
-import traceback
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
+from types import FrameType
 from typing import Any
 
 import torch
@@ -39,15 +40,23 @@ WAITS = {
 }
 #: Operations that take indices from the host.
 INDEXED = {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index"}
+#: Operations that launch nothing: other views of the same numbers, and room for some.
+VIEWS = {
+    *("_unsafe_view", "alias", "as_strided", "detach", "diagonal", "expand", "permute", "select"),
+    *("slice", "split", "split_with_sizes", "squeeze", "t", "transpose", "unbind", "unfold"),
+    *("unsqueeze", "view", "empty", "empty_like", "new_empty", "empty_strided"),
+}
 #: Copies from one device to another.
 COPIES = {"_to_copy", "copy_"}
 
 
 @dataclass
 class Counts:
-    """operations, waits: how many came from each line of the package, "file:line"."""
+    """operations, launches, waits: how many came from each line of the package, "file:line".
+    launches: of the operations, those that are no `VIEWS`."""
 
     operations: Counter[str] = field(default_factory=Counter)
+    launches: Counter[str] = field(default_factory=Counter)
     waits: Counter[str] = field(default_factory=Counter)
 
 
@@ -109,7 +118,9 @@ class _Mode(TorchDispatchMode):
         target = kwargs.get("device")
         to_device = bool(ours) if target is None else torch.device(target).type == "pretend"
         if ours or to_device:
-            self.counts.operations[_line()] += 1
+            line = _line()
+            self.counts.operations[line] += 1
+            self.counts.launches[line] += name not in VIEWS
             self._require_together(name, args, tensors)
             if name in WAITS or (name == "_to_copy" and not to_device):
                 self.wait()
@@ -153,18 +164,24 @@ def _written(operation: Any, args: Any, kwargs: dict[str, Any]) -> Tensor | None
     return None
 
 
+#: Where the package is.
+PACKAGE = f"{CHECKOUT / 'bounds'}/"
+
+
 def _line() -> str:
     """The line of the package that an operation came from."""
-    package = f"{CHECKOUT / 'bounds'}/"
-    for frame in reversed(traceback.extract_stack(limit=60)):
-        if frame.filename.startswith(package):
-            return f"{frame.filename.removeprefix(f'{CHECKOUT}/')}:{frame.lineno}"
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_filename.startswith(PACKAGE):
+            return f"{frame.f_code.co_filename.removeprefix(f'{CHECKOUT}/')}:{frame.f_lineno}"
+        frame = frame.f_back
     return "elsewhere"
 
 
 @contextmanager
 def pretend_device() -> Iterator[torch.device]:
-    """The device, for what is inside."""
+    """The device, for what is inside. It has to be there before gradients are first asked for in
+    the process, on whatever device."""
     device, mode = _device(), _Mode()
     _Mode.current = mode
     with mode:

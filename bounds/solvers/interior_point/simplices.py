@@ -76,6 +76,7 @@ class Simplices:
         self.c_0_rows = lp.c_0.reshape(-1, 1, 1)
         self.e_column = lp.e.unsqueeze(2)
         self.e_size = self.e_column.abs()
+        self.ones = torch.ones_like(self.height).mT
         # The covariances of a neuron in units of its pairs.
         self.height_2 = self.height**2
         self.upper_2, self.lower_2 = self.upper**2, self.lower**2
@@ -173,10 +174,10 @@ class Simplices:
 
     def dual_value(self, costs: tuple[Tensor, Tensor], nu: Tensor) -> tuple[Tensor, Tensor]:
         """d(ν) from the vertex costs, and the sum of the magnitudes of its terms; both (B, S)."""
-        least = self.minima(costs).sum(-1, keepdim=True)
-        value = torch.baddbmm(self.c_0, nu, self.e_column) + least
-        sizes = torch.baddbmm(self.c_0_size, nu.abs(), self.e_size) - least
-        return value.squeeze(-1), sizes.squeeze(-1)
+        least = self.minima(costs)
+        value = torch.baddbmm(self.c_0, nu, self.e_column).baddbmm_(least, self.ones)
+        sizes = torch.baddbmm(self.c_0_size, nu.abs(), self.e_size)
+        return value.squeeze(-1), sizes.baddbmm_(least, self.ones, alpha=-1).squeeze(-1)
 
     def push_forward(self, b: Tensor, post: Tensor) -> tuple[Tensor, Tensor]:
         """Each z clamped into its triangle, layer by layer above b; and the objective (B, S),

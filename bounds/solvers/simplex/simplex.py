@@ -82,9 +82,7 @@ def _sweep(
     tolerance, each from nothing at others."""
     again = tolerance != TOLERANCES[0]
     n, d = lp.e.shape[1], lp.c_b.shape[2]
-    c_b, c_z, c_0, scale = (
-        tensor.cpu().numpy() for tensor in (lp.c_b, lp.c_z, lp.c_0, everything.scale)
-    )
+    c_b, c_z, c_0, scale = (tensor.cpu().numpy() for tensor in (lp.c_b, lp.c_z, lp.c_0, lp.scale))
     nu, b, z = everything.best_nu.clone(), everything.best_x.clone(), everything.best_z.clone()
     pivots = everything.iterations.clone()
     warm, loaded = None, -1

@@ -237,7 +237,7 @@ class Escalation:
 
     def _split_relus(self, i: int, deadline: Deadline) -> None:
         """Search the phases of ReLUs, for a proof of each or for a counterexample: on the CPU, as
-        HiGHS solves its LPs."""
+        HiGHS solves LPs there, but for slope ascent."""
         decision, whole = self.decisions[i], self._whole(i).convert(lambda tensor: tensor.cpu())
         decision.method = "relu_split"
         with self.clock("relax"):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import bounds
 from bounds import Ball, Network, Relaxation
+from bounds.certification import relu_splits
 from bounds.certification.choice import Method as CertifyMethod
 from bounds.models import load_digits_images, load_digits_model
 from bounds.solvers.interior_point import interior_point
@@ -123,6 +124,20 @@ def test_certify(method: Any) -> None:
         assert there.verdicts == here.verdicts
         torch.testing.assert_close(there.lower, here.lower, rtol=1e-6, atol=1e-6)
         assert [s and s.domains for s in there.searches] == [s and s.domains for s in here.searches]
+
+
+def test_nodes_by_slopes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a search has many neurons, which these networks have not."""
+    monkeypatch.setattr(relu_splits, "SMALL", 0)
+    network, x, y = small()
+    options: dict[str, Any] = {"radius": 0.25, "method": "relu_split", "dtype": torch.float64}
+    here = bounds.certify(network, x, y, **options)
+    with pretend_device() as device:
+        there = bounds.certify(network.to(device), x.to(device), y, **options)
+    assert there.verdicts == here.verdicts
+    assert there.chosen == here.chosen
+    assert [s and s.domains for s in there.searches] == [s and s.domains for s in here.searches]
+    assert any("slopes" in chosen for chosen in here.chosen)
 
 
 def test_certify_for_another_dtype_than_it_computes_in() -> None:

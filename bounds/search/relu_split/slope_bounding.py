@@ -119,8 +119,8 @@ class SlopeNodes:
 
     def scattered(self, nu: np.ndarray) -> tuple[Tensor, ...]:
         """One flat tensor a ReLU of the relaxation, in float64."""
-        values = torch.from_numpy(nu).to(self._exact.C).reshape(1, 1, -1)
-        return tuple(each.flatten() for each in self._root.scatter(values))
+        values = torch.from_numpy(nu).double().reshape(1, 1, -1).to(self._lower.device)
+        return tuple(each.flatten().to(self._exact.C) for each in self._root.scatter(values))
 
     @torch.no_grad()
     def bound(

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 import bounds
+from benchmarks import gpu
+from benchmarks.support import environment
 from bounds import Ball, Network, Relaxation
 from bounds.certification import relu_splits
 from bounds.certification.choice import Method as CertifyMethod
@@ -250,6 +252,16 @@ def test_numbers_are_looked_at_once() -> None:
         with counting() as counts, pytest.raises(bounds.InvalidInputError, match="NaN or infinite"):
             replace(part, C=part.C[:, rows] * torch.nan)
         assert sum(counts.waits.values()) == 1
+
+
+@pytest.mark.parametrize("part", ["dual_equals_lp", "lp_rate", "fixed_slope"])
+def test_the_program_for_a_gpu(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts of it: all others are calls that are checked above."""
+    monkeypatch.setattr(environment, "matrix_rate", lambda _: 1.0)
+    with pretend_device() as device:
+        found = gpu.run(part, device, gpu.BUDGETS["small"])
+    assert found["ended"] == "complete"
+    assert gpu.right(found)
 
 
 def test_tensors_of_two_devices_are_refused() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -147,6 +147,7 @@ def test_backward_is_never_looser_than_interval(problem: Problem) -> None:
             assert (inner.upper <= outer.upper + slack).all()
 
 
+@settings(max_examples=settings().max_examples // 2)
 @given(problem=problems(batch=st.integers(2, 3), norms=NORMS))
 def test_a_batch_is_its_inputs(problem: Problem) -> None:
     """An input's relaxation does not depend on what else is in the batch."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -52,6 +52,7 @@ def test_no_bound_of_a_side_is_above_its_lp(problem: Problem, seed: int, iterati
     torch.testing.assert_close(ascent.best, again, rtol=1e-11, atol=1e-11)
 
 
+@settings(max_examples=settings().max_examples // 2)
 @given(
     inputs=st.integers(2, 6),
     neurons=st.integers(1, 20),

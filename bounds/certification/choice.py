@@ -20,6 +20,9 @@ Method = Literal["auto", "no_split", "input_split", "relu_split"]
 
 #: The most inputs that may move for "auto" to split them.
 FEW = 30
+#: The most unstable neurons that "auto" splits where no time limit ends it: their bounds alone may
+#: take hours.
+MANY = 3000
 
 
 @dataclass(frozen=True)
@@ -31,8 +34,8 @@ class Choice:
     reason: str
 
 
-def chosen(relaxation: Relaxation, method: Method) -> list[Choice]:
-    """For each input.
+def chosen(relaxation: Relaxation, method: Method, *, limited: bool) -> list[Choice]:
+    """For each input. limited: whether there is a limit on time.
 
     Raises InvalidInputError where a search is asked for that the set does not allow.
     """
@@ -50,13 +53,17 @@ def chosen(relaxation: Relaxation, method: Method) -> list[Choice]:
             return [Choice(method, f"{method} (as was asked for)")] * batch
     moving = (input_set.upper > input_set.lower).flatten(1).sum(1).tolist()
     return [
-        Choice("input_split", f"input_split (moving inputs: {count}, at most {FEW})")
-        if box and count <= FEW
-        else Choice("relu_split", f"relu_split ({_why(count, unstable, box)})")
+        _by_rule(count if box else None, unstable, limited)
         for count, unstable in zip(moving, relaxation.unstable, strict=True)
     ]
 
 
-def _why(moving: int, unstable: int, box: bool) -> str:
-    inputs = f"moving inputs: {moving}, more than {FEW}" if box else "no box of inputs"
-    return f"{inputs}; unstable neurons: {unstable}"
+def _by_rule(moving: int | None, unstable: int, limited: bool) -> Choice:
+    """moving: inputs of a box; None for other sets."""
+    if moving is not None and moving <= FEW:
+        return Choice("input_split", f"input_split (moving inputs: {moving}, at most {FEW})")
+    if unstable > MANY and not limited:
+        reason = f"unstable neurons: {unstable}, more than {MANY}, and no limit on time"
+        return Choice(None, f"no_split ({reason})")
+    inputs = "no box of inputs" if moving is None else f"moving inputs: {moving}, more than {FEW}"
+    return Choice("relu_split", f"relu_split ({inputs}; unstable neurons: {unstable})")

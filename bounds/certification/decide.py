@@ -107,7 +107,9 @@ class Escalation:
         choices = [
             choice if bounded else UNBOUNDED
             for choice, bounded in zip(
-                chosen(relaxation, method), margin.isfinite().all(1).tolist(), strict=True
+                chosen(relaxation, method, limited=self.deadline.left is not None),
+                margin.isfinite().all(1).tolist(),
+                strict=True,
             )
         ]
         for decision, choice in zip(decisions, choices, strict=True):

@@ -168,7 +168,9 @@ def _minimum(
     evidence: Proof | None,
 ) -> Minimum:
     """Of all rows, one after another. evidence: is given what proves the lower ends, if any is."""
-    searches = [choice.search for choice in chosen(whole, method)]
+    searches = [
+        choice.search for choice in chosen(whole, method, limited=deadline.left is not None)
+    ]
     batch, rows = whole.d.shape
     solution = solve(whole, method="exact", time_limit=deadline.limit)
     lower, points = trusted(solution), solution.certificate.x

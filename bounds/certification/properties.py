@@ -61,8 +61,8 @@ def certify_vnnlib(
         method: what follows one pass and an attack. "input_split": a search of the box's parts
             (branch and bound), complete, and quick where few inputs move. "relu_split": a search of
             the phases of its ReLUs, complete on any set. "no_split": the LP optimum of the whole
-            set. "auto": the first where at most 30 inputs can move, else the second;
-            `Certification.chosen` says which.
+            set. "auto": the first where at most 30 inputs can move, else the second, but
+            without a timeout only up to 3,000 unstable neurons; `Certification.chosen` says which.
         watch: is told, after every batch of a search, which case it is and how far.
         proof: the path of a file for what proves an "unsat" of the property
             (`bounds.solution.proof_file`), which `bounds check` proves again; none is written where

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import bounds
 from benchmarks.competition.instances import check, instances
 from bounds import InvalidInputError, certify, certify_vnnlib, deadline
-from bounds.certification import decide
+from bounds.certification import choice, decide
 from bounds.certification.choice import FEW
 from bounds.read.vnnlib import parse_vnnlib
 from bounds.search.search import BoxSearch, Search
@@ -76,6 +76,12 @@ def test_which_sets_are_split(short: None, monkeypatch: pytest.MonkeyPatch) -> N
     reason = f"moving inputs: {FEW + 1}, more than {FEW}; unstable neurons: 2"
     assert many.chosen == (f"relu_split ({reason}), nodes by lp",)
     assert many.verdict == "unsat"
+    with monkeypatch.context() as small:
+        small.setattr(choice, "MANY", 1)
+        assert certify(model, x, 0, radius=0.1).chosen == (
+            "no_split (unstable neurons: 2, more than 1, and no limit on time)",
+        )
+        assert certify(model, x, 0, radius=0.1, timeout=1e6).chosen == many.chosen
     radius = torch.full((1, FEW + 1), 0.1)
     radius[0, 0] = 0.0  # this one cannot move
     found = certify(model, x, 0, radius=radius)

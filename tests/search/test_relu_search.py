@@ -275,6 +275,13 @@ def test_slopes_that_are_no_numbers_close_nothing(monkeypatch: pytest.MonkeyPatc
     assert run.splits.state.ended == "domains"
 
 
+@either
+def test_numbers_beyond_float32_are_searched_in_float64(bounding: Bounding) -> None:
+    whole = deep()
+    large = replace(whole, C=1e60 * whole.C, d=1e60 * whole.d)
+    assert Run(large, bounding=bounding).closed
+
+
 def test_multipliers_that_prove_nothing_close_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tree is closed as far as the search knows; soundly evaluated, it is not."""
     original = NodeLP.evaluate

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from bounds.deadline import Deadline
+from bounds.errors import InvalidInputError
 from bounds.network.memory import numbers_at_once, pass_numbers
 from bounds.relaxation.relaxation import Relaxation
 from bounds.search.relu_split.bounding import Evidence, NodeLP, Phases
@@ -87,7 +88,10 @@ class SlopeNodes:
 
     def __init__(self, relaxation: Relaxation, device: torch.device) -> None:
         self._exact = relaxation
-        rough = relaxation.convert(lambda tensor: tensor.float().to(device))
+        try:
+            rough = relaxation.convert(lambda tensor: tensor.float().to(device))
+        except InvalidInputError:  # its numbers are too large for float32
+            rough = relaxation.convert(lambda tensor: tensor.to(device))
         self._network, self._C, self._d = rough.network, rough.C[0].flatten(1), rough.d[0]
         with torch.no_grad():
             self._root = ConjunctionAscent(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import math
 
-from bounds.cli.choices import METHODS, SHIPPED, Commands
+from bounds.cli.choices import METHODS, Commands
 from bounds.cli.engine_options import add_engine
+from bounds.cli.problem_options import add_model
 
 
 def add_evaluate(commands: Commands) -> None:
@@ -20,11 +21,7 @@ def add_evaluate(commands: Commands) -> None:
         allow_abbrev=False,
     )
     command.set_defaults(module="bounds.cli.evaluate", device="cpu", dtype="float64")
-    command.add_argument(
-        "model",
-        metavar="MODEL",
-        help=f"a torch.export archive (.pt2), an ONNX file (.onnx), or one of {', '.join(SHIPPED)}",
-    )
+    add_model(command, required=True)
     add_data_set(command, required=True)
     command.add_argument(
         "--norm", type=float, default=math.inf, metavar="P", help="of the balls; inf"

@@ -8,9 +8,9 @@ from __future__ import annotations
 import argparse
 from typing import NoReturn
 
-from bounds.cli.choices import METHODS, SHIPPED, Commands
+from bounds.cli.choices import METHODS, Commands
 from bounds.cli.data_set_options import add_data_set, add_evaluate, add_report
-from bounds.cli.problem_options import add_problem
+from bounds.cli.problem_options import add_model, add_problem
 from bounds.cli.research_options import add_attribute, add_audit
 from bounds.cli.standard_options import add_benchmark, add_supports, add_verify
 
@@ -130,18 +130,14 @@ def _add_check(commands: Commands) -> None:
         "where every claim is proved, 1 where one is rejected.",
         allow_abbrev=False,
     )
-    command.set_defaults(module="bounds.cli.check", device="cpu", dtype="float64", output=None)
+    command.set_defaults(module="bounds.cli.check", device="cpu", dtype="float64")
     command.add_argument(
         "certificate",
         metavar="FILE",
         help="what solution.certificate.save(FILE) wrote, or bounds certify --proof FILE, or the "
         "folder of bounds evaluate --proofs FOLDER",
     )
-    command.add_argument(
-        "model",
-        metavar="MODEL",
-        help=f"a torch.export archive (.pt2), an ONNX file (.onnx), or one of {', '.join(SHIPPED)}",
-    )
+    add_model(command, required=True)
     command.add_argument(
         "--vnnlib", metavar="SPEC", help="the property that a proof has to be about"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from typing import Any
 
 from bounds.cli.choices import SHIPPED
 
@@ -11,17 +12,7 @@ from bounds.cli.choices import SHIPPED
 def add_problem(command: argparse.ArgumentParser, *, dtype: bool = True) -> None:
     """The options that say which network, which inputs and which rows; dtype: and computed in what,
     float64 else."""
-    command.add_argument(
-        "model",
-        nargs="?",
-        default=SHIPPED[0],
-        metavar="MODEL",
-        help="a torch.export archive (.pt2), an ONNX file (.onnx), or one of "
-        f"{', '.join(SHIPPED)}; default %(default)s",
-    )
-    command.add_argument(
-        "--output", metavar="NAME", help="of an ONNX file that has several, the one that is meant"
-    )
+    add_model(command, required=False)
     command.add_argument("--input", metavar="X.npy", help="one input, or a batch of them")
     command.add_argument(
         "--label",
@@ -54,6 +45,21 @@ def add_problem(command: argparse.ArgumentParser, *, dtype: bool = True) -> None
     else:
         command.set_defaults(dtype="float64")
     command.add_argument("--json", metavar="FILE", help="write all numbers to this file")
+
+
+def add_model(command: argparse.ArgumentParser, *, required: bool) -> None:
+    """Which network: what `bounds.cli.problem.load_model` reads."""
+    default: dict[str, Any] = {} if required else {"nargs": "?", "default": SHIPPED[0]}
+    command.add_argument(
+        "model",
+        metavar="MODEL",
+        help="a torch.export archive (.pt2), an ONNX file (.onnx), or one of "
+        f"{', '.join(SHIPPED)}{'' if required else '; default %(default)s'}",
+        **default,
+    )
+    command.add_argument(
+        "--output", metavar="NAME", help="of an ONNX file that has several, the one that is meant"
+    )
 
 
 def _label(text: str) -> int:

@@ -11,6 +11,7 @@ import pytest
 
 from bounds.models import load_digits_images
 from tests.conftest import Run
+from tests.support.queries import write
 
 RADII = ("--radius", "1/64", "0.15", "--clip", "0", "1")
 
@@ -63,6 +64,26 @@ def test_what_is_evaluated_is_proved_again(run: Run, data: Path, proofs: Path) -
     np.savez(others, images=images, labels=(np.load(data)["labels"] + 1) % 10)
     _, _, other = checked(run, proofs, "--data", others, *RADII)
     assert [own["images"] for own in other["proved"]] == [[], []]
+
+
+def test_a_model_file_of_several_outputs(run: Run, tmp_path: Path) -> None:
+    """z = relu(x) and what it is minus x: of the first, an answer is right while it is the larger."""
+    nodes = [("Relu", "x", "z"), ("Sub", "z x", "rest")]
+    model = write(tmp_path / "model.onnx", nodes, {"x": [1, 2]}, {"z": [1, 2], "rest": [1, 2]})
+    np.savez(tmp_path / "x.npz", images=np.array([[1.0, 0.5], [1.0, 0.9]]), labels=[0, 0])
+    asked = ("--data", tmp_path / "x.npz", "--radius", "0.2")
+    status, _, err = run("evaluate", model, *asked)
+    assert (status, err.count("\n")) == (2, 1)
+    assert "2 outputs ['z', 'rest']" in err
+    report, folder = tmp_path / "run.json", tmp_path / "proofs"
+    own = ("--output", "z", *asked)
+    status, _, err = run("evaluate", model, *own, "--proofs", folder, "--json", report)
+    assert (status, err) == (0, "")
+    found = [result["status"] for result in json.loads(report.read_text())["results"]]
+    assert found == ["proved", "attacked"]
+    status, out, _ = run("check", folder, model, *own)
+    assert status == 0
+    assert "PROVED" in out
 
 
 def test_what_was_edited_is_rejected(run: Run, data: Path, proofs: Path) -> None:

@@ -38,8 +38,9 @@ def smallest(dtype: torch.dtype) -> float:
 
 
 def floor(dtype: torch.dtype) -> float:
-    """η / ε: what is added to magnitudes so that ε times them covers underflow too."""
-    return torch.finfo(dtype).tiny / torch.finfo(dtype).eps
+    """4 η / ε: what is added to magnitudes so that `gamma` times them covers what underflows in two
+    sums, of the middle of what is bounded and of how far it is from that."""
+    return 4 * torch.finfo(dtype).tiny / torch.finfo(dtype).eps
 
 
 def weighted(sizes: Tensor, weights: Tensor) -> Tensor:

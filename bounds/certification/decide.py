@@ -124,7 +124,11 @@ class Escalation:
         points = solution.certificate.x
         left = [(i, k) for i in batch for k in self._left(i)]
         images, rows = self._places([i for i, _ in left]), self._rows([k for _, k in left])
-        self._search(dict(zip(left, points[images.unsqueeze(1), rows], strict=True)))
+        starts = dict(zip(left, points[images.unsqueeze(1), rows], strict=True))
+        # LPs show better where to look, unless they exclude it all.
+        for by_lps, random in ((False, restarts(self.relaxation.network)), (True, BESIDE)):
+            own = [key for key in starts if self._by_lps_first(key[0]) == by_lps]
+            self._search({key: starts[key] for key in own}, random)
         unknown = [i for i in batch if self.decisions[i].verdict == "unknown"]
         self.deadline.tell(len(batch) - len(unknown))
         for done, i in enumerate(unknown):
@@ -134,13 +138,17 @@ class Escalation:
                 case "input_split":
                     self._split_inputs(i, Deadline(share))
                 case "relu_split":
-                    if self.relaxation.unstable[i] <= LIGHT:
+                    if self._by_lps_first(i):
                         self._exclude_all(i)
                     if self.decisions[i].verdict == "unknown":
                         self._split_relus(i, Deadline(share))
                 case None:
                     self._exclude_all(i)
             self.deadline.tell(1)
+
+    def _by_lps_first(self, i: int) -> bool:
+        """Whether LPs of a whole input come before its search, which is quick."""
+        return self.searches[i] == "relu_split" and self.relaxation.unstable[i] <= LIGHT
 
     def _places(self, indices: Sequence[int]) -> Tensor:
         """Indices, where the relaxation is."""
@@ -227,7 +235,8 @@ class Escalation:
             self._learn(solution, part, [i], rows)
         points = dict(zip(rows, solution.certificate.x[0].to(part.C), strict=True))
         left = [k for k in disjuncts if not proved(self.decisions[i].lower, [self.disjuncts[k]])]
-        self._search({(i, k): torch.stack([points[r] for r in self.disjuncts[k]]) for k in left})
+        starts = {(i, k): torch.stack([points[r] for r in self.disjuncts[k]]) for k in left}
+        self._search(starts, restarts(self.relaxation.network))
         return not left
 
     def _whole(self, i: int) -> Relaxation:
@@ -347,10 +356,11 @@ class Escalation:
             self.excluded[i] |= {k: Branches(tree, root) for root, k in enumerate(left)}
             self._proved(i)
 
-    def _search(self, starts: dict[tuple[int, int], Tensor]) -> None:
-        """Attack the disjuncts k of the inputs i, from points (points, *input_shape) for each."""
+    def _search(self, starts: dict[tuple[int, int], Tensor], random: int) -> None:
+        """Attack the disjuncts k of the inputs i, from points (points, *input_shape) for each, and
+        so many random ones."""
         relaxation = self.relaxation
-        numbers = pass_numbers(relaxation.network) * restarts(relaxation.network)
+        numbers = pass_numbers(relaxation.network) * random
         at_a_time = max(1, CHUNK // numbers)
         for first in range(0, len(starts), at_a_time):
             targets = list(starts)[first : first + at_a_time]
@@ -367,7 +377,7 @@ class Escalation:
                     relaxation.C[images.unsqueeze(1), rows],
                     relaxation.d[images.unsqueeze(1), rows],
                     torch.stack([starts[target] for target in targets]),
-                    random=restarts(relaxation.network),
+                    random=random,
                     generator=self.generator,
                     deadline=self.deadline,
                 )

@@ -20,7 +20,7 @@ def run(options: argparse.Namespace) -> int:
         from bounds.cli.check_folder import run_folder  # which reads data sets
 
         return run_folder(options)
-    for name in ("data", "labels", "radius", "clip", "mean", "std"):
+    for name in ("data", "labels", "radius", "clip", "mean", "std", "jobs"):
         if getattr(options, name) is not None:
             raise InvalidInputError(
                 f"--{name} goes with a folder of proofs, and {options.certificate!r} is none: "

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich import box
 from rich.console import Console
-from rich.progress import track
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from bounds.checker import Rejection, check_proof
+from bounds.checker import ProofCheck, Rejection, check_proof
 from bounds.checker.data_set import DataSetBalls
 from bounds.checker.report import print_rejections
 from bounds.cli.output import console_for, write_json
 from bounds.cli.problem import load_model
+from bounds.engines.choice import opened
 from bounds.errors import InvalidInputError
 from bounds.evaluation.data import read_data
 from bounds.evaluation.normalised import normalised
@@ -37,20 +40,19 @@ def run_folder(options: argparse.Namespace) -> int:
         )
     network = normalised("bounds check", load_model(options), options.mean, options.std)
     balls = _balls(options, network)
+    outcomes = _checked_again(
+        files, ProvedAgain(network, options.precision, options.exact), options
+    )
     rejections: list[tuple[str, Rejection]] = []
     cases = 0
-    for file in track(
-        files, "proving again", console=Console(stderr=True), disable=not sys.stderr.isatty()
-    ):
-        try:
-            found = check_proof(file, network, precision=options.precision, exact=options.exact)
-        except InvalidInputError as error:
-            rejections.append((file.name, Rejection(str(error))))
+    for file, outcome in zip(files, outcomes, strict=True):
+        if isinstance(outcome, Rejection):
+            rejections.append((file.name, outcome))
             continue
-        rejections += [(file.name, each) for each in found.rejections]
-        cases += len(found.cases)
+        rejections += [(file.name, each) for each in outcome.rejections]
+        cases += len(outcome.cases)
         if balls is not None:
-            balls.count(found.cases)
+            balls.count(outcome.cases)
     console = console_for(highlight=False)
     proved = None if balls is None else _print_proved(balls, options.radius, console)
     print_rejections([f"{name}: {each}" for name, each in rejections], console)
@@ -70,6 +72,44 @@ def run_folder(options: argparse.Namespace) -> int:
         }
         write_json(options.json, record)
     return 1 if rejections else 0
+
+
+@dataclass(frozen=True, eq=False)
+class ProvedAgain:
+    """What a process does with each file; called with its path."""
+
+    network: Network
+    precision: int
+    exact: bool
+
+    def __call__(self, file: Path) -> ProofCheck | Rejection:
+        try:
+            return check_proof(file, self.network, precision=self.precision, exact=self.exact)
+        except InvalidInputError as error:
+            return Rejection(str(error))
+
+
+def _checked_again(
+    files: Sequence[Path], work: ProvedAgain, options: argparse.Namespace
+) -> list[ProofCheck | Rejection]:
+    """What became of each file."""
+    found: dict[Path, ProofCheck | Rejection] = {}
+    columns = TextColumn("proving again"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    shown = Console(stderr=True)
+    with (
+        opened("bounds check", "processes", jobs=options.jobs) as engine,
+        Progress(*columns, console=shown, disable=not sys.stderr.isatty()) as progress,
+    ):
+        bar = progress.add_task("", total=len(files))
+
+        def done(file: Path, outcome: ProofCheck | Rejection | None) -> tuple[Path, ...]:
+            lost = Rejection("the process that proved it was ended from outside, several times.")
+            found[file] = outcome or lost
+            progress.advance(bar)
+            return ()
+
+        engine.run(work, files, done)
+    return [found[file] for file in files]
 
 
 def _balls(options: argparse.Namespace, network: Network) -> DataSetBalls | None:

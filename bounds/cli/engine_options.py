@@ -6,11 +6,8 @@ import argparse
 
 
 def add_engine(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--jobs",
-        type=int,
-        metavar="N",
-        help="processes at a time; 1, and with --engine ray as many as the cluster has CPUs",
+    add_jobs(
+        command, "processes at a time; 1, and with --engine ray as many as the cluster has CPUs"
     )
     command.add_argument(
         "--engine",
@@ -25,3 +22,7 @@ def add_engine(command: argparse.ArgumentParser) -> None:
         help="of the cluster's head; without it, a cluster that runs on this machine, or a new one "
         "of this machine alone",
     )
+
+
+def add_jobs(command: argparse.ArgumentParser, what: str) -> None:
+    command.add_argument("--jobs", type=int, metavar="N", help=what)

@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from bounds.cli.choices import METHODS, Commands
 from bounds.cli.data_set_options import add_data_set, add_evaluate, add_report
+from bounds.cli.engine_options import add_jobs
 from bounds.cli.problem_options import add_model, add_problem
 from bounds.cli.research_options import add_attribute, add_audit
 from bounds.cli.standard_options import add_benchmark, add_supports, add_verify
@@ -142,6 +143,7 @@ def _add_check(commands: Commands) -> None:
         "--vnnlib", metavar="SPEC", help="the property that a proof has to be about"
     )
     add_data_set(command, required=False)
+    add_jobs(command, "the files of a folder, so many processes at a time; 1")
     command.add_argument(
         "--precision",
         type=int,

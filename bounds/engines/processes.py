@@ -15,6 +15,8 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, Generic
 
+from threadpoolctl import threadpool_limits
+
 from bounds.engines.queue import Done, Outcome, Queue, Task, attempt
 
 
@@ -122,7 +124,8 @@ def _serve(pipe: Connection, packed: bytes, threads: int) -> None:
 
 
 def limit_threads(threads: int) -> None:
-    """Of torch, where the work has brought it."""
+    """Of torch, where the work has brought it, and of NumPy's products."""
+    threadpool_limits(threads, user_api="blas")
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(threads)
 

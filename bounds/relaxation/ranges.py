@@ -13,7 +13,7 @@ from functools import cached_property, reduce
 import torch
 from torch import Tensor
 
-from bounds.network.affine import Affine, Convert, optional
+from bounds.network.affine import Affine, Convert, Shape, optional
 from bounds.network.graph import AffineNode, InputNode, Network, ReluNode, SumNode
 from bounds.network.memory import on_cpu
 from bounds.relaxation.triangle import ReluBounds
@@ -45,9 +45,7 @@ class Range:
     @cached_property
     def magnitude(self) -> Tensor:
         """The largest |value|."""
-        if self.positive:
-            return self.upper.detach()
-        return torch.maximum(-self.lower.detach(), self.upper.detach())
+        return self.upper.detach() if self.positive else _magnitude(self.lower, self.upper)
 
     def convert(self, convert: Convert) -> Range:
         """The same range with `convert` applied to every tensor, all of which start with the batch
@@ -99,16 +97,23 @@ def affine_range(network: Network, node: AffineNode, before: Range) -> Range:
     return Range(*ends, terms, smallest(dtype) * pairs, price, box, exact)
 
 
-def affine_box(network: Network, node: AffineNode, before: Range) -> Range:
-    """The same without what a backward pass through it costs."""
-    operation = node.operation
-    if operation.fan_in == 0 and operation.offset is None:
-        return affine_range(network, node, before)
-    absolute = operation.absolute()
-    terms = _products(absolute, before)
-    if operation.offset is not None:
-        terms = terms + operation.offset.detach().abs()
-    return Range(*_ends(operation, absolute, before, terms), terms, before.underflow)
+def affine_ends(operation: Affine, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+    """The least and the largest of W x + b for lower ≤ x ≤ upper, rounded outward, and nothing
+    else: one product with |W| bounds how far they are from the middle and all that is rounded."""
+    if operation.fan_in == 0 and operation.offset is None:  # it only moves numbers
+        return operation.linear(lower), operation.linear(upper)
+    dtype, offset, absolute = lower.dtype, operation.offset, operation.absolute()
+    share, little = gamma(operation.fan_in, dtype) + operation.inexact, floor(dtype)
+    size = _magnitude(lower, upper)
+    reach = absolute.linear(torch.add((upper - lower) / 2, size + little, alpha=share))
+    rounding = share * little * (_largest(size, absolute.output_shape) + 4)
+    if not (on_cpu(reach) and float(reach.detach().min()) > share * little**0.7):
+        nothing = _nothing(absolute, lower, upper)
+        reach, rounding = (each.masked_fill(nothing, 0.0) for each in (reach, rounding))
+    if offset is not None:
+        rounding = torch.add(rounding, offset.detach().abs(), alpha=share)
+    middle, reach = operation.forward(torch.lerp(lower, upper, 0.5)), reach + rounding
+    return middle - reach, middle + reach
 
 
 def _ends(
@@ -136,13 +141,25 @@ def rounding_in(dtype: torch.dtype, operation: Affine, before: Range, found: Ran
 def _products(absolute: Affine, before: Range, dtype: torch.dtype | None = None) -> Tensor:
     """|W| |x| at its largest, and so much more that ε times it covers underflow."""
     size, little = before.magnitude, floor(dtype or before.lower.dtype)
-    largest = size.flatten(1).amax(1).reshape(-1, *[1] * len(absolute.output_shape))
+    largest = _largest(size, absolute.output_shape)
     products = torch.add(absolute.linear(size + little).detach(), largest + 4, alpha=little)
     if on_cpu(products) and float(products.min()) > little**0.7:
         return products  # on another device the host would wait for longer than it takes
-    # Where all factors are 0, nothing underflows: such sums stay 0.
-    pairs = absolute.convert(_pattern_of_sizes).linear(_pattern(before.lower, before.upper))
-    return products.masked_fill(pairs == 0, 0.0)
+    return products.masked_fill(_nothing(absolute, before.lower, before.upper), 0.0)
+
+
+def _magnitude(lower: Tensor, upper: Tensor) -> Tensor:
+    return torch.maximum(-lower.detach(), upper.detach())
+
+
+def _largest(size: Tensor, shape: Shape) -> Tensor:
+    """Of each input, to be broadcast to (batch, *shape)."""
+    return size.flatten(1).amax(1).reshape(-1, *[1] * len(shape))
+
+
+def _nothing(absolute: Affine, lower: Tensor, upper: Tensor) -> Tensor:
+    """Where all products are 0. There nothing underflows: such sums stay 0."""
+    return absolute.convert(_pattern_of_sizes).linear(_pattern(lower, upper)) == 0
 
 
 def _pattern(*numbers: Tensor) -> Tensor:
@@ -163,18 +180,20 @@ def _bits(*numbers: Tensor) -> Tensor:
 
 def sum_range(terms: Sequence[Range]) -> Range:
     """Of the sum of several nodes."""
-    size = torch.stack([term.magnitude for term in terms]).sum(0)
+    ends, size = sum_ends([(term.lower, term.upper) for term in terms])
+    return Range(*ends, size, torch.zeros_like(terms[0].underflow))
+
+
+def sum_ends(terms: Sequence[tuple[Tensor, Tensor]]) -> tuple[tuple[Tensor, Tensor], Tensor]:
+    """The least and the largest of the sum of several nodes, given theirs; and the sizes of what is
+    summed."""
+    lower, upper = (torch.stack(ends) for ends in zip(*terms, strict=True))
+    size = _magnitude(lower, upper).sum(0)
     # Each term, each sum and the product below may be flushed to zero; sums of zeros stay 0.
-    ends = [end for term in terms for end in (term.lower, term.upper)]
-    zero = _pattern(*ends) == 0
+    zero = _pattern(*lower, *upper) == 0
     flushed = torch.where(zero, 0.0, 3 * len(terms) * smallest(size.dtype))
     rounding = gamma(len(terms), size.dtype) * size + flushed
-    return Range(
-        torch.stack([term.lower for term in terms]).sum(0) - rounding,
-        torch.stack([term.upper for term in terms]).sum(0) + rounding,
-        size,
-        torch.zeros_like(terms[0].underflow),
-    )
+    return (lower.sum(0) - rounding, upper.sum(0) + rounding), size
 
 
 def relu_range(before: Range, neurons: ReluBounds, *, implied: bool) -> Range:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from bounds.intermediate.neuron_bounds import row_bounds
 from bounds.network.graph import AffineNode, InputNode, Network, ReluNode, SumNode
-from bounds.relaxation.ranges import Range, affine_box, input_range, relu_range, sum_range
+from bounds.relaxation.ranges import affine_ends, sum_ends
 from bounds.relaxation.relaxation import Relaxation
 from bounds.relaxation.triangle import ReluBounds
 from bounds.rounding import plain_arithmetic
@@ -81,24 +81,24 @@ def interval_margins(question: Posed) -> tuple[Tensor, tuple[ReluBounds, ...]]:
     """Lower bounds of the margins, (batch, rows), and the bounds of each ReLU's input."""
     network = question.network
     last = last_affine(network)
-    found: list[Range] = []
+    found: list[tuple[Tensor, Tensor]] = []
     layers: list[ReluBounds] = []
     for node in network.nodes[: last + 1]:
         match node:
             case InputNode():
-                found.append(input_range(question.input_set))
-            case AffineNode(parents=(parent,)):
-                found.append(affine_box(network, node, found[parent]))
+                found.append((question.input_set.lower, question.input_set.upper))
+            case AffineNode(parents=(parent,), operation=operation):
+                found.append(affine_ends(operation, *found[parent]))
             case SumNode(parents=parents):
-                found.append(sum_range([found[p] for p in parents]))
+                found.append(sum_ends([found[p] for p in parents])[0])
             case ReluNode(parents=(parent,)):
-                layers.append(ReluBounds(found[parent].lower, found[parent].upper))
-                found.append(relu_range(found[parent], layers[-1], implied=True))
+                layers.append(ReluBounds(*found[parent]))
+                lower, upper = found[parent]
+                found.append((lower.relu(), upper.relu()))
             case _:
                 raise TypeError(f"interval_margins does not know {type(node).__name__}.")
     # What follows is affine: its minimum over a box is one pass, which accounts for its rounding.
     begin = replace(network.nodes[0], shape=network.nodes[last].shape)
     rest = [replace(node, parents=(index,)) for index, node in enumerate(network.nodes[last + 1 :])]
-    box = Box(found[last].lower, found[last].upper)
-    relaxation = Relaxation(Network((begin, *rest)), box, question.C, question.d, ())
+    relaxation = Relaxation(Network((begin, *rest)), Box(*found[last]), question.C, question.d, ())
     return row_bounds(relaxation), tuple(layers)

@@ -43,6 +43,7 @@ def checked(run: Run, proofs: Path, *options: Any) -> tuple[int, str, dict[str, 
 def test_what_is_evaluated_is_proved_again(run: Run, data: Path, proofs: Path) -> None:
     said = json.loads(proofs.with_name("run.json").read_text())["results"]
     status, out, record = checked(run, proofs, "--data", data, *RADII)
+    assert checked(run, proofs, "--data", data, *RADII, "--jobs", "2") == (status, out, record)
     assert status == 0
     assert "PROVED: what" in out
     assert record["accepted"]
@@ -67,7 +68,7 @@ def test_what_is_evaluated_is_proved_again(run: Run, data: Path, proofs: Path) -
 
 
 def test_a_model_file_of_several_outputs(run: Run, tmp_path: Path) -> None:
-    """z = relu(x) and what it is minus x: of the first, an answer is right while it is the larger."""
+    """z = relu(x) and z − x: of the first, an answer is right while it is the larger."""
     nodes = [("Relu", "x", "z"), ("Sub", "z x", "rest")]
     model = write(tmp_path / "model.onnx", nodes, {"x": [1, 2]}, {"z": [1, 2], "rest": [1, 2]})
     np.savez(tmp_path / "x.npz", images=np.array([[1.0, 0.5], [1.0, 0.9]]), labels=[0, 0])

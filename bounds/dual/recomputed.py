@@ -21,18 +21,26 @@ Part = tuple[Tensor, Tensor, Tensor]
 #: first time, when some may be left out: those, in parts.
 Passes = Callable[[Sequence[Tensor], Tensor, bool], Iterator[Part]]
 
-#: Numbers that are kept for gradients.
-KEPT = 2**25
+#: Numbers that are kept for gradients where most are 0, and where none is: there all is computed
+#: twice that is not kept.
+KEPT, ALL_KEPT = 2**25, 2**27
 
 
 def recomputed(
-    passes: Passes, tensors: Sequence[Tensor], wanted: Tensor, numbers: int
+    passes: Passes,
+    tensors: Sequence[Tensor],
+    wanted: Tensor,
+    numbers: int,
+    *,
+    all_matter: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Numbers below and above what is wanted, infinite elsewhere; both of the shape of `wanted`.
 
     wanted: bools. numbers: how many each result would keep for gradients.
+    all_matter: whether the gradients of few are 0.
     """
-    if not torch.is_grad_enabled() or int(wanted.sum()) * numbers <= KEPT:
+    kept = ALL_KEPT if all_matter else KEPT
+    if not torch.is_grad_enabled() or int(wanted.sum()) * numbers <= kept:
         return _merged(passes(tensors, wanted, True), wanted, tensors[0])
     lower, upper = _Recomputed.apply(passes, wanted, *tensors)
     return lower, upper

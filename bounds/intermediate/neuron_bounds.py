@@ -118,7 +118,8 @@ def row_bounds(relaxation: Relaxation) -> Tensor:
             lower, upper = one.rows(some, C[some], d[some])
             yield places[some].flatten(), lower.flatten(), upper.flatten()
 
-    return recomputed(passes, scene.tensors, torch.ones_like(d, dtype=torch.bool), numbers)[0]
+    every = torch.ones_like(d, dtype=torch.bool)
+    return recomputed(passes, scene.tensors, every, numbers, all_matter=True)[0]
 
 
 @dataclass(frozen=True, eq=False)

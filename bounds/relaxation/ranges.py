@@ -97,15 +97,22 @@ def affine_range(network: Network, node: AffineNode, before: Range) -> Range:
     return Range(*ends, terms, smallest(dtype) * pairs, price, box, exact)
 
 
-def affine_ends(operation: Affine, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+def affine_ends(
+    operation: Affine, lower: Tensor, upper: Tensor, *, positive: bool
+) -> tuple[Tensor, Tensor]:
     """The least and the largest of W x + b for lower ≤ x ≤ upper, rounded outward, and nothing
-    else: one product with |W| bounds how far they are from the middle and all that is rounded."""
+    else: one product with |W| bounds how far they are from the middle and all that is rounded.
+
+    positive: whether no x is negative.
+    """
     if operation.fan_in == 0 and operation.offset is None:  # it only moves numbers
         return operation.linear(lower), operation.linear(upper)
     dtype, offset, absolute = lower.dtype, operation.offset, operation.absolute()
     share, little = gamma(operation.fan_in, dtype) + operation.inexact, floor(dtype)
-    size = _magnitude(lower, upper)
-    reach = absolute.linear(torch.add((upper - lower) / 2, size + little, alpha=share))
+    size = upper.detach() if positive else _magnitude(lower, upper)
+    # In place: to ask for memory takes longer than to add.
+    radius = (upper - lower).div_(2).add_(size, alpha=share).add_(share * little)
+    reach = absolute.linear(radius)
     rounding = share * little * (_largest(size, absolute.output_shape) + 4)
     if not (on_cpu(reach) and float(reach.detach().min()) > share * little**0.7):
         nothing = _nothing(absolute, lower, upper)

@@ -88,7 +88,8 @@ def interval_margins(question: Posed) -> tuple[Tensor, tuple[ReluBounds, ...]]:
             case InputNode():
                 found.append((question.input_set.lower, question.input_set.upper))
             case AffineNode(parents=(parent,), operation=operation):
-                found.append(affine_ends(operation, *found[parent]))
+                positive = isinstance(network.nodes[parent], ReluNode)
+                found.append(affine_ends(operation, *found[parent], positive=positive))
             case SumNode(parents=parents):
                 found.append(sum_ends([found[p] for p in parents])[0])
             case ReluNode(parents=(parent,)):

@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bounds.network.affine import Shape
-from bounds.network.memory import on_cpu
+from bounds.network.memory import Numbers, on_cpu
 
-#: Numbers of the windows that are copied at a time: as many as the caches hold.
-WINDOWS = 2**20
+#: Numbers of the windows that are copied at a time.
+WINDOWS = Numbers(cpu=2**20, device=2**28)
 #: From so many neighbouring sums on it pays to add up whole blocks of them.
 BLOCK = 16
 #: Bytes of such sums that a CPU's core adds up at a time: half of what its own cache holds.
@@ -81,15 +81,18 @@ def _correlate(x: Tensor, weight: Tensor, stride: Shape, padding: Shape) -> Tens
     """The kernel's windows side by side."""
     high, wide = weight.shape[2:]
     (down, right), (above, left) = stride, padding
-    places = F.pad(x.permute(0, 2, 3, 1), (0, 0, left, left, above, above))
-    windows = places.contiguous().unfold(1, high, down).unfold(2, wide, right)
+    places = F.pad(x, (left, left, above, above)).permute(0, 2, 3, 1)
+    if on_cpu(x):
+        places = places.contiguous()  # windows are copied faster then
+    windows = places.unfold(1, high, down).unfold(2, wide, right)
     matrix = weight.permute(2, 3, 1, 0).flatten(0, 2)
     size = math.prod(windows.shape[1:])
     parts = [
         part.permute(0, 1, 2, 4, 5, 3).flatten(3) @ matrix
-        for part in windows.split(max(1, WINDOWS // size))
+        for part in windows.split(max(1, WINDOWS.on(x) // size))
     ]
-    return torch.cat(parts).permute(0, 3, 1, 2).contiguous()
+    found = parts[0] if len(parts) == 1 else torch.cat(parts)
+    return found.permute(0, 3, 1, 2).contiguous()
 
 
 def _scatter(y: Tensor, weight: Tensor, stride: Shape, padding: Shape, shape: Shape) -> Tensor:

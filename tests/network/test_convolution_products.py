@@ -14,6 +14,7 @@ from torch import Tensor
 from bounds.network import convolution_products
 from bounds.network.convolution import Convolution, convolution_output_shape
 from bounds.network.convolution_products import correlate, scatter
+from bounds.network.memory import Numbers
 from tests.support.layers import Dice
 from tests.support.networks import seeds
 
@@ -64,7 +65,7 @@ def test_correlate_is_the_convolution(
     windows: int, operation: Convolution, samples: int, seed: int
 ) -> None:
     x = Dice(seed).normal(samples, *operation.input_shape)
-    with mock.patch.object(convolution_products, "WINDOWS", windows):
+    with mock.patch.object(convolution_products, "WINDOWS", Numbers(windows, windows)):
         found = correlate(x, operation.weight, operation.stride, operation.padding)
     close(found, F.conv2d(x, operation.weight, None, operation.stride, operation.padding))
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import bounds
 from benchmarks import gpu
+from benchmarks.measure.roofline import Machine, Trace, traced
 from benchmarks.support import environment
 from bounds import Ball, Network, Relaxation
 from bounds.certification import relu_splits
@@ -267,3 +268,23 @@ def test_the_program_for_a_gpu(part: str, monkeypatch: pytest.MonkeyPatch) -> No
 def test_tensors_of_two_devices_are_refused() -> None:
     with pretend_device() as device, pytest.raises(RuntimeError, match="two devices"):
         torch.ones(2, device=device) + torch.ones(2)
+
+
+def test_what_a_roofline_says_of_a_call() -> None:
+    """A product of 2 · 8 · 16 · 4 flops, a factor of 16³ / 3, a sum of 32 numbers and one wait."""
+    machine = Machine("of round numbers", {8: 1.0}, 1.0, share=0.5, launch=1.0, wait=7.0)
+    with pretend_device() as device:
+        a, b = torch.ones(8, 16, device=device).double(), torch.ones(16, 4, device=device).double()
+        positive = torch.eye(16, device=device).double()
+        trace = traced(lambda: (a @ b, torch.linalg.cholesky_ex(positive)))
+        summed = traced(lambda: float((a @ b).sum()))
+    assert [operation.flops for operation in trace.operations] == [1024.0, 16**3 / 3]
+    product = trace.operations[0]
+    assert (product.bytes, product.size) == (8 * (8 * 16 + 16 * 4 + 8 * 4), 8)
+    assert product.seconds(machine, 3.0) == {
+        "launch": 1.0, "arithmetic": 6 * 1024.0, "memory": 6 * product.bytes
+    }  # fmt: skip
+    assert Trace((product,), 2).seconds(machine) == {
+        "launch": 0.0, "arithmetic": 0.0, "memory": 2 * product.bytes, "wait": 14.0
+    }  # fmt: skip
+    assert (len(summed.operations), summed.waits) == (3, 1)

@@ -9,17 +9,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
+import numpy as np
 from torch import Tensor
 
 from bounds.deadline import Deadline
+from bounds.search.journal import Columns, Page
 from bounds.search.relu_split.bounding import Evidence, needed
-from bounds.search.relu_split.clauses import Clauses, Literal
-from bounds.search.relu_split.slope_bounding import ROOT, Bounded, SlopeNodes, Start
+from bounds.search.relu_split.clauses import Clauses
+from bounds.search.relu_split.node import Node, columns_of, nodes_of
+from bounds.search.relu_split.noted import (
+    Proved,
+    Subtrees,
+    refutation_columns,
+    refutations_of,
+    require,
+    subtrees_of,
+)
+from bounds.search.relu_split.slope_bounding import ROOT, Bounded, SlopeNodes
 from bounds.search.relu_split.slope_branching import choose
 from bounds.search.relu_split.tree import Closed, Leaf, Subtree, resolved
-from bounds.search.search import Ended, Search
+from bounds.search.search import WHOLE, Ended, Search
 
 #: Clauses that are watched, numbers in the multipliers of all refutations, and in open nodes.
 CLAUSES, CAPACITY, OPEN = 20_000, 2**27, 2**28
@@ -30,41 +40,6 @@ LITTLE = 1e-3
 
 #: Whether each of these refutations holds on the network itself.
 Confirmed = Callable[[Sequence[tuple[dict[int, int], Evidence]]], Sequence[bool]]
-
-
-@dataclass(eq=False)
-class Node:
-    """literal: the phase that it has besides its parent's. other: what closes the other side of
-    that split, None while it is open. start: where its ascent begins. value: of its parent."""
-
-    parent: Node | None
-    literal: Literal
-    start: Start
-    value: float
-    other: Closed | None = None
-    sibling: Node | None = None
-    closed: bool = False
-
-    @property
-    def path(self) -> list[Node]:
-        """From the child of the root to this."""
-        found, node = [], self
-        while node.parent is not None:
-            found.append(node)
-            node = node.parent
-        return found[::-1]
-
-    @property
-    def phases(self) -> dict[int, int]:
-        return dict(node.literal for node in self.path)
-
-    @property
-    def open(self) -> bool:
-        """Whether neither it nor a node above it is closed."""
-        node: Node | None = self
-        while node is not None and not node.closed:
-            node = node.parent
-        return node is None
 
 
 class FrontierSearch:
@@ -95,11 +70,44 @@ class FrontierSearch:
         self.tree: Subtree | None = None
         self.state = self._state("open")
 
-    def run(self, deadline: Deadline) -> Search:
-        self.state = self._state(self._end(deadline))
+    def run(self, deadline: Deadline, page: Page | None = None) -> Search:
+        """page: where the search is noted, if anywhere."""
+        self.state = self._state(self._end(deadline, page))
+        if page is not None and self.state.ended in WHOLE:
+            page.keep(self._columns, ended=True)
         return self.state
 
-    def _end(self, deadline: Deadline) -> Ended:
+    def go_on(self, columns: Columns, prove: Proved) -> None:
+        """From what is noted there. prove: refuses refutations of which one does not hold.
+
+        Raises ValueError for what cannot be so.
+        """
+        root = self._nodes.root
+        refutations = refutations_of(columns, self._nodes.n, len(root.weights))
+        prove(refutations)
+        closed = subtrees_of(columns, refutations)
+        self._count, self._attacked, tree = columns["counts"].tolist()
+        self._frontier = nodes_of(columns, closed, root)
+        require((tree < 0) == bool(self._frontier), "a tree that is closed, or nothing open")
+        if tree >= 0:
+            self.tree, needed = closed[tree]
+            require(not needed, "what closes the root")
+        self.refutations, self._held = refutations, []
+        self._clauses = Clauses(CLAUSES)
+        for number, (phases, _) in enumerate(refutations):
+            self._clauses.learn(number, phases)
+        self.state = self._state("open" if self.tree is None else "closed")
+
+    def _columns(self) -> Columns:
+        subtrees = Subtrees()
+        tree = -1 if self.tree is None else subtrees.place(self.tree)
+        found = columns_of([node for node in self._frontier if node.open], subtrees)
+        counts = np.array([self._count, self._attacked, tree], dtype=np.int64)
+        rows = len(self._nodes.root.weights)
+        found |= refutation_columns(self.refutations, self._nodes.n, rows)
+        return found | subtrees.columns | {"counts": counts}
+
+    def _end(self, deadline: Deadline, page: Page | None) -> Ended:
         while self.tree is None:
             if deadline.passed:
                 return "time"
@@ -116,6 +124,8 @@ class FrontierSearch:
                 return ended
             if self.tree is None:
                 self.state = self._state("open")
+                if page is not None:
+                    page.keep(self._columns)
                 self._watch(self.state)
         return "closed"
 

@@ -26,7 +26,7 @@ from bounds.search.relu_split.noted import (
     require,
     subtrees_of,
 )
-from bounds.search.relu_split.slope_bounding import ROOT, Bounded, SlopeNodes
+from bounds.search.relu_split.slope_bounding import ROOT, Bounded, SlopeNodes, Start
 from bounds.search.relu_split.slope_branching import choose
 from bounds.search.relu_split.tree import Closed, Leaf, Subtree, resolved
 from bounds.search.search import WHOLE, Ended, Search
@@ -65,7 +65,8 @@ class FrontierSearch:
         self._watch, self._limit = watch, limit
         root = Node(None, (-1, 0), nodes.root, -math.inf)
         self._frontier, self._held = [root], list[Node]()
-        self._clauses, self._count, self._attacked = Clauses(CLAUSES), begun, begun
+        self._clauses = Clauses(CLAUSES, nodes.n)
+        self._count = self._attacked = begun
         self.refutations: list[tuple[dict[int, int], Evidence]] = []
         self.tree: Subtree | None = None
         self.state = self._state("open")
@@ -92,10 +93,9 @@ class FrontierSearch:
         if tree >= 0:
             self.tree, needed = closed[tree]
             require(not needed, "what closes the root")
-        self.refutations, self._held = refutations, []
-        self._clauses = Clauses(CLAUSES)
-        for number, (phases, _) in enumerate(refutations):
-            self._clauses.learn(number, phases)
+        self.refutations = refutations
+        for phases, _ in refutations:
+            self._clauses.learn(phases)
         self.state = self._state("open" if self.tree is None else "closed")
 
     def _columns(self) -> Columns:
@@ -156,11 +156,10 @@ class FrontierSearch:
         at = max(0, len(path) - 1)
         while at < len(self._held):
             literal = self._held[at].literal
-            violated = self._clauses.violated(literal)
+            violated, unit = self._clauses.look(literal)
             if violated is not None:
                 self._close(self._held[-1], self._known(violated))
                 return None
-            unit = self._clauses.unit(literal)
             if unit is None:
                 at += 1
                 continue
@@ -218,7 +217,7 @@ class FrontierSearch:
     ) -> Ended | None:
         chosen = choose(self._nodes, phases, found, left)
         reached, lost = found.value.tolist(), found.loss.sum(1).tolist()
-        children: list[Node] = []
+        places: list[tuple[int, int, int]] = []
         for at in left:
             node, neuron = batch[at], chosen.get(at)
             if neuron is None or lost[at] < LITTLE * (self._nodes.margin - reached[at]):
@@ -228,12 +227,24 @@ class FrontierSearch:
                         return step
                     continue
                 neuron = step
-            value = max(node.value, reached[at])
-            pair = [
-                Node(node, (neuron, side), found.start(at, neuron, side), value) for side in (-1, 1)
-            ]
-            pair[0].sibling, pair[1].sibling = pair[1], pair[0]
-            children += pair
+            places += [(at, neuron, side) for side in (-1, 1)]
+        if not places:
+            return None
+        _, starts = found.children(places)
+        children = [
+            # What is kept of one must not keep those of the whole batch.
+            Node(
+                batch[at],
+                (neuron, side),
+                Start(slopes.clone(), weights.clone()),
+                max(batch[at].value, reached[at]),
+            )
+            for (at, neuron, side), slopes, weights in zip(
+                places, starts.slopes, starts.weights, strict=True
+            )
+        ]
+        for one, two in zip(children[::2], children[1::2], strict=True):
+            one.sibling, two.sibling = two, one
         # The worst last: they are taken first.
         self._frontier += sorted(children, key=lambda node: -node.value)
         return None
@@ -260,10 +271,8 @@ class FrontierSearch:
         return "precision" if found.neuron is None else found.neuron
 
     def _learn(self, refutation: tuple[dict[int, int], Evidence]) -> Closed:
-        number = len(self.refutations)
         self.refutations.append(refutation)
-        self._clauses.learn(number, refutation[0])
-        return self._known(number)
+        return self._known(self._clauses.learn(refutation[0]))
 
     def _known(self, number: int) -> Closed:
         return Leaf(number), frozenset(self.refutations[number][0].items())

@@ -77,7 +77,7 @@ class ReluSearch:
         self._watch, self._limit = watch, limit
         self._trail: list[Frame] = []
         self._phases: dict[int, int] = {}
-        self._clauses, self._record = Clauses(CLAUSES), Record(lp.n)
+        self._clauses, self._record = Clauses(CLAUSES, lp.n), Record(lp.n)
         self._nodes = begun
         self.refutations: list[tuple[dict[int, int], Evidence]] = []
         self.tree: Subtree | None = None
@@ -99,8 +99,8 @@ class ReluSearch:
         self._nodes, tree = columns["counts"].tolist()
         self._record.go_on(columns["record"])
         self.refutations = refutations
-        for number, (phases, _) in enumerate(refutations):
-            self._clauses.learn(number, phases)
+        for phases, _ in refutations:
+            self._clauses.learn(phases)
         for neuron, side, other, value, guess in zip(
             *columns["trail"].T.tolist(), *columns["values"].T.tolist(), strict=True
         ):
@@ -170,10 +170,9 @@ class ReluSearch:
         evidence = bound.evidence
         if evidence is None or not evidence.value > self._lp.margin:
             return None
-        number, kept = len(self.refutations), needed(evidence, phases, self._lp.margin)
+        kept = needed(evidence, phases, self._lp.margin)
         self.refutations.append((kept, evidence))
-        self._clauses.learn(number, kept)
-        return Leaf(number), frozenset(kept.items())
+        return self._known(self._clauses.learn(kept))
 
     def _known(self, number: int) -> Closed:
         return Leaf(number), frozenset(self.refutations[number][0].items())
@@ -183,10 +182,9 @@ class ReluSearch:
         at = max(0, len(self._trail) - 1)
         while at < len(self._trail):
             literal = self._trail[at].literal
-            violated = self._clauses.violated(literal)
+            violated, unit = self._clauses.look(literal)
             if violated is not None:
                 return self._known(violated)
-            unit = self._clauses.unit(literal)
             if unit is None:
                 at += 1
             else:

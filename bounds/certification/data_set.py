@@ -42,6 +42,7 @@ def certify(
     method: Method = "auto",
     watch: Watch | None = None,
     proof: str | os.PathLike[str] | None = None,
+    journal: str | os.PathLike[str] | None = None,
     progress: bool = False,
 ) -> Certification:
     """Whether every margin z_y − z_j, or other row, is positive on a ball around each input.
@@ -78,6 +79,10 @@ def certify(
         proof: the path of a file for what proves the inputs that are "unsat"
             (`bounds.solution.proof_file`), which `bounds check` proves again; none is written where
             there is nothing to prove. `Certification.proof` says what was.
+        journal: the path of a file that says how far searches are, written every few seconds
+            (`bounds.search.journal`). The same call goes on from there, after a kill or with more
+            time; one that asks anything else is refused. Trees of boxes are taken from it as they
+            are: it is to be trusted as what is in memory is, or its proof to be checked.
         progress: whether a bar on standard error shows how many inputs are done.
 
     Raises:
@@ -101,6 +106,7 @@ def certify(
         method=method,
         watch=watch,
         proof=proof,
+        journal=journal,
         progress=progress,
     )
     x = ordinary(require_floats("certify", "x", x)).detach()
@@ -114,6 +120,8 @@ def certify(
     confirm = _confirmation(model, network, whole, rows)
     disjuncts = [[row] for row in range(rows.C.shape[-2])]
     decisions = [Decision([-math.inf] * len(disjuncts)) for _ in x]
+    sets = whole.grown(dtype, network.input_shape).resolve(network.input_shape)
+    run.open_journal(network, inputs=sets, rows=rows)
     with run.keeping(decisions, "inputs"):
         for part in torch.arange(len(x)).split(BATCH):
             numbers = part.tolist()

@@ -18,17 +18,18 @@ from bounds.certification.relu_splits import ReluSplits, bounding_of
 from bounds.certification.stopwatch import Stopwatch
 from bounds.deadline import Deadline
 from bounds.errors import InvalidInputError
-from bounds.intermediate.intermediate import Kept
+from bounds.intermediate.kept import Kept
 from bounds.network.memory import pass_numbers
 from bounds.network.merge import with_biases
 from bounds.relaxation.relaxation import Relaxation
 from bounds.rounding import difference_below
 from bounds.search.bounding import Question
 from bounds.search.domains import signs_of
+from bounds.search.journal import Journal, Page
 from bounds.search.proof import Branches, CaseProof, Exclusion, Leaf, Proof, by_one_pass
 from bounds.search.relu_tree import Refutation, ReluTree
-from bounds.search.root import optimised_root
-from bounds.search.search import Attack, BoxSearch
+from bounds.search.root import columns_of, optimised_root, root_of
+from bounds.search.search import Attack, BoxSearch, Search
 from bounds.search.tree import Tree
 from bounds.search.visible import VISIBLE, reserve
 from bounds.sets.box import Box, InputSet
@@ -66,7 +67,7 @@ class Escalation:
     be positive, (batch, rows) in float64. decisions: one an input, in which all is noted at once.
     method: what follows the attack, see `bounds.certification.choice`. watch: is told how far
     searches are. clock: is told what took how long. proof: is given what proves each "unsat", where
-    one is asked for, with the input's number.
+    one is asked for, with the input's number. journal: where searches are noted, if anywhere.
 
     Raises InvalidInputError for a proof about a set that is no box.
     """
@@ -85,6 +86,7 @@ class Escalation:
         clock: Stopwatch,
         watch: Watch,
         proof: Proof | None,
+        journal: Journal | None,
         numbers: Sequence[int],
     ) -> None:
         if proof is not None and not isinstance(relaxation.input_set, Box):
@@ -93,6 +95,7 @@ class Escalation:
                 "norm=inf, or leave it out."
             )
         self.proof, self.numbers, self.whole = proof, numbers, disjuncts
+        self.journal = journal
         self.excluded: list[dict[int, Exclusion]] = [{} for _ in decisions]
         needed = margin if proof is None else margin + reserve(relaxation).to(margin)
         self.needed = needed.cpu()  # where decisions are made
@@ -252,12 +255,16 @@ class Escalation:
         decision, whole = self.decisions[i], self._whole(i).convert(lambda tensor: tensor.cpu())
         decision.method = "relu_split"
         with self.clock("relax"):
-            root, stated = optimised_root(whole, deadline, keep=self.proof is not None)
+            root, stated = self._root(i, whole, deadline)
         with self.clock("adaptive_slope"):
             best = trusted(solve(root, method="adaptive_slope"))
         if self.proof is not None:
             best = difference_below(best, reserve(root))
         decision.lower[:] = map(max, decision.lower, best[0].tolist())
+        if self.journal is not None and deadline.passed:
+            # Its bounds may be looser than they were, and would not fit what was noted.
+            decision.search = Search("time", 0, 1, -math.inf, 0.0)
+            return
         left = self._left(i)
         if self.proof is not None:
             # It is about one relaxation: what was excluded on another is excluded again.
@@ -282,6 +289,7 @@ class Escalation:
             math.inf if self.asked else _unasked(root.unstable[0]),
             bounding_of(root),
             self.relaxation.C.device,
+            lambda k: self._page(i, f"relus.{k}"),
         )
         decision.chosen += f", nodes by {splits.bounding}"
         try:
@@ -292,6 +300,25 @@ class Escalation:
         if closed and decision.verdict == "unknown":
             self.excluded[i] |= splits.trees
             self._proved(i, root, stated)
+
+    def _page(self, i: int, kind: str) -> Page | None:
+        """Where a search of input i is noted, if anywhere."""
+        if self.journal is None:
+            return None
+        return self.journal.page(f"{self.numbers[i]}.{kind}", self.generator)
+
+    def _root(
+        self, i: int, whole: Relaxation, deadline: Deadline
+    ) -> tuple[Relaxation, Sequence[Kept]]:
+        """As `optimised_root` finds it, or has found it before."""
+        page = self._page(i, "root")
+        if page is None:
+            return optimised_root(whole, deadline, keep=self.proof is not None)
+        found: list[tuple[Relaxation, Sequence[Kept]]] = []
+        if not page.resume(lambda columns: found.append(root_of(columns, whole, deadline))):
+            found.append(optimised_root(whole, deadline))
+            page.keep(lambda: columns_of(*found[0]), ended=True)
+        return found[0]
 
     def _descended(
         self,
@@ -345,6 +372,7 @@ class Escalation:
             watch=partial(self.watch, i),
             limit=math.inf if self.asked else UNASKED,
             tree=tree,
+            page=self._page(i, "boxes"),
         )
         decision.method = SPLIT
         try:
@@ -353,7 +381,7 @@ class Escalation:
         finally:
             decision.search = search.state
         if search.state.ended == "closed":
-            self.excluded[i] |= {k: Branches(tree, root) for root, k in enumerate(left)}
+            self.excluded[i] |= {k: Branches(tree, root) for root, k in enumerate(search.roots)}
             self._proved(i)
 
     def _search(self, starts: dict[tuple[int, int], Tensor], random: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +37,7 @@ def certify_vnnlib(
     method: Method = "auto",
     watch: Watch | None = None,
     proof: str | os.PathLike[str] | None = None,
+    journal: str | os.PathLike[str] | None = None,
     output: str | None = None,
     progress: bool = False,
 ) -> Certification:
@@ -68,6 +70,8 @@ def certify_vnnlib(
             (`bounds.solution.proof_file`), which `bounds check` proves again; none is written where
             there is nothing to prove. `Certification.proof` says what was.
         output: of an .onnx file that has several, the name of the one that the property is about.
+        journal: as for `certify`: the file that says how far searches are, and that the same call
+            goes on from.
         progress: whether a bar on standard error shows how many cases are done.
 
     Raises:
@@ -94,6 +98,7 @@ def certify_vnnlib(
         method=method,
         watch=watch,
         proof=proof,
+        journal=journal,
         progress=progress,
     )
     if not isinstance(property, Property):
@@ -134,6 +139,7 @@ def certify_property(
     counterexamples, if there is anything. accept: has the last word on them."""
     exact = network.to("cpu", torch.float64)
     decisions = [Decision([-math.inf] * sum(map(len, c.disjuncts))) for c in property.cases]
+    run.open_journal(network, property=replace(property, name=""))
     with run.keeping(decisions, "cases"):
         for part in property.alike(BATCH):
             cases, found = [property.cases[k] for k in part], [decisions[k] for k in part]

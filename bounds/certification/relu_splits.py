@@ -9,7 +9,7 @@ of the time. It is far from the LP where that is all that counts (benchmarks/REA
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -19,8 +19,10 @@ from torch import Tensor
 
 from bounds.deadline import Deadline
 from bounds.relaxation.relaxation import Relaxation
+from bounds.search.journal import Page
 from bounds.search.relu_split.bounding import Evidence, NodeLP
 from bounds.search.relu_split.frontier_search import FrontierSearch
+from bounds.search.relu_split.noted import Refutations, require
 from bounds.search.relu_split.search import ReluSearch
 from bounds.search.relu_split.slope_bounding import SlopeNodes
 from bounds.search.relu_split.soundness import refuted
@@ -52,7 +54,8 @@ class ReluSplits:
     confirm: whether one of some points (points, *input_shape) is a counterexample. descend: given a
     disjunct and points to start from, whether there is one nearby. watch: is told how far the
     searches are. disjuncts: how many there are to exclude. limit: nodes that may be bounded.
-    bounding: how they are. device: where slope ascent runs.
+    bounding: how they are. device: where slope ascent runs. page: of each disjunct, where its
+    search is noted and gone on from, if anywhere.
 
     trees: of each disjunct that is excluded. state: how far all searches are.
     """
@@ -65,6 +68,7 @@ class ReluSplits:
     limit: float
     bounding: Bounding
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    page: Callable[[int], Page | None] = lambda _: None
     trees: dict[int, ReluTree] = field(default_factory=dict)
     state: Search = field(default_factory=lambda: Search("open", 0, 0, -math.inf, 0.0))
 
@@ -83,8 +87,16 @@ class ReluSplits:
             self.state = Search("time", self.state.domains, 1, -math.inf, done)
             return False
         search, neurons, scattered = made
+
+        def prove(found: Refutations) -> None:
+            named = [_named(*each, neurons, scattered) for each in found]
+            require(not named or bool((refuted(part, named) > 0).all()), "a refutation")
+
+        page = self.page(k)
+        if page is not None:
+            page.resume(lambda columns: search.go_on(columns, prove))
         try:
-            search.run(deadline)
+            search.run(deadline, page)
         finally:
             self.state = replace(search.state, closed=done + share * search.state.closed)
         if search.tree is None:
@@ -149,7 +161,7 @@ class ReluSplits:
 
 
 def _named(
-    phases: dict[int, int], evidence: Evidence, neurons: list[Neuron], scattered: Scattered
+    phases: Mapping[int, int], evidence: Evidence, neurons: list[Neuron], scattered: Scattered
 ) -> Refutation:
     return Refutation(
         {neurons[i]: side for i, side in phases.items()},

@@ -21,6 +21,7 @@ from bounds.arguments import (
     require_whole,
     shown,
 )
+from bounds.certification.asked import digest_of
 from bounds.certification.choice import Method
 from bounds.certification.counterexample import Counterexample
 from bounds.certification.decide import Escalation
@@ -34,10 +35,12 @@ from bounds.interrupt import Interrupted
 from bounds.network.graph import Network
 from bounds.progress import at_work
 from bounds.relaxation.specification import Specification
+from bounds.search.journal import Journal
 from bounds.search.proof import Proof, ProofFile
 from bounds.search.search import Search
 from bounds.sets.ball import Ball
 from bounds.sets.box import Box
+from bounds.solution.certificate_file import network_digest
 from bounds.solution.verdict import Verdict
 
 
@@ -90,7 +93,8 @@ class Run:
     """One deadline, one seed and one clock for all parts of a certification.
 
     deployed: the dtype whose rounding proofs have to survive, if any. method: see
-    `bounds.certification.choice`. watch: is told how far the search of an input's set is.
+    `bounds.certification.choice`. watch: is told how far the search of an input's set is. journal:
+    the path of the file where searches are noted, if anywhere; `open_journal` opens it.
     """
 
     def __init__(
@@ -104,6 +108,7 @@ class Run:
         method: Method,
         watch: Watch | None,
         proof: str | os.PathLike[str] | None,
+        journal: str | os.PathLike[str] | None = None,
         progress: bool = False,
     ) -> None:
         require_flag(call, "progress", progress)
@@ -114,9 +119,19 @@ class Run:
             require_dtype(call, "deployed", deployed)
         if timeout is not None:
             timeout = require_positive(call, "timeout", timeout, "a positive time in seconds")
-        if proof is not None and not isinstance(proof, (str, os.PathLike)):
+        for name, path in (("proof", proof), ("journal", journal)):
+            if path is not None and not isinstance(path, (str, os.PathLike)):
+                raise InvalidInputError(
+                    f"{call}({name}) got {shown(path)}, expected the path of a file to be written."
+                )
+        if (
+            journal is not None
+            and proof is not None
+            and os.path.realpath(os.fsdecode(journal)) == os.path.realpath(os.fsdecode(proof))
+        ):
             raise InvalidInputError(
-                f"{call}(proof) got {shown(proof)}, expected the path of a file to be written."
+                f"{call} got one path as proof and journal, expected two: choose another file for "
+                "either."
             )
         self._start = time.perf_counter()
         self._call, self._progress = call, progress
@@ -126,11 +141,33 @@ class Run:
         self._generator = torch.Generator().manual_seed(seed)
         self.deployed, self._method, self._watch = deployed, method, watch
         self._path, self._proof = proof, None if proof is None else Proof()
+        self._journal_path = journal
+        self._journal: Journal | None = None
+        #: What else decides which tree a search makes.
+        self._asked = {
+            "call": call,
+            "method": method,
+            "seed": seed,
+            "dtype": dtype,
+            "deployed": deployed,
+            "proof": "none" if proof is None else "kept",
+        }
 
     @property
     def timed_out(self) -> bool:
         """Whether the time is up."""
         return self._deadline.passed
+
+    def open_journal(self, network: Network, **asked: object) -> None:
+        """Begin the journal, or go on with it, if there is to be one. asked: the sets of inputs and
+        what is to be proved of them.
+
+        Raises InvalidInputError for a journal of something else, or none at all.
+        """
+        if self._journal_path is not None:
+            digests = {name: digest_of(value) for name, value in asked.items()}
+            about = {**self._asked, "network": network_digest(network), **digests}
+            self._journal = Journal(self._journal_path, about)
 
     def decide(
         self,
@@ -174,6 +211,7 @@ class Run:
             clock=self._clock,
             watch=tell,
             proof=self._proof,
+            journal=self._journal,
             numbers=numbers,
         ).run()
 
@@ -191,6 +229,9 @@ class Run:
                 yield
         except KeyboardInterrupt as stop:
             raise Interrupted(self._call, self.certification(decisions)) from stop
+        finally:
+            if self._journal is not None:
+                self._journal.write()
 
     def save_proof(self, network: Network, of: str) -> ProofFile | None:
         """Write what is proved to the file that was asked for, if anything is.

@@ -63,6 +63,8 @@ class Check:
     rejections: every claim that does not follow, with the reason.
     trusted: whether l and u were taken for granted. Then the bounds hold for the LP that these
         make, and say nothing about the network.
+    partial: whether the relaxation is split, so that the bounds hold for the inputs that are on its
+        sides, and say nothing about others.
     statement: the statement of the file, see `bounds.solution.certificate_file`.
 
     >>> claims, nothing = np.zeros((1, 2)), np.full((1, 2), np.inf)
@@ -79,6 +81,7 @@ class Check:
     rejections: tuple[Rejection, ...]
     trusted: bool
     statement: dict[str, Any]
+    partial: bool = False
 
     @property
     def accepted(self) -> bool:
@@ -94,7 +97,8 @@ class Check:
     @property
     def verified(self) -> np.ndarray:
         """For each input, whether every row of the network is proved positive on the input set."""
-        return np.asarray((self.lower > 0).all(1) & (not self.trusted))
+        whole = not self.trusted and not self.partial
+        return np.asarray((self.lower > 0).all(1) & whole)
 
 
 def check(
@@ -156,6 +160,7 @@ def check(
         rejections=tuple(rejections),
         trusted=trust_bounds,
         statement=file.statement,
+        partial=any(each.is_split for each in evidence),
     )
 
 
@@ -170,11 +175,12 @@ class Proof:
 
 
 def prove(graph: Graph, evidence: Evidence, statement: dict[str, Any], *, trusted: bool) -> Proof:
-    """The proof for one input.
+    """The proof for one input; where sides of neurons are kept, for that part of its set.
 
     1. The input set has a point, or everything would be true of it.
     2. The bounds l, u of the ReLUs hold for every point of the input set, so that the relaxation
-       has every point of the network. (Trusted ones are part of the relaxation by definition.)
+       has every point of the network; so do sides, for the points that are on them. (Trusted ones
+       are part of the relaxation by definition.)
     3. The multipliers prove a lower bound of each row on the relaxation.
     4. x, which lies in the input set, and z give a point of the relaxation: the value of the row
        there is an upper bound of its optimum.
@@ -191,7 +197,7 @@ def prove(graph: Graph, evidence: Evidence, statement: dict[str, Any], *, truste
     least = d + row_minimum(
         graph,
         evidence.input_set,
-        evidence.relus,
+        evidence.kept,
         len(graph.nodes) - 1,
         balls().numbers(evidence.C),
         lambda k, arriving: balls().numbers(evidence.multipliers[k]),
@@ -208,7 +214,7 @@ def prove(graph: Graph, evidence: Evidence, statement: dict[str, Any], *, truste
         if not contains(evidence.input_set, evidence.x[row]):
             reason = "its point x does not lie in the input set"
         elif not feasible[row]:
-            reason = "its point is not proved to keep to the l and u that are trusted"
+            reason = "its point is not proved to keep to the l and u that are trusted, or the sides"
         else:
             upper[row] = proved_above(values[row])
             reason = _claimed("upper", above, upper[row])
@@ -228,6 +234,8 @@ def _optima(network: Network, evidence: list[Evidence], proofs: list[Proof]) -> 
         for row, value in enumerate(optima(graph, each)):
             optimum[index, row] = value
             below, above = float(each.lower[row]), float(each.upper[row])
+            if value is None and each.is_split:
+                continue  # every lower bound holds, and no point proves an upper one
             if value is None:
                 proof.rejections.append((row, "the l and u that are trusted leave its LP no point"))
             elif below > -np.inf and Fraction(below) > value:

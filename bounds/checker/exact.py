@@ -53,7 +53,7 @@ def optima(graph: Graph, evidence: Evidence) -> list[Fraction | None]:
 
 
 def _variables(graph: Graph, evidence: Evidence) -> int:
-    unstable = sum(int(neurons.unstable.sum()) for neurons in evidence.relus)
+    unstable = sum(int(neurons.unstable.sum()) for neurons in evidence.kept)
     return unstable + graph.sizes[0] * (2 if evidence.input_set.kind == "l1" else 1)
 
 
@@ -69,7 +69,7 @@ class _Program:
         self.first_basis: list[int] = []
         self._used = inputs = graph.sizes[0]
         units = rationals().numbers(np.eye(1 + _variables(graph, evidence)))
-        x = units[:, 1 : inputs + 1]
+        x, kept = units[:, 1 : inputs + 1], evidence.kept
         self._input_set(evidence.input_set, x, units)
 
         def affine(layer: Layer, forms: Array) -> Array:
@@ -78,7 +78,7 @@ class _Program:
             return value
 
         def relu(k: int, pre: Array) -> Array:
-            neurons = evidence.relus[k]
+            neurons = kept[k]
             z = np.where(neurons.active, pre, rationals().zeros())
             for i in np.flatnonzero(neurons.unstable):
                 lower, upper = rationals().numbers(np.array([neurons.lower[i], neurons.upper[i]]))

@@ -83,11 +83,16 @@ class CertificateFile:
         if self.statement["input_set"] != "box":
             shapes |= {"input.centre": (batch, *point), "input.radius": (batch,)}
         for k, node in enumerate(_relus(network)):
-            shapes |= {f"relu.{k}.{end}": (batch, *node.shape) for end in ("lower", "upper")}
+            names = ("lower", "upper", "side") if self._is_split else ("lower", "upper")
+            shapes |= {f"relu.{k}.{name}": (batch, *node.shape) for name in names}
         return shapes
 
+    @property
+    def _is_split(self) -> bool:
+        return any(name.startswith("relu.") and name.endswith(".side") for name in self.arrays)
+
     def _require_names(self, shapes: dict[str, tuple[int, ...]]) -> None:
-        relus = sum(name.startswith("relu.") for name in shapes) // 2
+        relus = sum(name.startswith("relu.") and name.endswith(".upper") for name in shapes)
         of_unstable = {f"{kind}.{k}" for kind in ("multipliers", "z") for k in range(relus)}
         expected = set(shapes) | of_unstable
         for name in sorted(expected ^ set(self.arrays)):
@@ -101,6 +106,14 @@ class CertificateFile:
         for k in range(len(_relus(network))):
             lower, upper = self.arrays[f"relu.{k}.lower"], self.arrays[f"relu.{k}.upper"]
             unstable = Neurons(lower, upper).unstable.reshape(len(lower), -1)
+            if self._is_split:
+                side = self.arrays[f"relu.{k}.side"]
+                kept = side.reshape(unstable.shape) != 0
+                if not np.isin(side, (-1, 0, 1)).all() or (kept & ~unstable).any():
+                    raise self.refuse(
+                        f"has numbers in 'relu.{k}.side' other than 1 and −1 of unstable neurons "
+                        "and 0"
+                    )
             counts.append(unstable.sum(1))
             for kind in ("multipliers", "z"):
                 self._require(f"{kind}.{k}", (int(unstable.sum()), rows))
@@ -133,7 +146,12 @@ class CertificateFile:
         kind = self.statement["input_set"]
         lower, upper = flat("input.lower"), flat("input.upper")
         relus = tuple(
-            Neurons(flat(f"relu.{k}.lower"), flat(f"relu.{k}.upper")) for k in range(len(counts))
+            Neurons(
+                flat(f"relu.{k}.lower"),
+                flat(f"relu.{k}.upper"),
+                flat(f"relu.{k}.side") if self._is_split else None,
+            )
+            for k in range(len(counts))
         )
         return Evidence(
             input_set=InputSet(

@@ -14,8 +14,8 @@ def row_values(graph: Graph, evidence: Evidence, *, trusted: bool) -> tuple[Arra
 
     The point is x, pushed through the network, with the z of each unstable neuron clamped into its
     triangle: max(0, ẑ) ≤ z ≤ u (ẑ − l) / (u − l), which leaves room for z wherever l ≤ ẑ ≤ u. That
-    is proved where l and u are; trusted ones may cut the point off. Whether x lies in the input set
-    is not looked at here.
+    is proved where l and u are; trusted ones may cut the point off, and sides that are kept may,
+    too. Whether x lies in the input set is not looked at here.
 
     Returns:
         Two arrays of shape (rows,): numbers, and truth values.
@@ -24,13 +24,15 @@ def row_values(graph: Graph, evidence: Evidence, *, trusted: bool) -> tuple[Arra
 
     def relu(k: int, pre: Array) -> Array:
         nonlocal feasible
-        neurons = evidence.relus[k]
+        neurons = evidence.relus[k].kept
         here = np.flatnonzero(neurons.unstable)
         lower, upper = balls().numbers(neurons.lower[here]), balls().numbers(neurons.upper[here])
         unstable = pre[:, here]
+        above, below = np.asarray(unstable >= lower, bool), np.asarray(unstable <= upper, bool)
+        side = neurons.sides[here]
+        feasible &= ((above | (side <= 0)) & (below | (side >= 0))).all(1)
         if trusted:
-            inside = np.asarray(unstable >= lower, bool) & np.asarray(unstable <= upper, bool)
-            feasible &= inside.all(1)
+            feasible &= (above & below).all(1)
         face = (unstable - lower) * (upper / (upper - lower))
         suggested = balls().numbers(evidence.z[k][:, here])
         z = np.where(neurons.active, pre, balls().zeros())

@@ -21,6 +21,11 @@ TRUSTED = (
     "the network."
 )
 
+PARTIAL = (
+    "The relaxation is split: this is about the inputs that are on its sides, and says nothing "
+    "about others."
+)
+
 
 def print_check(check: Check, console: Console) -> None:
     """A line for each input, with what is proved of the row with the smallest lower bound."""
@@ -34,6 +39,8 @@ def print_check(check: Check, console: Console) -> None:
     print_rejections(check.rejections, console)
     if check.trusted and len(check.lower) > 0:
         console.print(TRUSTED, soft_wrap=True)
+    if check.partial:
+        console.print(PARTIAL, soft_wrap=True)
     console.print(summary(check), style="bold", soft_wrap=True)
 
 
@@ -51,7 +58,7 @@ def summary(check: Check) -> str:
         return f"REJECTED: {count} {'claim does' if count == 1 else 'claims do'} not follow."
     batch, rows = check.lower.shape
     proved = f"PROVED: every claim, on {rows} rows each of {batch} inputs"
-    if check.trusted:
+    if check.trusted or check.partial:
         return f"{proved}."
     return f"{proved}; {int(check.verified.sum())} inputs are verified, all their rows positive."
 
@@ -62,6 +69,7 @@ def check_json(check: Check) -> dict[str, Any]:
     return {
         "accepted": check.accepted,
         "trusted_bounds": check.trusted,
+        "partial": check.partial,
         "statement": check.statement,
         "rejections": [
             {"input": each.input, "row": each.row, "reason": each.reason}

@@ -41,7 +41,7 @@ WORKING = "bounding, attacking, and solving or splitting what is left"
 
 
 def run(options: argparse.Namespace) -> int:
-    require_writable(options.json, options.counterexample, options.proof)
+    require_writable(options.json, options.counterexample, options.proof, options.journal)
     if options.vnnlib is not None:
         return _property(options)
     if options.counterexample is not None:
@@ -72,6 +72,7 @@ def _property(options: argparse.Namespace) -> int:
             method=options.method,
             watch=watch,
             proof=options.proof,
+            journal=options.journal,
         )
     _tell(options, "case", certification)
     show(certification)
@@ -109,6 +110,7 @@ def _data_set(options: argparse.Namespace) -> int:
             method=options.method,
             watch=watch,
             proof=options.proof,
+            journal=options.journal,
         )
     _tell(options, "input", certification)
     show(certification)

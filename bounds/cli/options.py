@@ -99,6 +99,12 @@ def _add_certify(commands: Commands) -> None:
         metavar="FILE",
         help="write what proves an unsat to this file, which bounds check proves again",
     )
+    command.add_argument(
+        "--journal",
+        metavar="FILE",
+        help="write to this file, every few seconds, how far searches are; the same command goes "
+        "on from there after a kill, or with more time",
+    )
     command.add_argument("--seed", type=int, default=0, metavar="N", help="of the attack; 0")
     command.add_argument(
         "--method",

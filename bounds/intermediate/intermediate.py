@@ -23,8 +23,9 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from bounds.deadline import NEVER, Deadline
-from bounds.dual.dual import DualPoint, MultiplierRule, backward_pass
+from bounds.dual.dual import MultiplierRule, backward_pass
 from bounds.dual.fixed_slope import fixed
+from bounds.intermediate.kept import Kept, in_float32, kept_of, stated_rule
 from bounds.intermediate.layer_lp import TOLERANCE, LayerLP
 from bounds.intermediate.neuron_bounds import neuron_bounds
 from bounds.intermediate.projection import Projection, Vectors
@@ -66,18 +67,6 @@ class IntermediateBounds:
     timed_out: bool
 
 
-@dataclass(frozen=True, eq=False)
-class Kept:
-    """Of one input: neurons of the ReLU at a position in `Network.relus`, which of their bounds is
-    meant (−1 for the upper one), and the ν that prove them at every ReLU below that matters, in
-    numbers of float32; (rows,), (rows,), and (rows, numbers) each."""
-
-    position: int
-    neuron: Tensor
-    sign: Tensor
-    multipliers: dict[int, Tensor]
-
-
 def relu_bounds(
     network: Network,
     input_set: InputSet,
@@ -89,6 +78,7 @@ def relu_bounds(
     projection: int | None = None,
     known: Sequence[ReluBounds] = (),
     keep: list[Kept] | None = None,
+    stated: Sequence[Kept] | None = None,
 ) -> IntermediateBounds:
     """The bounds of every ReLU's input; see `bounds.relax`.
 
@@ -96,7 +86,8 @@ def relu_bounds(
     show to be stable needs no pass.
 
     keep: is given what proves the bounds of "optimised" that "backward" does not; of one input, and
-    with multipliers that float32 holds.
+    with multipliers that float32 holds. stated: of "optimised", what was kept, in the place of what
+    would be looked for.
 
     projection: vectors that estimate them, and prove nothing, wherever that is less work than
     "backward" (`bounds.intermediate.projection`).
@@ -111,7 +102,12 @@ def relu_bounds(
         means = lps, max_memory, deadline
         given = [each.convert(partial(torch.index_select, dim=0, index=some)) for each in known]
         parts.append(
-            _relu_bounds(network, part, method, slope, *means, vectors, known=given, keep=keep)
+            _relu_bounds(
+                *(network, part, method, slope, *means, vectors),
+                known=given,
+                keep=keep,
+                stated=stated,
+            )
         )
         unsolved += lps.unsolved.tolist()
     late = deadline.noticed or (method == "lp" and deadline.passed)
@@ -138,9 +134,10 @@ def _relu_bounds(
     begun: tuple[Sequence[ReluBounds], Sequence[Range]] = ((), ()),
     known: Sequence[ReluBounds] = (),
     keep: list[Kept] | None = None,
+    stated: Sequence[Kept] | None = None,
 ) -> tuple[ReluBounds, ...]:
-    """begun: the layers and ranges that are found, of the first nodes. known,
-    keep: as for `relu_bounds`."""
+    """begun: the layers and ranges that are found, of the first nodes. known, keep, stated: as for
+    `relu_bounds`."""
     projected = None if vectors is None else Projection(network, input_set, vectors)
     others = [known] if known else []
     if method == "optimised":
@@ -150,6 +147,8 @@ def _relu_bounds(
         ]
 
     def ascended(below: Sequence[ReluBounds], start: int, rows: Tensor) -> list[MultiplierRule]:
+        if stated is not None:
+            return [stated_rule(stated, len(below), rows)]
         at = network, below, input_set, start, rows
         return [_following(ascend(*at, iterations=ITERATIONS, deadline=deadline))]
 
@@ -301,12 +300,12 @@ def _best(
         rows = torch.cat((rows, -rows), 1)
         rules = best(below, start, rows)
         if keep is not None:
-            rules = [_in_float32(rule) for rule in rules]
+            rules = [in_float32(rule) for rule in rules]
         duals = [backward_pass(network, below, start, rows, rule, ranges) for rule in rules]
         value, *others = (dual.value_below(input_set, below) for dual in duals)
         if keep is not None:
             [dual] = duals
-            keep.append(_kept(len(below), part[0], dual, value[0], neurons))
+            keep.append(kept_of(len(below), part[0], dual, value[0], neurons))
         for other in others:  # the first one has the better gradients
             better = other.detach() - value.detach() > TOLERANCE * value.detach().abs()
             value = torch.where(better, other, value)
@@ -328,21 +327,6 @@ def _improved(neurons: ReluBounds, found: ReluBounds, range_: Range) -> ReluBoun
     infinite ones: an input's LP is not its batch's business."""
     own = _margin(range_)
     return neurons.intersection(ReluBounds(found.lower - own, found.upper + own))
-
-
-def _in_float32(rule: MultiplierRule) -> MultiplierRule:
-    return lambda *at: rule(*at).float().double()
-
-
-def _kept(position: int, part: Tensor, dual: DualPoint, value: Tensor, neurons: ReluBounds) -> Kept:
-    """Of the bounds of these neurons, first the lower and then the upper ones, those that are
-    better."""
-    before = torch.cat([neurons.lower[0].flatten()[part], -neurons.upper[0].flatten()[part]])
-    better = value > before
-    sign = torch.ones_like(part).repeat(2)
-    sign[len(part) :] = -1
-    multipliers = {k: nu[0].flatten(1)[better] for k, nu in dual.multipliers.items()}
-    return Kept(position, part.repeat(2)[better], sign[better], multipliers)
 
 
 def _following(best: Sequence[Tensor]) -> MultiplierRule:

@@ -31,7 +31,8 @@ from bounds.network.affine import Convert
 class ReluBounds:
     """Pre-activation bounds l ≤ ẑ ≤ u of one ReLU layer, each of shape (batch, *shape).
 
-    split: of the same shape, not 0 where a neuron is split; None where none is.
+    split: of the same shape, the l or u of split neurons that 0 stands in the place of, and 0 of
+    others; None where none is split.
 
     >>> neurons = ReluBounds(torch.tensor([[-1.0, 0.5, -2.0]]), torch.tensor([[3.0, 1.0, -1.0]]))
     >>> neurons.unstable.tolist(), neurons.active.tolist(), neurons.slope.tolist()
@@ -57,9 +58,17 @@ class ReluBounds:
         """1 where a split neuron is kept at ẑ ≥ 0, −1 where at ẑ ≤ 0, and 0 where none is split."""
         if self.split is None:
             return torch.zeros_like(self.lower)
-        return ((self.split != 0) & (self.lower == 0)).to(self.lower) - (
-            (self.split != 0) & (self.upper == 0)
-        ).to(self.lower)
+        return -self.split.sign()
+
+    @property
+    def whole(self) -> ReluBounds:
+        """The same with no neuron split."""
+        if self.split is None:
+            return self
+        return ReluBounds(
+            torch.where(self.split < 0, self.split, self.lower),
+            torch.where(self.split > 0, self.split, self.upper),
+        )
 
     @cached_property
     def stable(self) -> Tensor:
@@ -71,11 +80,13 @@ class ReluBounds:
 
     def kept(self, phases: Tensor) -> ReluBounds:
         """The same with unstable neurons kept where ẑ ≥ 0 (phases > 0) or ẑ ≤ 0 (phases < 0)."""
-        split = phases != 0
+        before = torch.zeros_like(self.lower) if self.split is None else self.split
         return ReluBounds(
             torch.where(phases > 0, 0.0, self.lower),
             torch.where(phases < 0, 0.0, self.upper),
-            (split if self.split is None else split | (self.split != 0)).to(self.lower),
+            torch.where(
+                phases > 0, self.lower, torch.where(phases < 0, self.upper, before)
+            ).detach(),
         )
 
     @cached_property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from bounds.search.domains import Domains, join
 
 
@@ -31,6 +33,14 @@ class Frontier:
     def share(self) -> float:
         """What the open boxes are of all trees."""
         return sum(float(part.share.sum()) for part in self._stack)
+
+    @property
+    def parts(self) -> Sequence[Domains]:
+        """The boxes as they lie; pushed again in this order, they do so again."""
+        return self._stack
+
+    def clear(self) -> None:
+        self._stack, self._bytes = [], 0
 
     def push(self, domains: Domains) -> None:
         if len(domains):

@@ -14,7 +14,7 @@ import numpy as np
 
 from bounds.dual.fixed_slope import RULES
 from bounds.errors import InvalidInputError
-from bounds.intermediate.intermediate import Kept
+from bounds.intermediate.kept import Kept
 from bounds.network.graph import Network
 from bounds.relaxation.relaxation import Relaxation
 from bounds.search.relu_tree import ReluTree

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,6 +23,8 @@ from bounds.search.branching import coordinates, halves
 from bounds.search.clipping import clip
 from bounds.search.domains import Domains, roots
 from bounds.search.frontier import Frontier
+from bounds.search.journal import Columns, Page
+from bounds.search.noted import columns_of, go_on
 from bounds.search.tree import CUT, Tree
 from bounds.sets.box import Box
 
@@ -41,6 +44,9 @@ SUSPECTS, REFUSED = 4, 16
 #: to be at most 0, and none is a counterexample. "precision": a box that is not excluded has no
 #: number between its ends, or a node no neuron to split, or too little to go by.
 Ended = Literal["open", "closed", "found", "time", "memory", "domains", "refused", "precision"]
+
+#: How a search ends between batches, of which nothing is left undone then.
+WHOLE: tuple[Ended, ...] = ("closed", "time", "memory", "domains")
 
 
 @dataclass(frozen=True)
@@ -80,7 +86,10 @@ class BoxSearch:
     box: of one input, (1, *input_shape), in float64. signs: what is known of ReLU inputs on it,
     (1, neurons). open: the disjuncts that are to be excluded, each with the best lower bound that
     is known of it. watch: is told how far the search is after every batch. tree: is told what
-    becomes of every box. capacity: of open boxes, in bytes. limit: boxes that may be bounded.
+    becomes of every box. capacity: of open boxes, in bytes. limit: boxes that may be bounded. page:
+    where it is noted, and gone on from, if there is one.
+
+    roots: the disjunct of each root.
     """
 
     def __init__(
@@ -95,18 +104,25 @@ class BoxSearch:
         tree: Tree | None = None,
         capacity: int = CAPACITY,
         limit: float = math.inf,
+        page: Page | None = None,
     ) -> None:
-        self._question, self._attack, self._watch = question, attack, watch
+        self._question, self._attack, self._watch, self._page = question, attack, watch, page
+        self.roots = list(open)
         self._tree = Tree(len(open)) if tree is None else tree
         self._frontier, self._limit = Frontier(capacity), limit
         self._frontier.push(roots(box, signs, list(open), list(open.values())))
         self._batch = max(1, min(BATCH, NUMBERS // pass_numbers(question.network)))
         self._boxes, self._work, self._attacks, self._refused = 0, 0, 0, 0
+        if page is not None:
+            page.resume(self._go_on)
         #: How far the search is; what is known of it where `run` is interrupted.
         self.state = self._state("open")
 
     def run(self, deadline: Deadline) -> Search:
         self.state = self._end(deadline)
+        # Elsewhere boxes are cut that are not split.
+        if self._page is not None and self.state.ended in WHOLE:
+            self._page.keep(self._columns, ended=True)
         return self.state
 
     def _end(self, deadline: Deadline) -> Search:
@@ -133,6 +149,8 @@ class BoxSearch:
                 if self._frontier.full:
                     return self._state("memory")
             self.state = self._state("open")
+            if self._page is not None:
+                self._page.keep(self._columns)
             self._watch(self.state)
         return self._state("closed")
 
@@ -168,6 +186,24 @@ class BoxSearch:
         one = domains.take(slice(best, best + 1))
         starts = one.box.project(found.points[best : best + 1])
         return self._attack.descend(int(one.disjunct), one.box, starts)
+
+    def _columns(self) -> Columns:
+        """All that a search goes on from."""
+        counts = self._boxes, self._work, self._attacks, self._refused
+        noted = {"roots": self.roots, "counts": counts}
+        arrays = {name: np.array(numbers, dtype=np.int64) for name, numbers in noted.items()}
+        return arrays | columns_of(self._frontier, self._tree)
+
+    def _go_on(self, columns: Columns) -> None:
+        """From there, if all that is open now was so then.
+
+        Raises ValueError for what cannot be so.
+        """
+        disjuncts = columns["roots"].tolist()
+        if set(self.roots) <= set(disjuncts):
+            go_on(columns, len(disjuncts), self._frontier, self._tree)
+            self.roots = disjuncts
+            self._boxes, self._work, self._attacks, self._refused = columns["counts"].tolist()
 
     def _state(self, ended: Ended, unsplit: Domains | None = None) -> Search:
         """How far the search is; unsplit: open boxes that are in no frontier."""

@@ -32,8 +32,12 @@ class Nodes:
     low: np.ndarray
     high: np.ndarray
 
+    @property
+    def columns(self) -> list[np.ndarray]:
+        return [getattr(self, each.name) for each in fields(self)]
+
     def take(self, chosen: np.ndarray) -> Nodes:
-        return Nodes(*(getattr(self, each.name)[chosen] for each in fields(self)))
+        return Nodes(*(column[chosen] for column in self.columns))
 
 
 class Tree:
@@ -41,6 +45,7 @@ class Tree:
 
     def __init__(self, roots: int) -> None:
         self.roots = self._nodes = roots
+        self._begun: Nodes | None = None
         self._split: list[tuple[int, Tensor, Tensor, Tensor]] = []
         self._closed: list[tuple[Tensor, Tensor, Tensor]] = []
 
@@ -59,26 +64,27 @@ class Tree:
         row = torch.where(which == CUT, CUT, which % rows).int()
         self._closed.append((node.cpu(), rule, row))
 
+    def go_on(self, roots: int, nodes: Nodes) -> None:
+        """From what was noted before, in another search for the same."""
+        self.roots, self._nodes, self._begun = roots, len(nodes.rule), nodes
+        self._split, self._closed = [], []
+
     @property
     def splits(self) -> dict[int, tuple[int, float, int, int]]:
         """Of each node that was split: coordinate, place, lower and upper child."""
-        return {
-            node: (coordinate, place, low, low + len(nodes))
-            for first, nodes, coordinates, places in self._split
-            for low, (node, coordinate, place) in enumerate(
-                zip(nodes.tolist(), coordinates.tolist(), places.tolist(), strict=True), first
-            )
-        }
+        noted = self.nodes
+        at = (noted.rule == SPLIT).nonzero()[0]
+        columns = (
+            each[at].tolist() for each in (noted.coordinate, noted.place, noted.low, noted.high)
+        )
+        return dict(zip(at.tolist(), zip(*columns, strict=True), strict=True))
 
     @property
     def leaves(self) -> dict[int, tuple[str, int]]:
         """The rule, or "cut", and the row that closed each node."""
-        names = [*RULES, "cut"]
-        return {
-            node: (names[rule], row)
-            for batch in self._closed
-            for node, rule, row in zip(*(column.tolist() for column in batch), strict=True)
-        }
+        names, noted = [*RULES, "cut"], self.nodes
+        closed = ((noted.rule >= 0) | (noted.rule == CUT)).nonzero()[0].tolist()
+        return {node: (names[noted.rule[node]], int(noted.row[node])) for node in closed}
 
     @property
     def nodes(self) -> Nodes:
@@ -86,10 +92,14 @@ class Tree:
         rule = np.full(self._nodes, OPEN, dtype=np.int8)
         row, coordinate, low, high = np.zeros((4, self._nodes), dtype=np.int64)
         place = np.full(self._nodes, np.nan)
+        found = Nodes(rule, row, coordinate, place, low, high)
+        if self._begun is not None:
+            for column, begun in zip(found.columns, self._begun.columns, strict=True):
+                column[: len(begun)] = begun
         for first, node, coordinates, places in self._split:
             at, numbers = node.numpy(), first + np.arange(len(node))
             rule[at], coordinate[at], place[at] = SPLIT, coordinates.numpy(), places.numpy()
             low[at], high[at] = numbers, numbers + len(numbers)
         for node, rules, rows in self._closed:
             rule[node.numpy()], row[node.numpy()] = rules.numpy(), rows.numpy()
-        return Nodes(rule, row, coordinate, place, low, high)
+        return found

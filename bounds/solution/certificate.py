@@ -141,11 +141,6 @@ class Certificate:
                 "bounds.solve with sound=True."
             )
         relaxation, claim = self.claim.relaxation, self.claim
-        if relaxation.is_split:
-            raise InvalidInputError(
-                "Certificate.save() got the certificate of a relaxation that is split, which is "
-                "about a part of the inputs: save that of one that is not."
-            )
         input_set = relaxation.input_set
         tensors = {"C": relaxation.C, "d": relaxation.d, "x": self.x}
         tensors |= {
@@ -154,7 +149,10 @@ class Certificate:
         tensors |= {"lower": claim.lower, "upper": claim.upper}
         for k, neurons in enumerate(relaxation.relu_bounds):
             unstable = neurons.unstable.flatten(1)
-            tensors[f"relu.{k}.lower"], tensors[f"relu.{k}.upper"] = neurons.lower, neurons.upper
+            whole = neurons.whole
+            tensors[f"relu.{k}.lower"], tensors[f"relu.{k}.upper"] = whole.lower, whole.upper
+            if relaxation.is_split:
+                tensors[f"relu.{k}.side"] = neurons.side
             for name, values in (("multipliers", self.multipliers), ("z", self.z)):
                 tensors[f"{name}.{k}"] = values[k].flatten(2).transpose(1, 2)[unstable]
         statement = {

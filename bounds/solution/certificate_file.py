@@ -12,6 +12,8 @@ order.
 | `input.centre`, `input.radius` | (B, *input shape), (B,) | of "l1" and "l2" sets: the ball |
 | `C`, `d` | (B, S, *output shape), (B, S) | the rows ⟨C, net(x)⟩ + d |
 | `relu.k.lower`, `relu.k.upper` | (B, *shape) | l ≤ ẑ ≤ u |
+| `relu.k.side` | (B, *shape) | of a relaxation that is split: 1 where ẑ ≥ 0 is kept of an \
+unstable neuron, −1 where ẑ ≤ 0 is, else 0 |
 | `multipliers.k` | (N_k, S) | ν of the unstable neurons |
 | `x` | (B, S, *input shape) | a point of the input set |
 | `z.k` | (N_k, S) | z of the unstable neurons, to be clamped into their triangles |
@@ -30,7 +32,9 @@ The metadata has one entry, `bounds.certificate`, a JSON object:
 | `digest` | SHA-256 of everything else, see `content_digest` |
 
 The claims: lower ≤ LP optimum ≤ upper, in real arithmetic, for the LP that these l and u make; and
-l, u hold for the network, so that lower is a bound of the network too, unless they were given.
+l, u hold for the network, so that lower is a bound of the network too, unless they were given. Of a
+relaxation that is split, l or u is 0 in the LP where one side is kept, and lower is a bound of the
+network for the inputs that are on these sides.
 """
 
 from __future__ import annotations

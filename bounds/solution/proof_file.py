@@ -119,12 +119,21 @@ def write_proof(
 ) -> int:
     """Write the tensors, and the statement, which gets its format, versions and digest here; the
     size of the file in bytes."""
-    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    whole = {**statement, "format": FORMAT, "versions": versions()}
-    whole["digest"] = proof_digest(whole, arrays)
-    content = save(arrays, metadata={KEY: json.dumps(whole)})
+    content = sealed(KEY, FORMAT, arrays, statement)
     write_file(path, content)
     return len(content)
+
+
+def sealed(
+    key: str, format: int, arrays: Mapping[str, np.ndarray], statement: Mapping[str, Any]
+) -> bytes:
+    """A safetensors file whose metadata has the statement under this key, with its format, the
+    versions of what writes it and a digest."""
+    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    whole = {**statement, "format": format, "versions": versions()}
+    whole["digest"] = proof_digest(whole, arrays)
+    content: bytes = save(arrays, metadata={key: json.dumps(whole)})
+    return content
 
 
 def proof_digest(statement: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:

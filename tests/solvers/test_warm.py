@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import cvxpy as cp
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+import torch.nn.functional as F
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor, nn
 
 import bounds
-from bounds import Relaxation
+import lp_reference
+from bounds import Relaxation, Status
 from bounds.deadline import NEVER
 from bounds.highs import QuietHighs
 from bounds.network.affine import Linear
@@ -23,8 +27,12 @@ from bounds.search.relu_split.slope_bounding import SlopeNodes
 from bounds.solvers.interior_point.condense import CondensedLP, condense
 from bounds.solvers.simplex.warm import Ending, Side, WarmLP
 from lp_reference.quiet import quiet_highs
+from tests.checker.test_checker import checked
+from tests.solvers.test_splits import METHODS, phases_at
+from tests.support.certificates import reasons
 from tests.support.networks import Dice
-from tests.support.referee import random_net
+from tests.support.problems import points
+from tests.support.referee import random_model, random_net
 
 WIDTHS = (5, 9, 7, 3)
 Splits = dict[tuple[int, int], Side]
@@ -188,6 +196,55 @@ def test_dual_equals_lp_on_split_conjunctions(seed: int, norm: float, data: st.D
         assert (raised.weights >= 0).all()
         assert raised.weights.sum() == pytest.approx(1.0, abs=1e-5)
         assert raised.value <= optimum + 1e-5 * unit
+
+
+class Largest(nn.Module):
+    """The largest of some rows of a model's outputs."""
+
+    def __init__(self, model: nn.Module, rows: Tensor) -> None:
+        super().__init__()
+        self.model, self.rows = model, rows
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(self.model(x), self.rows).amax(1, keepdim=True)
+
+
+@settings(max_examples=settings().max_examples // 10)
+@given(seed=st.integers(0, 10**6), norm=st.sampled_from([math.inf, 1.0]))
+def test_dual_equals_lp_on_conjunctions_by_every_method(seed: int, norm: float) -> None:
+    """As one row, of a network that takes the largest: max(a, b) = b + relu(a − b), which is
+    minimised, is what the triangle has at its lower faces. λ is in the multipliers of its ReLUs."""
+    problem = relaxation(seed, norm)
+    model = Largest(random_model(*WIDTHS, seed=seed), problem.C[0])
+    network = bounds.from_torch(model, WIDTHS[:1]).detach()
+    one = bounds.Specification(torch.ones(1, 1).double())
+    ball = bounds.Ball(
+        Dice(seed + 1).normal(1, WIDTHS[0]), radius=0.5 if norm == math.inf else 1.0, norm=norm
+    )
+    whole = bounds.relax(network, ball, one)
+    layers = len(problem.relu_bounds)
+    problem = replace(problem, relu_bounds=whole.relu_bounds[:layers])
+    phases = phases_at(whole, points(whole.input_set, 1, seed), seed)
+    phases[layers:] = [torch.zeros_like(phase) for phase in phases[layers:]]
+    sides = {
+        (k, i): Side.ACTIVE if phase[0, i] > 0 else Side.DEAD
+        for k, phase in enumerate(phases[:layers])
+        for i in phase[0].nonzero().flatten().tolist()
+    }
+    side = whole.split(phases)
+    optimum = split_lp(problem, [0, 1, 2], sides)
+    unit = max(1.0, abs(optimum))
+    referee = lp_reference.solve(side)
+    assert abs(float(referee.value[0, 0]) - optimum) <= 1e-6 * unit
+    for method, options in METHODS.items():
+        limit = {"iteration_limit": 300} if method == "pdhg" else options
+        solution, check = checked(side, method=method, **limit)
+        assert check.accepted, (method, reasons(check))
+        assert solution.lower <= optimum + 1e-6 * unit, method
+        if method in ("interior_point", "simplex"):
+            assert solution.lower >= optimum - 1e-5 * unit, (method, solution)
+        elif solution.status == Status.OPTIMAL:
+            assert solution.lower >= optimum - 2e-3 * unit, (method, solution)
 
 
 def test_a_split_goes_on_from_the_last_basis() -> None:

@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 from torch import Tensor
 
 import bounds
-from bounds.intermediate.intermediate import Kept
+from bounds.intermediate.kept import Kept
 from bounds.read.vnnlib import parse_vnnlib
 from bounds.read.vnnlib.property import Property
 from bounds.search.proof import CaseProof, Proof

@@ -16,14 +16,21 @@ from tests.support.networks import Dice
 
 def random_net(*widths: int, seed: int = 0, scale: float = 1.0) -> Network:
     """Dense layers with ReLUs between them; every weight and bias times `scale`."""
-    dice, layers = Dice(seed), []
+    model = random_model(*widths, seed=seed, scale=scale)
+    return bounds.from_torch(model, widths[:1]).detach()
+
+
+def random_model(*widths: int, seed: int = 0, scale: float = 1.0) -> nn.Sequential:
+    """The same as a module."""
+    dice = Dice(seed)
+    layers: list[nn.Module] = []
     for inputs, outputs in itertools.pairwise(widths):
         layer = nn.Linear(inputs, outputs).double()
         with torch.no_grad():
             layer.weight.copy_(dice.normal(outputs, inputs) * scale / math.sqrt(inputs))
             layer.bias.copy_(dice.normal(outputs) * scale / 4)
         layers += [layer, nn.ReLU()]
-    return bounds.from_torch(nn.Sequential(*layers[:-1]), widths[:1]).detach()
+    return nn.Sequential(*layers[:-1])
 
 
 def random_relaxation(

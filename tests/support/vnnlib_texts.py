@@ -141,12 +141,10 @@ def assertions(draw: st.DrawFn) -> list[Formula]:
 # -- a model, and questions about it
 
 
-def write_model(path: Path) -> Path:
-    """y = relu(x₀ + x₁) − relu(x₁ − x₀), which on 0 ≤ x₁ ≤ x₀ is x₀ + x₁."""
-    weights = {
-        "W": [[1.0, 1.0], [-1.0, 1.0]],
-        "V": [[1.0, -1.0]],
-    }
+def write_model(path: Path, W: Sequence[Sequence[float]] = ((1.0, 1.0), (-1.0, 1.0))) -> Path:
+    """y = relu(⟨W₀, x⟩) − relu(⟨W₁, x⟩); by default, relu(x₀ + x₁) − relu(x₁ − x₀), which on
+    0 ≤ x₁ ≤ x₀ is x₀ + x₁."""
+    weights = {"W": W, "V": [[1.0, -1.0]]}
     graph = onnx.helper.make_graph(
         [
             onnx.helper.make_node("Gemm", ["x", "W"], ["a"], transB=1),

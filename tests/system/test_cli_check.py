@@ -81,6 +81,15 @@ def test_the_model_as_a_file(run: Run, tmp_path: Path) -> None:
     assert "says nothing about the network" in out
     assert "verified, all" not in out
     assert run(*arguments, "--precision", 256)[0] == 0
+    wide = bounds.relax(read, bounds.Ball(x, radius=100.0), bounds.margins(0, 2))
+    [neurons] = wide.relu_bounds
+    save(tmp_path / "certificate", wide.split([neurons.unstable.double()]))
+    status, out, _ = run(*arguments, "--json", tmp_path / "out.json")
+    assert status == 0
+    assert "is about the inputs that are on its sides" in out
+    assert "verified, all" not in out
+    record = json.loads((tmp_path / "out.json").read_text())
+    assert (record["partial"], record["inputs"][0]["verified"]) == (True, False)
 
 
 def test_rejections(run: Run, path: Path, tmp_path: Path) -> None:

@@ -25,7 +25,12 @@ class Record:
     """What splits have gained at each side of each neuron, and what was guessed."""
 
     def __init__(self, n: int) -> None:
-        self._gain, self._guess, self._count = np.zeros((2, n)), np.zeros((2, n)), np.zeros((2, n))
+        #: Gains, guesses and how many there are; (3, 2, n).
+        self.numbers = np.zeros((3, 2, n))
+        self._gain, self._guess, self._count = self.numbers
+
+    def go_on(self, numbers: np.ndarray) -> None:
+        self.numbers[:] = numbers
 
     def note(self, neuron: int, side: int, guess: float, gain: float) -> None:
         at = int(side > 0), neuron

@@ -9,17 +9,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
+import numpy as np
 from torch import Tensor
 
 from bounds.deadline import Deadline
+from bounds.search.journal import Columns, Page
 from bounds.search.relu_split.bounding import Evidence, needed
-from bounds.search.relu_split.clauses import Clauses, Literal
+from bounds.search.relu_split.clauses import Clauses
+from bounds.search.relu_split.node import Node, columns_of, nodes_of
+from bounds.search.relu_split.noted import (
+    Proved,
+    Subtrees,
+    refutation_columns,
+    refutations_of,
+    require,
+    subtrees_of,
+)
 from bounds.search.relu_split.slope_bounding import ROOT, Bounded, SlopeNodes, Start
 from bounds.search.relu_split.slope_branching import choose
 from bounds.search.relu_split.tree import Closed, Leaf, Subtree, resolved
-from bounds.search.search import Ended, Search
+from bounds.search.search import WHOLE, Ended, Search
 
 #: Clauses that are watched, numbers in the multipliers of all refutations, and in open nodes.
 CLAUSES, CAPACITY, OPEN = 20_000, 2**27, 2**28
@@ -30,41 +40,6 @@ LITTLE = 1e-3
 
 #: Whether each of these refutations holds on the network itself.
 Confirmed = Callable[[Sequence[tuple[dict[int, int], Evidence]]], Sequence[bool]]
-
-
-@dataclass(eq=False)
-class Node:
-    """literal: the phase that it has besides its parent's. other: what closes the other side of
-    that split, None while it is open. start: where its ascent begins. value: of its parent."""
-
-    parent: Node | None
-    literal: Literal
-    start: Start
-    value: float
-    other: Closed | None = None
-    sibling: Node | None = None
-    closed: bool = False
-
-    @property
-    def path(self) -> list[Node]:
-        """From the child of the root to this."""
-        found, node = [], self
-        while node.parent is not None:
-            found.append(node)
-            node = node.parent
-        return found[::-1]
-
-    @property
-    def phases(self) -> dict[int, int]:
-        return dict(node.literal for node in self.path)
-
-    @property
-    def open(self) -> bool:
-        """Whether neither it nor a node above it is closed."""
-        node: Node | None = self
-        while node is not None and not node.closed:
-            node = node.parent
-        return node is None
 
 
 class FrontierSearch:
@@ -90,16 +65,49 @@ class FrontierSearch:
         self._watch, self._limit = watch, limit
         root = Node(None, (-1, 0), nodes.root, -math.inf)
         self._frontier, self._held = [root], list[Node]()
-        self._clauses, self._count, self._attacked = Clauses(CLAUSES), begun, begun
+        self._clauses = Clauses(CLAUSES, nodes.n)
+        self._count = self._attacked = begun
         self.refutations: list[tuple[dict[int, int], Evidence]] = []
         self.tree: Subtree | None = None
         self.state = self._state("open")
 
-    def run(self, deadline: Deadline) -> Search:
-        self.state = self._state(self._end(deadline))
+    def run(self, deadline: Deadline, page: Page | None = None) -> Search:
+        """page: where the search is noted, if anywhere."""
+        self.state = self._state(self._end(deadline, page))
+        if page is not None and self.state.ended in WHOLE:
+            page.keep(self._columns, ended=True)
         return self.state
 
-    def _end(self, deadline: Deadline) -> Ended:
+    def go_on(self, columns: Columns, prove: Proved) -> None:
+        """From what is noted there. prove: refuses refutations of which one does not hold.
+
+        Raises ValueError for what cannot be so.
+        """
+        root = self._nodes.root
+        refutations = refutations_of(columns, self._nodes.n, len(root.weights))
+        prove(refutations)
+        closed = subtrees_of(columns, refutations)
+        self._count, self._attacked, tree = columns["counts"].tolist()
+        self._frontier = nodes_of(columns, closed, root)
+        require((tree < 0) == bool(self._frontier), "a tree that is closed, or nothing open")
+        if tree >= 0:
+            self.tree, needed = closed[tree]
+            require(not needed, "what closes the root")
+        self.refutations = refutations
+        for phases, _ in refutations:
+            self._clauses.learn(phases)
+        self.state = self._state("open" if self.tree is None else "closed")
+
+    def _columns(self) -> Columns:
+        subtrees = Subtrees()
+        tree = -1 if self.tree is None else subtrees.place(self.tree)
+        found = columns_of([node for node in self._frontier if node.open], subtrees)
+        counts = np.array([self._count, self._attacked, tree], dtype=np.int64)
+        rows = len(self._nodes.root.weights)
+        found |= refutation_columns(self.refutations, self._nodes.n, rows)
+        return found | subtrees.columns | {"counts": counts}
+
+    def _end(self, deadline: Deadline, page: Page | None) -> Ended:
         while self.tree is None:
             if deadline.passed:
                 return "time"
@@ -116,6 +124,8 @@ class FrontierSearch:
                 return ended
             if self.tree is None:
                 self.state = self._state("open")
+                if page is not None:
+                    page.keep(self._columns)
                 self._watch(self.state)
         return "closed"
 
@@ -146,11 +156,10 @@ class FrontierSearch:
         at = max(0, len(path) - 1)
         while at < len(self._held):
             literal = self._held[at].literal
-            violated = self._clauses.violated(literal)
+            violated, unit = self._clauses.look(literal)
             if violated is not None:
                 self._close(self._held[-1], self._known(violated))
                 return None
-            unit = self._clauses.unit(literal)
             if unit is None:
                 at += 1
                 continue
@@ -208,7 +217,7 @@ class FrontierSearch:
     ) -> Ended | None:
         chosen = choose(self._nodes, phases, found, left)
         reached, lost = found.value.tolist(), found.loss.sum(1).tolist()
-        children: list[Node] = []
+        places: list[tuple[int, int, int]] = []
         for at in left:
             node, neuron = batch[at], chosen.get(at)
             if neuron is None or lost[at] < LITTLE * (self._nodes.margin - reached[at]):
@@ -218,12 +227,24 @@ class FrontierSearch:
                         return step
                     continue
                 neuron = step
-            value = max(node.value, reached[at])
-            pair = [
-                Node(node, (neuron, side), found.start(at, neuron, side), value) for side in (-1, 1)
-            ]
-            pair[0].sibling, pair[1].sibling = pair[1], pair[0]
-            children += pair
+            places += [(at, neuron, side) for side in (-1, 1)]
+        if not places:
+            return None
+        _, starts = found.children(places)
+        children = [
+            # What is kept of one must not keep those of the whole batch.
+            Node(
+                batch[at],
+                (neuron, side),
+                Start(slopes.clone(), weights.clone()),
+                max(batch[at].value, reached[at]),
+            )
+            for (at, neuron, side), slopes, weights in zip(
+                places, starts.slopes, starts.weights, strict=True
+            )
+        ]
+        for one, two in zip(children[::2], children[1::2], strict=True):
+            one.sibling, two.sibling = two, one
         # The worst last: they are taken first.
         self._frontier += sorted(children, key=lambda node: -node.value)
         return None
@@ -250,10 +271,8 @@ class FrontierSearch:
         return "precision" if found.neuron is None else found.neuron
 
     def _learn(self, refutation: tuple[dict[int, int], Evidence]) -> Closed:
-        number = len(self.refutations)
         self.refutations.append(refutation)
-        self._clauses.learn(number, refutation[0])
-        return self._known(number)
+        return self._known(self._clauses.learn(refutation[0]))
 
     def _known(self, number: int) -> Closed:
         return Leaf(number), frozenset(self.refutations[number][0].items())

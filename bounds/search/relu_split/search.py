@@ -16,11 +16,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from bounds.deadline import Deadline
+from bounds.search.journal import Columns, Page
 from bounds.search.relu_split.bounding import Evidence, NodeBound, NodeLP, needed
 from bounds.search.relu_split.branching import Record, choose, guesses
 from bounds.search.relu_split.clauses import Clauses, Literal
+from bounds.search.relu_split.noted import (
+    Proved,
+    Subtrees,
+    refutation_columns,
+    refutations_of,
+    require,
+    subtrees_of,
+)
 from bounds.search.relu_split.tree import Closed, Leaf, Subtree, resolved
-from bounds.search.search import Ended, Search
+from bounds.search.search import WHOLE, Ended, Search
 
 #: Clauses that are watched, and numbers in the multipliers of all refutations.
 CLAUSES, CAPACITY = 20_000, 2**27
@@ -68,19 +77,58 @@ class ReluSearch:
         self._watch, self._limit = watch, limit
         self._trail: list[Frame] = []
         self._phases: dict[int, int] = {}
-        self._clauses, self._record = Clauses(CLAUSES), Record(lp.n)
+        self._clauses, self._record = Clauses(CLAUSES, lp.n), Record(lp.n)
         self._nodes = begun
         self.refutations: list[tuple[dict[int, int], Evidence]] = []
         self.tree: Subtree | None = None
         #: How far the search is; what is known of it where `run` is interrupted.
         self.state = self._state("open")
 
-    def run(self, deadline: Deadline) -> Search:
-        self.state = self._state(self._end(deadline))
+    def run(self, deadline: Deadline, page: Page | None = None) -> Search:
+        """page: where the search is noted, if anywhere."""
+        self.state = self._state(self._end(deadline, page))
+        if page is not None and self.state.ended in WHOLE:
+            page.keep(self._columns, ended=True)
         return self.state
 
-    def _end(self, deadline: Deadline) -> Ended:
-        while True:
+    def go_on(self, columns: Columns, prove: Proved) -> None:
+        """As `FrontierSearch` does; but HiGHS begins anew, so that other neurons may be split."""
+        refutations = refutations_of(columns, self._lp.n, len(self._lp.c_0))
+        prove(refutations)
+        closed = subtrees_of(columns, refutations)
+        self._nodes, tree = columns["counts"].tolist()
+        self._record.go_on(columns["record"])
+        self.refutations = refutations
+        for phases, _ in refutations:
+            self._clauses.learn(phases)
+        for neuron, side, other, value, guess in zip(
+            *columns["trail"].T.tolist(), *columns["values"].T.tolist(), strict=True
+        ):
+            require(neuron not in self._phases and abs(side) == 1, "a phase")
+            frame = Frame((neuron, side), None if other < 0 else closed[other], value, guess)
+            possible = {*self._phases.items(), (neuron, -side)}
+            require(frame.other is None or frame.other[1] <= possible, "what closes a node")
+            self._push(frame)
+        if tree >= 0:
+            self.tree, needed = closed[tree]
+            require(not needed, "what closes the root")
+        self.state = self._state("open" if self.tree is None else "closed")
+
+    def _columns(self) -> Columns:
+        subtrees = Subtrees()
+        trail = [(*frame.literal, subtrees.place_of(frame.other)) for frame in self._trail]
+        tree = -1 if self.tree is None else subtrees.place(self.tree)
+        return {
+            "counts": np.array([self._nodes, tree], dtype=np.int64),
+            "trail": np.array(trail, dtype=np.int64).reshape(-1, 3),
+            "values": np.array([(f.value, f.guess) for f in self._trail]).reshape(-1, 2),
+            "record": self._record.numbers.copy(),
+            **refutation_columns(self.refutations, self._lp.n, len(self._lp.c_0)),
+            **subtrees.columns,
+        }
+
+    def _end(self, deadline: Deadline, page: Page | None) -> Ended:
+        while self.tree is None:
             if deadline.passed:
                 return "time"
             if self._nodes >= self._limit:
@@ -99,10 +147,13 @@ class ReluSearch:
                         return "precision"
             following = step if isinstance(step, Frame) else self._close(*step)
             if following is None:
-                return "closed"
+                break
             self._push(following)
             self.state = self._state("open")
+            if page is not None:
+                page.keep(self._columns)
             self._watch(self.state)
+        return "closed"
 
     def _bound(self, deadline: Deadline) -> NodeBound:
         """Of the present node; what its split has gained goes on record."""
@@ -119,10 +170,9 @@ class ReluSearch:
         evidence = bound.evidence
         if evidence is None or not evidence.value > self._lp.margin:
             return None
-        number, kept = len(self.refutations), needed(evidence, phases, self._lp.margin)
+        kept = needed(evidence, phases, self._lp.margin)
         self.refutations.append((kept, evidence))
-        self._clauses.learn(number, kept)
-        return Leaf(number), frozenset(kept.items())
+        return self._known(self._clauses.learn(kept))
 
     def _known(self, number: int) -> Closed:
         return Leaf(number), frozenset(self.refutations[number][0].items())
@@ -132,10 +182,9 @@ class ReluSearch:
         at = max(0, len(self._trail) - 1)
         while at < len(self._trail):
             literal = self._trail[at].literal
-            violated = self._clauses.violated(literal)
+            violated, unit = self._clauses.look(literal)
             if violated is not None:
                 return self._known(violated)
-            unit = self._clauses.unit(literal)
             if unit is None:
                 at += 1
             else:

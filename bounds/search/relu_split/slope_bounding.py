@@ -38,7 +38,7 @@ REST = 0.5
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """Where the ascent of a node begins: slopes with β, (n,), and λ, (rows,)."""
+    """Where the ascent of a node begins: slopes with β, (n,), and λ, (rows,); of many, stacked."""
 
     slopes: Tensor
     weights: Tensor
@@ -52,6 +52,7 @@ class Bounded:
     neuron's triangle, times how far the average point is above its ReLU, as a share; 0 where it is
     split, (B, n). slopes, nu, arriving: of the best bound, (B, n). x: (B, *input_shape), where it
     is attained, as a point of the set in float64. values: the network's own rows there, (B, rows).
+    sides: their phases, −1, 0 and 1, (B, n).
     """
 
     value: Tensor
@@ -63,13 +64,18 @@ class Bounded:
     loss: Tensor
     x: Tensor
     values: Tensor
+    sides: Tensor
 
-    def start(self, node: int, neuron: int, side: int) -> Start:
-        """Of a child: the parent's multipliers, as far as the child's form allows them."""
-        slopes = self.slopes[node].clone()
+    def children(self, some: Sequence[tuple[int, int, int]]) -> tuple[Tensor, Start]:
+        """Their phases and where they begin, stacked, given each one's node, neuron and side: the
+        parent's multipliers, as far as the child's form allows them."""
+        node, neuron, side = torch.tensor(some).to(self.slopes.device).unbind(1)
+        each = torch.arange(len(some), device=node.device)
         nu, arriving = self.nu[node, neuron], self.arriving[node, neuron]
-        slopes[neuron] = (arriving - nu if side > 0 else nu).clamp(min=0)
-        return Start(slopes, self.weights[node])
+        slopes, sides = self.slopes[node], self.sides[node]
+        slopes[each, neuron] = torch.where(side > 0, arriving - nu, nu).clamp(min=0)
+        sides[each, neuron] = side.to(sides)
+        return sides, Start(slopes, self.weights[node])
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +140,11 @@ class SlopeNodes:
         deadline: Deadline,
         iterations: int = ITERATIONS,
     ) -> Bounded:
-        sides, ascent = self._ascent(phases, starts)
+        sides = self._sides(phases)
+        stacked = (
+            torch.stack([getattr(s, name) for s in starts]) for name in ("slopes", "weights")
+        )
+        ascent = self._ascent(sides, Start(*stacked))
         part, at = ascent, torch.arange(len(phases), device=sides.device)
         for _ in range(iterations):
             open_ = (part.best <= 2 * self.margin).flatten()
@@ -151,23 +161,18 @@ class SlopeNodes:
         return self._bounded(ascent, sides)
 
     @torch.no_grad()
-    def values(self, phases: Sequence[Phases], starts: Sequence[Start]) -> Tensor:
-        """d where nodes begin; (nodes,)."""
-        return self._ascent(phases, starts)[1].best[:, 0]
+    def values(self, sides: Tensor, starts: Start) -> Tensor:
+        """d where nodes begin, given their phases (nodes, n); (nodes,)."""
+        return self._ascent(sides, starts).best[:, 0]
 
-    def _ascent(
-        self, phases: Sequence[Phases], starts: Sequence[Start]
-    ) -> tuple[Tensor, ConjunctionAscent]:
+    def _ascent(self, sides: Tensor, starts: Start) -> ConjunctionAscent:
+        return self._root.nodes(sides, starts.slopes, starts.weights)
+
+    def _sides(self, phases: Sequence[Phases]) -> Tensor:
         sides = np.zeros((len(phases), self.n), dtype=np.float32)
         for row, held in zip(sides, phases, strict=True):
             row[list(held)] = list(held.values())
-        on_device = torch.from_numpy(sides).to(self._lower)
-        ascent = self._root.nodes(
-            on_device,
-            torch.stack([start.slopes for start in starts]),
-            torch.stack([start.weights for start in starts]),
-        )
-        return on_device, ascent
+        return torch.from_numpy(sides).to(self._lower)
 
     def _bounded(self, ascent: ConjunctionAscent, sides: Tensor) -> Bounded:
         nu, arriving = ascent.best_nu[:, 0], ascent.arriving[:, 0]
@@ -200,6 +205,7 @@ class SlopeNodes:
             # Rounded to float32, a point may lie outside.
             self._exact.input_set.project(ascent.x.transpose(0, 1).to(self._exact.C))[0],
             output @ self._C.T + self._d,
+            sides,
         )
 
     def finish(self, phases: Phases, deadline: Deadline) -> Finished | None:

@@ -42,27 +42,20 @@ def choose(
         if value >= 0
     ]
     chosen: dict[int, tuple[float, int]] = {}
-    gains = _trial(nodes, phases, found, tried).tolist() if tried else []
+    gains = _trial(nodes, found, tried).tolist() if tried else []
     for (at, neuron), gain in zip(tried, gains, strict=True):
         if at not in chosen or gain > chosen[at][0]:
             chosen[at] = gain, neuron
     return {at: neuron for at, (_, neuron) in chosen.items()}
 
 
-def _trial(
-    nodes: SlopeNodes, phases: list[dict[int, int]], found: Bounded, tried: list[tuple[int, int]]
-) -> Tensor:
+def _trial(nodes: SlopeNodes, found: Bounded, tried: list[tuple[int, int]]) -> Tensor:
     """The product of what both sides gain in one pass, of each."""
     sides = [(at, neuron, side) for at, neuron in tried for side in (-1, 1)]
-    values = []
-    for begin in range(0, len(sides), nodes.batch):
-        some = sides[begin : begin + nodes.batch]
-        values.append(
-            nodes.values(
-                [{**phases[at], neuron: side} for at, neuron, side in some],
-                [found.start(*each) for each in some],
-            )
-        )
+    values = [
+        nodes.values(*found.children(sides[begin : begin + nodes.batch]))
+        for begin in range(0, len(sides), nodes.batch)
+    ]
     before = found.value[[at for at, _, _ in sides]]
     missing = (nodes.margin - before).clamp(min=nodes.margin)
     share = ((torch.cat(values) - before) / missing).nan_to_num(0.0).clamp(LEAST, 1.0)

@@ -3,18 +3,17 @@ what is open."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from bounds.certification.attacks import BESIDE, STEPS, attack, restarts
+from bounds.certification.attacks import BESIDE, attack, restarts
 from bounds.certification.choice import Choice, Method, chosen
 from bounds.certification.decision import Decision, Replay, Watch
-from bounds.certification.relu_splits import ReluSplits, bounding_of
+from bounds.certification.one_input import OneInput, left_of
 from bounds.certification.stopwatch import Stopwatch
 from bounds.deadline import Deadline
 from bounds.errors import InvalidInputError
@@ -23,37 +22,21 @@ from bounds.network.memory import pass_numbers
 from bounds.network.merge import with_biases
 from bounds.relaxation.relaxation import Relaxation
 from bounds.rounding import difference_below
-from bounds.search.bounding import Question
-from bounds.search.domains import signs_of
 from bounds.search.journal import Journal, Page
-from bounds.search.proof import Branches, CaseProof, Exclusion, Leaf, Proof, by_one_pass
+from bounds.search.proof import CaseProof, Exclusion, Leaf, Proof
 from bounds.search.relu_tree import Refutation, ReluTree
-from bounds.search.root import columns_of, optimised_root, root_of
-from bounds.search.search import Attack, BoxSearch, Search
-from bounds.search.tree import Tree
-from bounds.search.visible import VISIBLE, reserve
-from bounds.sets.box import Box, InputSet
+from bounds.search.visible import reserve
+from bounds.sets.box import Box
 from bounds.solution.solution import Solution
 from bounds.solution.soundness import soundly
 from bounds.solution.verdict import proved, trusted
 from bounds.solvers.solve import solve
 
-#: What `Decision.method` calls a search.
-SPLIT = "input_split"
-#: Boxes of the search of one input, where nobody has said how long it may take: neither by a
-#: timeout nor by asking for the search. Some tens of seconds on networks of some hundred neurons.
-UNASKED = 100_000
-#: Nodes of the search of one input where nobody has said how long it may take, at most, and times
-#: the square of its unstable neurons.
-UNASKED_NODES, UNASKED_WORK = 2_000, 10**8
 #: Of inputs of which rows have to exceed infinity, which no search shows: what is left to try may
 #: find a counterexample.
 UNBOUNDED = Choice(None, "no_split (what the deployed dtype rounds has no bound)")
 #: The most unstable neurons for which LP optima are looked at before a search begins.
 LIGHT = 300
-#: A step of an attack, in passes of one row.
-PASSES = 3
-
 #: Numbers that an attack holds at a time. It is no share of what is free: a seed would not decide.
 CHUNK = 2**25
 
@@ -138,15 +121,13 @@ class Escalation:
             left_seconds = self.deadline.left
             share = None if left_seconds is None else left_seconds / (len(unknown) - done)
             match self.searches[i]:
-                case "input_split":
-                    self._split_inputs(i, Deadline(share))
-                case "relu_split":
+                case None:
+                    self._exclude_all(i)
+                case _:
                     if self._by_lps_first(i):
                         self._exclude_all(i)
                     if self.decisions[i].verdict == "unknown":
-                        self._split_relus(i, Deadline(share))
-                case None:
-                    self._exclude_all(i)
+                        self._searched(i, Deadline(share))
             self.deadline.tell(1)
 
     def _by_lps_first(self, i: int) -> bool:
@@ -165,10 +146,7 @@ class Escalation:
     def _left(self, i: int) -> list[int]:
         """The disjuncts of an open input that no bound excludes yet, the worst off first."""
         decision = self.decisions[i]
-        if decision.verdict != "unknown":
-            return []
-        left = [k for k, rows in enumerate(self.disjuncts) if not proved(decision.lower, [rows])]
-        return sorted(left, key=lambda k: max(decision.lower[row] for row in self.disjuncts[k]))
+        return left_of(decision, self.disjuncts) if decision.verdict == "unknown" else []
 
     def _learn(
         self, solution: Solution, relaxation: Relaxation, images: Sequence[int], rows: Sequence[int]
@@ -249,140 +227,38 @@ class Escalation:
         d = difference_below(whole.d, self.margin[i : i + 1].to(whole.d))
         return replace(whole, network=with_biases(whole.network), d=d)
 
-    def _split_relus(self, i: int, deadline: Deadline) -> None:
-        """Search the phases of ReLUs, for a proof of each or for a counterexample: on the CPU, as
-        HiGHS solves LPs there, but for slope ascent."""
-        decision, whole = self.decisions[i], self._whole(i).convert(lambda tensor: tensor.cpu())
-        decision.method = "relu_split"
-        with self.clock("relax"):
-            root, stated = self._root(i, whole, deadline)
-        with self.clock("adaptive_slope"):
-            best = trusted(solve(root, method="adaptive_slope"))
-        if self.proof is not None:
-            best = difference_below(best, reserve(root))
-        decision.lower[:] = map(max, decision.lower, best[0].tolist())
-        if self.journal is not None and deadline.passed:
-            # Its bounds may be looser than they were, and would not fit what was noted.
-            decision.search = Search("time", 0, 1, -math.inf, 0.0)
-            return
-        left = self._left(i)
-        if self.proof is not None:
-            # It is about one relaxation: what was excluded on another is excluded again.
-            self.excluded[i] = by_one_pass(best[0].tolist(), self.whole)
-            left += [k for k in range(len(self.whole)) if k not in left]
-        open_ = [k for k in left if k not in self.excluded[i]]
+    def _searched(self, i: int, deadline: Deadline) -> None:
+        """The search of one input, and what follows for it."""
 
         def confirm(points: Tensor) -> bool:
-            return any(self._confirm(i, point, "relu_split") for point in points)
+            method = self.decisions[i].method
+            return any(self._confirm(i, point, method) for point in points)
 
-        def descend(k: int, starts: Tensor) -> bool:
-            return self._descended(
-                whole, root.input_set, self.disjuncts[k], starts, BESIDE, deadline, confirm
-            )
-
-        splits = ReluSplits(
-            root,
-            confirm,
-            descend,
-            partial(self.watch, i),
-            len(open_),
-            math.inf if self.asked else _unasked(root.unstable[0]),
-            bounding_of(root),
-            self.relaxation.C.device,
-            lambda k: self._page(i, f"relus.{k}"),
+        one = OneInput(
+            whole=self._whole(i),
+            decision=self.decisions[i],
+            disjuncts=self.disjuncts,
+            cases=self.whole,
+            excluded=self.excluded[i],
+            proving=self.proof is not None,
+            asked=self.asked,
+            confirm=confirm,
+            watch=partial(self.watch, i),
+            clock=self.clock,
+            generator=self.generator,
+            page=partial(self._page, i),
         )
-        decision.chosen += f", nodes by {splits.bounding}"
-        try:
-            with self.clock("search"):
-                closed = all(splits.excluded(k, self.whole[k], deadline) for k in open_)
-        finally:
-            decision.search = splits.state
-        if closed and decision.verdict == "unknown":
-            self.excluded[i] |= splits.trees
-            self._proved(i, root, stated)
+        if self.searches[i] == "input_split":
+            if one.split_inputs(deadline):
+                self._proved(i)
+        elif (proved_on := one.split_relus(deadline)) is not None:
+            self._proved(i, *proved_on)
 
     def _page(self, i: int, kind: str) -> Page | None:
         """Where a search of input i is noted, if anywhere."""
         if self.journal is None:
             return None
         return self.journal.page(f"{self.numbers[i]}.{kind}", self.generator)
-
-    def _root(
-        self, i: int, whole: Relaxation, deadline: Deadline
-    ) -> tuple[Relaxation, Sequence[Kept]]:
-        """As `optimised_root` finds it, or has found it before."""
-        page = self._page(i, "root")
-        if page is None:
-            return optimised_root(whole, deadline, keep=self.proof is not None)
-        found: list[tuple[Relaxation, Sequence[Kept]]] = []
-        if not page.resume(lambda columns: found.append(root_of(columns, whole, deadline))):
-            found.append(optimised_root(whole, deadline))
-            page.keep(lambda: columns_of(*found[0]), ended=True)
-        return found[0]
-
-    def _descended(
-        self,
-        whole: Relaxation,
-        input_set: InputSet,
-        rows: Sequence[int],
-        starts: Tensor,
-        random: int,
-        deadline: Deadline,
-        confirm: Callable[[Tensor], bool],
-    ) -> bool:
-        """Whether there is a counterexample near points (points, *input_shape) of a set, or near so
-        many random ones, for the disjunct of these rows."""
-        at = torch.tensor([list(rows)]).to(whole.C.device)
-        with self.clock("attack"):
-            points, values = attack(
-                whole.network,
-                input_set,
-                whole.C[0, at],
-                whole.d[0, at],
-                starts.unsqueeze(0),
-                random=random,
-                generator=self.generator,
-                deadline=deadline,
-            )
-        return float(values) <= 0 and confirm(points)
-
-    def _split_inputs(self, i: int, deadline: Deadline) -> None:
-        """Search the parts of an input set, for a proof of each or for a counterexample."""
-        decision, left, whole = self.decisions[i], self._left(i), self._whole(i)
-        rows = self._rows(range(len(self.disjuncts)))
-        kept = 0.0 if self.proof is None else VISIBLE
-        question = Question(whole.network, whole.C[0, rows], whole.d[0, rows], kept)
-        tree = Tree(len(left))
-
-        def confirm(points: Tensor) -> bool:
-            return any(self._confirm(i, point, SPLIT) for point in points)
-
-        def descend(k: int, box: Box, starts: Tensor) -> bool:
-            random = restarts(whole.network)
-            return self._descended(
-                whole, box, self.disjuncts[k], starts[0], random, deadline, confirm
-            )
-
-        search = BoxSearch(
-            question,
-            Box(whole.input_set.lower, whole.input_set.upper),
-            signs_of(whole.relu_bounds, whole.d.new_zeros(1, 1, dtype=torch.int8)),
-            {k: max(decision.lower[row] for row in self.disjuncts[k]) for k in left},
-            attack=Attack(confirm, descend, STEPS * PASSES * restarts(question.network)),
-            watch=partial(self.watch, i),
-            limit=math.inf if self.asked else UNASKED,
-            tree=tree,
-            page=self._page(i, "boxes"),
-        )
-        decision.method = SPLIT
-        try:
-            with self.clock("search"):
-                search.run(deadline)
-        finally:
-            decision.search = search.state
-        if search.state.ended == "closed":
-            self.excluded[i] |= {k: Branches(tree, root) for root, k in enumerate(search.roots)}
-            self._proved(i)
 
     def _search(self, starts: dict[tuple[int, int], Tensor], random: int) -> None:
         """Attack the disjuncts k of the inputs i, from points (points, *input_shape) for each, and
@@ -421,8 +297,3 @@ class Escalation:
         if decision.counterexample is not None:
             decision.verdict, decision.method = "sat", method
         return decision.verdict == "sat"
-
-
-def _unasked(unstable: int) -> int:
-    """Nodes that a search may bound that nobody has asked for."""
-    return max(1, min(UNASKED_NODES, UNASKED_WORK // max(1, unstable) ** 2))

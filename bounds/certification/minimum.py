@@ -27,7 +27,7 @@ from bounds.arguments import (
 )
 from bounds.certification.attacks import BESIDE, STEPS, attack, restarts
 from bounds.certification.choice import chosen
-from bounds.certification.decide import PASSES
+from bounds.certification.one_input import PASSES
 from bounds.certification.relu_splits import ReluSplits
 from bounds.deadline import Deadline
 from bounds.errors import InvalidInputError

@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 
 import bounds
 from bounds import InvalidInputError, certify, certify_vnnlib
-from bounds.certification import decide, relu_splits
+from bounds.certification import decide, one_input, relu_splits
 from bounds.read.vnnlib.property import Property
 from bounds.search import journal
 from bounds.search.search import Search
@@ -125,7 +125,7 @@ def test_what_is_out_of_boxes_goes_on(asked: Asked, monkeypatch: pytest.MonkeyPa
     """Without a word in between."""
     monkeypatch.setattr(journal, "SECONDS", 1e9)
     with monkeypatch.context() as short:
-        short.setattr(decide, "UNASKED", 40)
+        short.setattr(one_input, "UNASKED", 40)
         [first] = asked(method="auto").searches
     [search] = asked(method="auto").searches
     assert first is not None

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import bounds
 from benchmarks.competition.instances import check, instances
 from bounds import InvalidInputError, certify, certify_vnnlib, deadline
-from bounds.certification import choice, decide
+from bounds.certification import choice, one_input
 from bounds.certification.choice import FEW
 from bounds.read.vnnlib import parse_vnnlib
 from bounds.search.search import BoxSearch, Search
@@ -56,13 +56,13 @@ def test_splits_decide_what_one_lp_does_not() -> None:
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Searches end after a few boxes."""
     monkeypatch.setattr(
-        decide, "BoxSearch", lambda *given, **named: BoxSearch(*given, **{**named, "limit": 3})
+        one_input, "BoxSearch", lambda *given, **named: BoxSearch(*given, **{**named, "limit": 3})
     )
 
 
 def test_a_search_that_nobody_asked_for_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     model, x = twins()
-    monkeypatch.setattr(decide, "UNASKED", 1)
+    monkeypatch.setattr(one_input, "UNASKED", 1)
     [search] = certify(model, x, 0, radius=0.1).searches
     assert search is not None
     assert search.ended == "domains"
@@ -198,7 +198,7 @@ def test_the_command_line(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def interrupted(self: object, *_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(decide.BoxSearch, "run", interrupted)
+    monkeypatch.setattr(one_input.BoxSearch, "run", interrupted)
     status, out, err = run(*common, "--json", tmp_path / "out.json")
     assert status == 130
     assert out.startswith("unknown\n")

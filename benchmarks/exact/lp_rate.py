@@ -43,8 +43,9 @@ def layer_lps(data: Path, weights: str, radius: float, images: int) -> bounds.Re
     relaxation = bounds.relax(network, ball, bounds.margins(y, 10))
     (parent,) = network.nodes[network.relus[1]].parents
     unstable = relaxation.relu_bounds[1].unstable
-    rows = torch.diag_embed(unstable.to(x))
-    rows = rows[:, unstable.any(0)]  # rows of zeros cost nothing
+    # Each input's neurons first; inputs with fewer fill up with rows of zeros.
+    first = unstable.argsort(dim=1, descending=True, stable=True)[:, : int(unstable.sum(1).max())]
+    rows = torch.diag_embed(unstable.to(x)).take_along_dim(first.unsqueeze(2), 1)
     return bounds.Relaxation(
         bounds.Network(network.nodes[: parent + 1]),
         relaxation.input_set,

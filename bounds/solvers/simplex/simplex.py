@@ -19,6 +19,7 @@ from bounds.deadline import Deadline
 from bounds.relaxation.relaxation import Relaxation
 from bounds.solution.solution import Solution
 from bounds.solution.status import Status
+from bounds.solvers.cost import SMALL
 from bounds.solvers.goal import Goal
 from bounds.solvers.interior_point.batches import places
 from bounds.solvers.interior_point.evaluation import cheapest, on_condensed, record
@@ -34,9 +35,9 @@ from bounds.solvers.simplex.warm import WarmLP
 TOLERANCES = (1e-7, 1e-10)
 #: Pivots of one run after which HiGHS counts as stuck: many for each row and column.
 STUCK = 20
-#: Neurons of LPs that are solved many at once, and how many pivots more than these each may take:
-#: ten times as many as it needs, so that one that goes in circles does not keep the others waiting.
-SMALL, FEW = 96, 30
+#: How many pivots more than it has neurons a small LP may take: ten times as many as it needs, so
+#: that one that goes in circles does not keep the others waiting.
+FEW = 30
 #: Newton steps on what HiGHS leaves open.
 NEWTON_STEPS = 100
 #: By how much of a row's scale an optimum has to be above 0 for the run to stop there, where the
@@ -67,7 +68,7 @@ def simplex(
         if 0 < lp.e.shape[1] <= SMALL:
             _by_edges(simplices, everything, closer, iteration_limit, deadline)
             everything.tell(deadline, told)
-        for tolerance in TOLERANCES:
+        for tolerance in TOLERANCES if bool(everything.running.any()) else ():
             _sweep(lp, simplices, everything, tolerance, closer, iteration_limit, deadline)
         if bool(everything.running.any()):
             _by_interior_point(lp, everything, places(part, nu.shape[2]), closer, deadline)

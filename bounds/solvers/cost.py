@@ -6,11 +6,13 @@ unstable neurons, d coordinates, and N numbers in its rows [A | L] that are not 
 | method | once | an LP |
 |---|---|---|
 | interior point | 1.5e-2 a batch | 1e-4 + 4e-7 (2 d + 3 n) + 2e-7 n² + 3e-10 F |
-| simplex | 1.5e-3 an input | 1e-4 + 4e-7 (d + 2 n) + P (1.4e-5 + 2e-10 N (1 + n / d)) |
+| simplex, n ≤ 96 | 6e-3 + 5e-4 (1 + 3 p) a batch | 1e-4 + (1 + p) (1.5e-5 + 6e-8 m) |
+| simplex by HiGHS | 1.5e-3 an input | 1e-4 + 4e-7 (d + 2 n) + P (1.4e-5 + 2e-10 N (1 + n / d)) |
 | pdhg | 1 | 10,000 passes through the network, an operation 1.2e-10 |
 
-F = 0.3 n² (d + n) + n³ / 3 is what a Newton step takes, P = (1 + 1 / S) n the pivots. The interior
-point solves inputs of alike sizes as one batch, while the simplex method goes on from row to row,
+F = 0.3 n² (d + n) + n³ / 3 is what a Newton step takes; p = n² (1 + n / d)^½ / 600, but n at most,
+and P = (1 + 1 / S) n are the pivots; m = d + 3 n + n² / 10. The interior point and the simplex
+method for small LPs solve inputs of alike sizes as one batch, while HiGHS goes on from row to row,
 and profits from zeros, which convolutions have many of. A layer reads the same share of what is
 unstable below as of its input. With more neurons than coordinates, bases fill up. pdhg's passes run
 at an eighth of the speed of large matrix products; it needs no polyhedron, and no matrices, which
@@ -23,6 +25,8 @@ alone, also in P; the interior point presolves them.
 from __future__ import annotations
 
 import math
+
+import torch
 
 from bounds.errors import InvalidInputError
 from bounds.network.affine import Affine, Linear, Transposed
@@ -37,6 +41,8 @@ from bounds.solvers.interior_point.presolve import GAIN
 
 #: The share of [A | L] that is not 0, which Newton's matrices are built from.
 DENSITY = 0.3
+#: Neurons of LPs that the simplex method solves many at once, instead of by HiGHS.
+SMALL = 96
 #: Seconds of a floating-point operation in the interior point, counted for one Newton step.
 NEWTON = 3e-10
 PASSES = 2 * 5000
@@ -90,12 +96,25 @@ def _interior_point(relaxation: Relaxation) -> float:
 
 
 def _simplex(relaxation: Relaxation) -> float:
+    """Small inputs together, and the others by HiGHS."""
     d, rows = math.prod(relaxation.network.input_shape), relaxation.C.shape[1]
     seen, seconds = _seen(relaxation), 0.0
+    sizes = torch.tensor(relaxation.unstable)
+    for images in alike(relaxation):
+        if (largest := int(sizes[images.cpu()].max())) <= SMALL:
+            seconds += 6e-3 + 5e-4 * (1 + 3 * _few_pivots(largest, d))
     for n, numbers in zip(relaxation.unstable, row_numbers(relaxation), strict=True):
+        if n <= SMALL:
+            step = 1.5e-5 + 6e-8 * (d + 3 * n) + 6e-9 * n**2
+            seconds += rows * (1e-4 + (1 + _few_pivots(n, d)) * step)
+            continue
         pivot = 1.4e-5 + 2e-10 * numbers * (1 + n / max(1, d))
         seconds += 1.5e-3 + rows * (1e-4 + 4e-7 * (d + 2 * n)) + (1 + rows) * seen * n * pivot
     return seconds
+
+
+def _few_pivots(n: int, d: int) -> float:
+    return min(n, n**2 * math.sqrt(1 + n / max(1, d)) / 600)
 
 
 def _pdhg(relaxation: Relaxation) -> float:

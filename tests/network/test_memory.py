@@ -96,9 +96,13 @@ def test_matrices_that_do_not_fit_are_refused_with_the_remedy(method: Any) -> No
 # -- "exact" ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("batch", "method"), [(1, "simplex"), (100, "interior_point")])
-def test_exact_takes_one_or_the_other_for_few_or_many_small_lps(batch: int, method: str) -> None:
-    relaxation = random_relaxation(6, 12, 10, 4, batch=batch)
+@pytest.mark.parametrize(
+    ("widths", "method"), [((6, 12, 10, 4), "simplex"), ((20, 40, 40, 4), "interior_point")]
+)
+def test_exact_takes_one_or_the_other_for_small_or_large_lps(
+    widths: tuple[int, ...], method: str
+) -> None:
+    relaxation = random_relaxation(*widths, batch=8)
     solution = bounds.solve(relaxation, method="exact")
     assert solution.method == method
     assert (solution.status == Status.OPTIMAL).all()

@@ -34,6 +34,12 @@ def digits() -> Relaxation:
     return bounds.relax(network, ball, bounds.margins(labels[:4], 10)).double()
 
 
+@pytest.fixture(autouse=True)
+def by_highs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However small the LPs are."""
+    monkeypatch.setattr(simplex, "SMALL", 0)
+
+
 def solve(relaxation: Relaxation, **options: Any) -> bounds.Solution:
     return bounds.solve(relaxation, method="simplex", **options)
 

@@ -32,6 +32,8 @@ from torch import Tensor
 
 from bounds.deadline import NEVER, Deadline
 from bounds.errors import InvalidInputError
+from bounds.network.affine import Linear
+from bounds.network.graph import AffineNode, Network
 from bounds.network.memory import pass_numbers, rows_at_once
 from bounds.relaxation.relaxation import Relaxation
 from bounds.sets.box import Box, InputSet
@@ -159,10 +161,9 @@ def condense(
                 return None
             part, present = index[:, first : first + step], real[:, first : first + step]
             block = slice(layers[position] + first, layers[position] + first + part.shape[1])
-            one_hot = width.new_zeros(*part.shape, neurons.lower[0].numel())
-            one_hot.scatter_(2, part.unsqueeze(2), present.unsqueeze(2).to(width))
-            shaped = one_hot.unflatten(2, neurons.lower.shape[1:])
-            AL[:, block, :d], AL[:, block, d:], e[:, block] = rows_of(parent, shaped)
+            before, coefficients, offset = _unit_rows(network, parent, part, present.to(width))
+            on_x, on_z, constant = rows_of(before, coefficients)
+            AL[:, block, :d], AL[:, block, d:], e[:, block] = on_x, on_z, constant + offset
             for bound, values in ((lower, neurons.lower), (upper, neurons.upper)):
                 bound[:, block] = torch.where(
                     present, values.flatten(1).gather(1, part), bound[:, block]
@@ -183,6 +184,24 @@ def condense(
         columns=columns,
         width=width,
     )
+
+
+def _unit_rows(
+    network: Network, node: int, neurons: Tensor, real: Tensor
+) -> tuple[int, Tensor, Tensor | float]:
+    """Rows that pick these neurons (B, R) of a node, 0 where they are not real: on which node,
+    their coefficients, and their constants. Of a dense layer they are rows of its weights."""
+    shape = network.nodes[node].shape
+    match network.nodes[node]:
+        case AffineNode(parents=(parent,), operation=Linear(weight=weight, bias=bias)) if (
+            len(shape) == 1  # else it is along the last axis
+        ):
+            rows = weight[neurons] * real.unsqueeze(2)
+            offset = 0.0 if bias is None else bias[neurons] * real
+            return parent, rows.unflatten(2, network.nodes[parent].shape), offset
+    one_hot = real.new_zeros(*neurons.shape, math.prod(shape))
+    one_hot.scatter_(2, neurons.unsqueeze(2), real.unsqueeze(2))
+    return node, one_hot.unflatten(2, shape), 0.0
 
 
 def _coordinates(input_set: InputSet) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:

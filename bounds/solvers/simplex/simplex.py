@@ -1,8 +1,10 @@
-"""The LP optimum by the dual simplex method of HiGHS, warm from row to row of the same input.
+"""The LP optimum by dual simplex methods: many small LPs at once, and larger ones by HiGHS, warm
+from row to row of the same input.
 
-HiGHS proposes, and what it proposes is evaluated like the multipliers and points of all methods:
-the gap says whether an LP is solved, never a status. LPs whose gap stays open are solved again from
-nothing and to finer tolerances, and what is open then is left to the interior point.
+Both propose, and what they propose is evaluated like the multipliers and points of all methods: the
+gap says whether an LP is solved, never a status. What stays open of small LPs is left to HiGHS,
+which solves LPs whose gap stays open again from nothing and to finer tolerances; and what is open
+then is left to the interior point.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from bounds.deadline import Deadline
 from bounds.relaxation.relaxation import Relaxation
 from bounds.solution.solution import Solution
 from bounds.solution.status import Status
+from bounds.solvers.cost import SMALL
 from bounds.solvers.goal import Goal
 from bounds.solvers.interior_point.batches import places
 from bounds.solvers.interior_point.evaluation import cheapest, on_condensed, record
@@ -24,6 +27,7 @@ from bounds.solvers.interior_point.interior_point import as_rows
 from bounds.solvers.interior_point.simplices import Simplices
 from bounds.solvers.interior_point.triangle_lp import TriangleLP
 from bounds.solvers.progress import Progress
+from bounds.solvers.simplex.edges import Edges
 from bounds.solvers.simplex.warm import WarmLP
 
 #: HiGHS' tolerances: its default first, as at finer ones it may end without any answer; and then
@@ -31,6 +35,9 @@ from bounds.solvers.simplex.warm import WarmLP
 TOLERANCES = (1e-7, 1e-10)
 #: Pivots of one run after which HiGHS counts as stuck: many for each row and column.
 STUCK = 20
+#: How many pivots more than it has neurons a small LP may take: ten times as many as it needs, so
+#: that one that goes in circles does not keep the others waiting.
+FEW = 30
 #: Newton steps on what HiGHS leaves open.
 NEWTON_STEPS = 100
 #: By how much of a row's scale an optimum has to be above 0 for the run to stop there, where the
@@ -57,8 +64,11 @@ def simplex(
             everything, simplices, costs, nu, *cheapest(simplices, costs), 0, goal=closer,
             patience=math.inf,
         )  # fmt: skip
-        everything.tell(deadline, 0)
-        for tolerance in TOLERANCES:
+        told = everything.tell(deadline, 0)
+        if 0 < lp.e.shape[1] <= SMALL:
+            _by_edges(simplices, everything, closer, iteration_limit, deadline)
+            everything.tell(deadline, told)
+        for tolerance in TOLERANCES if bool(everything.running.any()) else ():
             _sweep(lp, simplices, everything, tolerance, closer, iteration_limit, deadline)
         if bool(everything.running.any()):
             _by_interior_point(lp, everything, places(part, nu.shape[2]), closer, deadline)
@@ -67,6 +77,36 @@ def simplex(
     return on_condensed(
         relaxation, work, method="simplex", goal=goal, deadline=deadline, max_memory=max_memory
     )
+
+
+def _by_edges(
+    simplices: Simplices,
+    everything: Progress,
+    goal: Goal,
+    iteration_limit: int,
+    deadline: Deadline,
+) -> None:
+    """All LPs whose gap is open, together."""
+    lp, n = simplices.lp, simplices.n
+    enough = torch.full_like(lp.c_0, math.inf)
+    if goal.sign_only:
+        enough = ABOVE * lp.scale - lp.c_0
+    limit = min(iteration_limit, n + FEW)
+    nu, b, z, pivots = Edges(simplices).ascend(everything.running, enough, limit, deadline)
+    kept = everything.best_nu, everything.best_x, everything.best_z
+    nu, b, z = (
+        torch.where(torch.isfinite(found).all(2, keepdim=True), found, before)
+        for found, before in zip((nu, b, z), kept, strict=True)
+    )
+    costs = simplices.costs(nu)
+    record(everything, simplices, costs, nu, b, z, pivots, goal=goal, patience=math.inf)
+    _end_used_up(everything, iteration_limit)
+
+
+def _end_used_up(everything: Progress, iteration_limit: int) -> None:
+    used_up = everything.running & (everything.iterations >= iteration_limit)
+    everything.status = torch.where(used_up, int(Status.ITERATION_LIMIT), everything.status)
+    everything.running = everything.running & ~used_up
 
 
 def _sweep(
@@ -109,9 +149,7 @@ def _sweep(
                 kept[image, row] = torch.from_numpy(found).to(kept)
     costs = simplices.costs(nu)
     record(everything, simplices, costs, nu, b, z, pivots, goal=goal, patience=math.inf)
-    used_up = everything.running & (everything.iterations >= iteration_limit)
-    everything.status = torch.where(used_up, int(Status.ITERATION_LIMIT), everything.status)
-    everything.running = everything.running & ~used_up
+    _end_used_up(everything, iteration_limit)
     if deadline.passed:
         everything.end(Status.TIME_LIMIT)
 

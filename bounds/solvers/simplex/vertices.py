@@ -1,0 +1,122 @@
+"""Vertices of the duals of many LPs, and the ones where a search begins.
+
+d(ν), the dual of the condensed LP (`bounds.solvers.interior_point.simplices`), is a constant, a
+linear term and, for every simplex, the least of its vertices' costs: concave, with a kink where two
+vertices cost the same, which is called a tie here. A vertex of d has n independent ties, and M
+(n × n) are their columns: differences of the columns of their two vertices. With c the differences
+of their objective, Mᵀ ν = −c.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from itertools import pairwise
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from bounds.solvers.interior_point.simplices import Simplices
+
+
+@dataclass(eq=False)
+class Vertices:
+    """R LPs, each at a vertex of its dual.
+
+    at: (R,), flat indices of (B, S). images, places: (R,), of which input, and the how manieth of
+    its LPs. c: of far, (R, d + n). nu: (R, n). costs: of all columns at ν, (R, d + 3 n). tied:
+    (R, n), columns. inverse: M⁻¹, (R, n, n). bound: (R,), of ⟨c, ·⟩. pivots: (R,).
+    """
+
+    at: Tensor
+    images: Tensor
+    places: Tensor
+    c: Tensor
+    nu: Tensor
+    costs: Tensor
+    tied: Tensor
+    inverse: Tensor
+    bound: Tensor
+    pivots: Tensor
+
+    def take(self, some: Tensor) -> Self:
+        taken = type(self)(*(getattr(self, field.name)[some] for field in fields(self)))
+        taken.places = _places(taken.images)
+        return taken
+
+
+class Columns:
+    """far–zero of every simplex (d + n), low–zero (n) and far–low (n) of every neuron."""
+
+    def __init__(self, simplices: Simplices) -> None:
+        self.simplices, self.n, self.d = simplices, simplices.n, simplices.d
+        n, d = self.n, self.d
+        self.far, self.low, self.far_low = (slice(d + k * n, d + (k + 1) * n) for k in range(3))
+        self.e = simplices.lp.e
+        self.depth, self.height = simplices.depth.squeeze(1), simplices.upper.squeeze(1)
+        depth, of_z = torch.diag_embed(self.depth), simplices.K[:, :, d:]
+        self.numbers = torch.cat((simplices.K, depth, of_z - depth), 2)
+        self.transposed = self.numbers.mT.contiguous()
+        # A vertex that is the same as zero, as of a neuron that is kept on a side, is left out.
+        self.missing = torch.stack((0 * self.depth, self.height, self.depth), 2) <= 0
+        self.missing[:, :, 0] = False
+
+    def kind(self, column: Tensor) -> Tensor:
+        """0, 1 and 2: far–zero, low–zero and far–low, of a neuron."""
+        return torch.div((column - self.d).clamp(min=0), self.n, rounding_mode="floor")
+
+    def neuron(self, column: Tensor) -> Tensor:
+        """Of a neuron's column; of an input's, 0."""
+        return (column - self.d).clamp(min=0) % self.n
+
+    def first(self, at: Tensor, images: Tensor, c: Tensor, bound: Tensor) -> Vertices:
+        """The vertices that the coefficients ĉ suggest, layer by layer from above: ν on the upper
+        face, or at the slope 0 or 1. M is triangular there."""
+        n, lp = self.n, self.simplices.lp
+        height, depth, places = self.height[images], self.depth[images], _places(images)
+        coefficients, nu = c[:, self.far].clone(), torch.zeros_like(c[:, self.far])
+        ends = [0, *lp.layers] if lp.layers[0] else list(lp.layers)
+        blocks = list(pairwise(ends))
+        face = torch.zeros_like(nu, dtype=torch.bool)
+        far = (height > 0) & ((depth <= 0) | (height > depth))
+        for start, stop in reversed(blocks):
+            own, layer = coefficients[:, start:stop], slice(start, stop)
+            up, down = height[:, layer], depth[:, layer]
+            face[:, layer] = (own < 0) & (up > 0) & (down > 0)
+            of_far = torch.where(face[:, layer], up + down, up)
+            nu[:, layer] = torch.where(far[:, layer] | face[:, layer], own / of_far, 0.0)
+            if start:
+                above = self.times(nu[:, layer], lp.L[:, layer, :start], images, places)
+                coefficients[:, :start].addcmul_(above, height[:, :start])
+        kind = torch.where(face, 2, torch.where(far, 0, 1))
+        tied = torch.arange(self.d, self.d + n, device=c.device) + n * kind
+        own = torch.where(kind == 1, depth, -height - depth * face)
+        inverse, through = torch.diag_embed(1 / own), height.masked_fill(kind == 1, 0.0)
+        for start, stop in blocks[1:]:
+            below = lp.L[images, start:stop, :start] * through[:, None, :start]
+            rows = torch.bmm(below, inverse[:, :start, :start])
+            inverse[:, start:stop, :start] = rows / -own[:, start:stop].unsqueeze(2)
+        costs = self.objective(c) + self.times(nu, self.numbers, images, places)
+        return Vertices(
+            at, images, places, c, nu, costs, tied, inverse, bound, torch.zeros_like(at)
+        )
+
+    def objective(self, c: Tensor) -> Tensor:
+        of_z = c[:, self.far]
+        return torch.cat((c, torch.zeros_like(of_z), of_z), 1)
+
+    def times(self, rows: Tensor, matrices: Tensor, images: Tensor, places: Tensor) -> Tensor:
+        """Each of the rows (R, ·) by the matrix of its input."""
+        if len(matrices) == 1:
+            return rows @ matrices[0]
+        first, last = int(images[0]), int(images[-1])
+        padded = rows.new_zeros(last - first + 1, int(places.max()) + 1, rows.shape[1])
+        padded[images - first, places] = rows
+        return torch.bmm(padded, matrices[first : last + 1])[images - first, places]
+
+
+def _places(images: Tensor) -> Tensor:
+    """The how manieth of its image each is, of ascending images."""
+    count = torch.arange(len(images), device=images.device)
+    begins = torch.cat((count[:1] == 0, images[1:] != images[:-1]))
+    return count - torch.where(begins, count, 0).cummax(0).values

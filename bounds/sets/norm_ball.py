@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,12 +11,16 @@ import torch
 from torch import Tensor
 
 from bounds.network.affine import Convert, row_sums
+from bounds.network.memory import Numbers
 from bounds.rounding import difference_below, down, floor, gamma, smallest
 from bounds.sets.box import Box, InputSet
 
 #: By how many units of rounding of its radius a point may leave a ball and still count as inside.
 #: `minimum` allows for twice as much, so that it holds for every such point.
 ULPS = 8
+#: Numbers to search multipliers for at a time: what stays in a core's own cache, and is too little
+#: for its memory to be given back to the system and asked for anew, which costs more.
+BLOCK = Numbers(cpu=2**16, device=2**62)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,15 +91,9 @@ class NormBall(InputSet):
         if cut:
             # Of either side of the centre, rounded up.
             ends = difference_below(self.lower, centre), difference_below(-self.upper, -centre)
-            left, right = (seen(-end).flatten(2) for end in ends)
-            sizes, sign = flat.abs(), flat.detach()
-            # One of both is 0. (`torch.where` takes many times as long.)
-            positive = torch.gt(sign, 0, out=torch.empty_like(sign))
-            negative = torch.le(sign, 0, out=torch.empty_like(sign))
-            sides = [self._spread(sizes, torch.addcmul(negative * right, positive, left), radius)]
-            if above:
-                rooms = torch.addcmul(negative * left, positive, right)
-                sides.append(self._spread(sizes, rooms, radius))
+            rooms = [seen(-end).flatten(2) for end in ends]
+            parts = [self._sides(*some, radius, above) for some in _blocks(flat, *rooms)]
+            sides = [torch.cat(side, 1) for side in zip(*parts, strict=True)]
         else:
             sides = [radius.unsqueeze(1) * self.dual_norm(flat)]
         size = centre.detach().abs()
@@ -104,6 +102,20 @@ class NormBall(InputSet):
         share, underflow = gamma(count, dtype), count * smallest(dtype) * (3 + largest)
         sides = [side + (share * (side.detach() + terms) + underflow) for side in sides]
         return row_sums(coefficients, seen(centre)), sides[0], sides[-1]
+
+    def _sides(
+        self, coefficients: Tensor, left: Tensor, right: Tensor, radius: Tensor, above: bool
+    ) -> list[Tensor]:
+        """How far ⟨c, x⟩ lies below its value at the centre and, where it is wanted, above it."""
+        sizes, sign = coefficients.abs(), coefficients.detach()
+        # One of both is 0. (`torch.where` takes many times as long.)
+        positive = torch.gt(sign, 0, out=torch.empty_like(sign))
+        negative = torch.le(sign, 0, out=torch.empty_like(sign))
+        sides = [self._spread(sizes, torch.addcmul(negative * right, positive, left), radius)]
+        if above:
+            rooms = torch.addcmul(negative * left, positive, right)
+            sides.append(self._spread(sizes, rooms, radius))
+        return sides
 
     @abstractmethod
     def _spread(self, sizes: Tensor, rooms: Tensor, radius: Tensor) -> Tensor:
@@ -179,3 +191,14 @@ class NormBall(InputSet):
 
 def _whole(numbers: Tensor) -> Tensor:
     return numbers.unsqueeze(1)
+
+
+def _blocks(rows: Tensor, left: Tensor, right: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Some of the rows at a time, and what belongs to them of rooms, of each row or of all."""
+    count = max(1, BLOCK.on(rows) // max(1, rows[:, :1].numel()))
+    for first in range(0, max(1, rows.shape[1]), count):
+        some = slice(first, first + count)
+        if left.shape[1] == 1:
+            yield rows[:, some], left, right
+        else:
+            yield rows[:, some], left[:, some], right[:, some]

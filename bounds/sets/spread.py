@@ -25,6 +25,8 @@ from bounds.rounding import gamma
 
 #: Rounds of either search. Most rows are done after six; one that is not keeps its best multiplier.
 ROUNDS = 40
+#: Rounds of the one for λ after which hardly any row is done.
+UNCHECKED = 4
 #: How close to the best multiplier's a value has to be, in parts of it and of its own rounding.
 DONE, ROUNDING = 1e-12, 0.25
 #: By what part of itself μ may still change: the value is off by its square.
@@ -66,27 +68,28 @@ def l1_multiplier(sizes: Tensor, rooms: Tensor, budget: Tensor) -> Tensor:
     # New memory for every product would cost several times the products.
     done = max(DONE, ROUNDING * gamma(sizes.shape[2], sizes.dtype))
     scratch = torch.sign(sizes).mul_(rooms)
-    low, high = torch.zeros_like(sizes[:, :, 0]), sizes.amax(2)
-    slope_low, slope_high = budget - scratch.sum(2), budget.expand_as(high)
-    at_low, at_high = scratch.mul_(sizes).sum(2), high * budget
-    for _ in range(ROUNDS):
-        # Without a slope downwards from 0, the box alone bounds.
-        rise = (slope_high - slope_low).masked_fill(slope_low >= 0, torch.inf)
+    # At each end: λ, the value and its slope.
+    slope, high = budget - scratch.sum(2), sizes.amax(2)
+    left = torch.stack((torch.zeros_like(high), scratch.mul_(sizes).sum(2), slope))
+    right = torch.stack((high, high * budget, budget.expand_as(high)))
+    # Without a slope downwards from 0, the box alone bounds.
+    bound_by_box = slope >= 0
+    for step in range(ROUNDS):
+        (low, at_low, slope_low), (high, at_high, slope_high) = left, right
+        rise = (slope_high - slope_low).masked_fill(bound_by_box, torch.inf)
         trial = (at_low - at_high + slope_high * high - slope_low * low) / rise
         trial = trial.maximum(low).minimum(high)
-        if on_cpu(sizes):  # elsewhere it would wait
-            bound = at_low + slope_low.clamp(max=0) * (trial - low)
+        if step >= UNCHECKED and on_cpu(sizes):  # elsewhere it would wait
             best = torch.minimum(at_low, at_high)
-            if bool((best - bound <= done * best).all()):
+            open_ = best - at_low - slope_low * (trial - low) > done * best
+            if not bool((open_ > bound_by_box).any()):
                 break
         torch.gt(sizes, trial.unsqueeze(2), out=scratch).mul_(rooms)
         slope = budget - scratch.sum(2)
-        at_trial = scratch.mul_(sizes).sum(2) + trial * slope
-        left = slope < 0
-        low, high = torch.where(left, trial, low), torch.where(left, high, trial)
-        at_low, at_high = torch.where(left, at_trial, at_low), torch.where(left, at_high, at_trial)
-        slope_low = torch.where(left, slope, slope_low)
-        slope_high = torch.where(left, slope_high, slope)
+        tried = torch.stack((trial, scratch.mul_(sizes).sum(2) + trial * slope, slope))
+        falls = slope < 0
+        left, right = torch.where(falls, tried, left), torch.where(falls, right, tried)
+    (low, at_low, _), (high, at_high, _) = left, right
     return torch.where(at_low < at_high, low, high)
 
 

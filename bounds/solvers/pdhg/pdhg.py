@@ -52,6 +52,9 @@ CHECK = 20
 #: begins to grow again, to the second of these parts; or when the anchor has stood still for this
 #: share of all iterations.
 SUFFICIENT, NECESSARY, ARTIFICIAL = 0.2, 0.8, 0.36
+#: The most iterations of slope ascent: its gap shrinks as a power of their number, and not as one of
+#: a constant.
+ASCENT_LIMIT = 1000
 #: Points (x, ẑ, z, ν) that are in memory at a time, those of the ascent included.
 ITERATES = 20
 #: The relative gap that iterations in float32 aim at, and how many of them may pass without gain.
@@ -244,7 +247,8 @@ def _solve_together(
         return late(part, goal=goal, method="pdhg")
     lp = MatrixFreeLP.of(part)
     half = goal.times(1 / 2)
-    ascent, begun = ascended(part, half, iteration_limit, deadline, other_follows=True)
+    first = min(ASCENT_LIMIT, iteration_limit)
+    ascent, begun = ascended(part, half, first, deadline, other_follows=True)
     nu, z = (lp.gather(ascent.scatter(best)) for best in (begun.best_nu, begun.best_z))
     point = torch.cat((begun.best_x, lp.forward(begun.best_x, z), z, nu), -1)
     # Where l and u are tighter than the layers below imply, no average may have been feasible.

@@ -52,8 +52,8 @@ CHECK = 20
 #: begins to grow again, to the second of these parts; or when the anchor has stood still for this
 #: share of all iterations.
 SUFFICIENT, NECESSARY, ARTIFICIAL = 0.2, 0.8, 0.36
-#: The most iterations of slope ascent: its gap shrinks as a power of their number, and not as one of
-#: a constant.
+#: The most iterations of slope ascent: its gap shrinks as a power of their number, this method's as
+#: one of a constant.
 ASCENT_LIMIT = 1000
 #: Points (x, ẑ, z, ν) that are in memory at a time, those of the ascent included.
 ITERATES = 20

@@ -7,6 +7,7 @@ dicts of Salman et al. 2019 (github.com/Hadisalman/robust-verify-benchmark, MIT)
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -72,13 +73,29 @@ def cifar_images(data: Path) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(images).double() / 255, torch.from_numpy(labels)
 
 
-def relaxation(
-    data: Path, name: str, radius: float, images: slice
-) -> tuple[nn.Sequential, bounds.Relaxation]:
-    """The nine margins of some of the images, pixels clipped to [0, 1], float64.
+@dataclass(frozen=True)
+class Images:
+    """What a published network is asked about: x, (images, *shape), and the box of its pixels, in
+    the network's units, of which a pixel's are `unit`; what it answers, and the network."""
+
+    model: nn.Sequential
+    network: bounds.Network
+    x: Tensor
+    lower: Tensor
+    upper: Tensor
+    labels: Tensor
+    unit: float
+
+    @property
+    def margins(self) -> bounds.Specification:
+        return bounds.margins(self.labels, 10)
+
+
+def images_of(data: Path, name: str, images: slice) -> Images:
+    """Some of the images of a network, float64.
 
     MNIST networks get the ten images; those of CIFAR-10 the first ones that they classify rightly,
-    and, as in their training, (pixel − mean) / 0.225. The radius is in units of a pixel.
+    and, as in their training, (pixel − mean) / 0.225.
     """
     model = load_model(data / FOLDER / name)
     if "cifar" in name:
@@ -92,8 +109,17 @@ def relaxation(
     with torch.no_grad():
         labels = model(centre).argmax(1)
     network = bounds.from_torch(model, x.shape[1:])
-    ball = bounds.Ball(centre, radius=radius / deviation, lower=lower, upper=upper)
-    return model, bounds.relax(network, ball, bounds.margins(labels, 10)).double()
+    return Images(model, network, centre, lower, upper, labels, 1 / deviation)
+
+
+def relaxation(
+    data: Path, name: str, radius: float, images: slice
+) -> tuple[nn.Sequential, bounds.Relaxation]:
+    """The nine margins of some of the images, pixels clipped to [0, 1], float64. The radius is in
+    units of a pixel."""
+    of = images_of(data, name, images)
+    ball = bounds.Ball(of.x, radius=radius * of.unit, lower=of.lower, upper=of.upper)
+    return of.model, bounds.relax(of.network, ball, of.margins).double()
 
 
 def resnet_property(

@@ -68,6 +68,14 @@ def numbers_at_a_time(network: Network, start: int) -> int:
     return COPIES * max(sizes)
 
 
+def numbers_at_input(network: Network, start: int) -> int:
+    """On how many numbers of the input a row that begins with a neuron of node `start` has
+    coefficients."""
+    channels, *spatial = network.input_shape
+    extents = descent(network, start)
+    return channels * math.prod(extents[0].window if 0 in extents else spatial)
+
+
 def numbers_of_neuron(network: Network, start: int) -> int:
     """What a row that begins with a neuron of node `start` holds during its pass, copies
     included."""

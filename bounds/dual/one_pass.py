@@ -28,7 +28,7 @@ from bounds.network.affine import Affine, Linear, Scale, row_sums
 from bounds.network.convolution import Convolution
 from bounds.network.graph import AffineNode, InputNode, Network, ReluNode, SumNode
 from bounds.relaxation.ranges import Range
-from bounds.rounding import down, floor, gamma, smallest, up
+from bounds.rounding import down, gamma, smallest, up
 from bounds.sets.box import Box, InputSet
 from bounds.sets.norm_ball import NormBall
 
@@ -53,6 +53,9 @@ class OnePass:
         self._faces, self._ranges, self._start = faces, ranges, start
         self._positions = {index: k for k, index in enumerate(network.relus)}
         self._extents = descent(network, start)
+        self._odd = odd
+        self._cut = isinstance(input_set, NormBall) and not input_set.uncut
+        self._centred = isinstance(input_set, NormBall) and input_set.centred
         self._ahead = self._first_convolutions() if odd else []
         self._first = self._first_layer() if self._ahead else None
 
@@ -207,7 +210,7 @@ class OnePass:
             patches = pending.pop(index)
             match self._network.nodes[index]:
                 case InputNode():
-                    if not isinstance(self._input_set, Box):
+                    if self._centred and not self._cut:
                         patches = patches.inside()  # a norm counts what a box leaves out
                     if not self._at_input(patches.values, patches.windows):
                         whole[index] = patches.dense()
@@ -253,14 +256,17 @@ class OnePass:
             case Box() as box:
                 middle, reach, underflow = box.halves(count)
                 radius = row_sums(coefficients.abs(), seen(reach)) + underflow
-            case NormBall() as ball if ball.uncut:
-                middle, dtype = ball.centre, coefficients.dtype
-                reach = ball.radius.unsqueeze(1) * ball.dual_norm(coefficients.flatten(2))
-                size = middle.detach().abs()
-                terms = row_sums(coefficients.detach().abs(), seen(size + floor(dtype))) + reach
-                largest = (size.flatten(1).amax(1) + ball.radius.detach()).unsqueeze(1)
-                underflow = count * smallest(dtype) * (3 + largest)
-                radius = reach + gamma(count, dtype) * terms.detach() + underflow
+            case NormBall() as ball if self._centred:
+                middle, below, above = ball.spread(
+                    coefficients, seen, cut=self._cut, above=self._odd
+                )
+                self._middle.append(middle)
+                if self._cut and self._odd:
+                    self._middle.append((above - below) / 2)
+                    self._radius.append((above + below) / 2)
+                else:
+                    self._radius.append(below)
+                return True
             case _:
                 return False
         self._middle.append(row_sums(coefficients, seen(middle)))

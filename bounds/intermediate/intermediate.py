@@ -25,6 +25,7 @@ from torch.utils.checkpoint import checkpoint
 from bounds.deadline import NEVER, Deadline
 from bounds.dual.dual import MultiplierRule, backward_pass
 from bounds.dual.fixed_slope import fixed
+from bounds.intermediate.first_layer import within_ball
 from bounds.intermediate.kept import Kept, in_float32, kept_of, stated_rule
 from bounds.intermediate.layer_lp import TOLERANCE, LayerLP
 from bounds.intermediate.neuron_bounds import neuron_bounds
@@ -174,6 +175,8 @@ def _relu_bounds(
                 for other in others:
                     neurons = neurons.intersection(other[len(found)])
                 if not before.exact:
+                    if method != "interval":
+                        neurons = within_ball(network, input_set, ranges, parent, neurons)
                     at = network, input_set, found, ranges, parent, max_memory, deadline
                     if projected is not None and projected.cheaper(parent, neurons.unstable):
                         if len(input_set) > projected.together:

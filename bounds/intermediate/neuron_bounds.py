@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from bounds.deadline import NEVER, Deadline
-from bounds.dual.descent import numbers_at_a_time, numbers_of_neuron
+from bounds.dual.descent import numbers_at_a_time, numbers_at_input, numbers_of_neuron
 from bounds.dual.fixed_slope import Faces
 from bounds.dual.one_pass import OnePass
 from bounds.dual.recomputed import Part, recomputed
@@ -25,7 +25,8 @@ from bounds.network.memory import numbers_at_once, pass_numbers
 from bounds.relaxation.ranges import Range
 from bounds.relaxation.relaxation import Relaxation
 from bounds.relaxation.triangle import ReluBounds
-from bounds.sets.box import Box, InputSet
+from bounds.sets.box import InputSet
+from bounds.sets.norm_ball import NormBall
 
 #: Numbers that the bounds of a row over a norm ball hold at a time, for each coordinate.
 NORM_COPIES = 16
@@ -54,8 +55,11 @@ def neuron_bounds(
     numbers = numbers_of_neuron(network, start)
     kept = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in scene.tensors)
     held = numbers if kept else min(numbers, numbers_at_a_time(network, start))
-    # A norm takes whole rows, of which it makes many copies.
-    copies = 0 if isinstance(input_set, Box) else NORM_COPIES * math.prod(network.input_shape)
+    # A norm makes many copies of its rows, and takes whole ones where it is not around its centre.
+    copies = 0
+    if isinstance(input_set, NormBall):
+        seen = numbers_at_input(network, start) if input_set.centred else input_set.lower[0].numel()
+        copies = NORM_COPIES * seen
     rows = numbers_at_once(input_set.lower, max_memory) // max(1, held + copies)
 
     def passes(tensors: Sequence[Tensor], wanted: Tensor, first: bool) -> Iterator[Part]:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from bounds.network.affine import Convert
-from bounds.rounding import down, floor, gamma, smallest, weighted
+from bounds.network.affine import Convert, row_sums
+from bounds.network.memory import Numbers
+from bounds.rounding import difference_below, down, floor, gamma, smallest
 from bounds.sets.box import Box, InputSet
 
 #: By how many units of rounding of its radius a point may leave a ball and still count as inside.
 #: `minimum` allows for twice as much, so that it holds for every such point.
 ULPS = 8
+#: Numbers to search multipliers for at a time: what stays in a core's own cache, and is too little
+#: for its memory to be given back to the system and asked for anew, which costs more.
+BLOCK = Numbers(cpu=2**16, device=2**62)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,32 +62,65 @@ class NormBall(InputSet):
         in_ball = self.distance(points) <= reach * (1 + ULPS * self._eps)
         return in_box.flatten(2).all(2) & in_ball
 
-    def minimum_below(self, coefficients: Tensor) -> Tensor:
-        with torch.no_grad():
-            below = self._split_minimum(coefficients)
-        if not torch.is_grad_enabled():
-            return below
-        # The gradients of what it lies below: those of a split are others at ties and zeros.
-        minimum = self.minimum(coefficients)
-        return below + (minimum - minimum.detach())
+    @property
+    @abstractmethod
+    def centred(self) -> bool:
+        """Whether a point of the box is the centre of a ball that cuts out the same set."""
 
-    def _split_minimum(self, coefficients: Tensor) -> Tensor:
-        q = self._split(coefficients)
-        # That c − q is rounded is one of the spare roundings of `gamma` there.
-        from_box = Box(self.lower, self.upper).minimum_below(coefficients - q)
-        at_centre = (q * self.centre.unsqueeze(1)).flatten(2).sum(2)
-        reach = self.radius.unsqueeze(1) * self.dual_norm(q.flatten(2))
-        below = from_box + at_centre - reach
-        dtype, count = q.dtype, q.flatten(2).shape[2]
-        size = self.centre.abs()
-        sizes = weighted(q, size + floor(dtype)) + reach + below.abs() + from_box.abs()
-        largest = (size.flatten(1).amax(1) + self.radius).unsqueeze(1)
-        excess = gamma(count, dtype) * sizes + count * smallest(dtype) * (3 + largest)
-        return down(below - excess)
+    @property
+    @abstractmethod
+    def around(self) -> tuple[Tensor, Tensor]:
+        """That point and the radius around it, rounded up; (batch, *input_shape) and (batch,)."""
+
+    def minimum_below(self, coefficients: Tensor) -> Tensor:
+        middle, below, _ = self.spread(coefficients, _whole, cut=not self.uncut, above=False)
+        return down(middle - below)
+
+    def spread(
+        self, coefficients: Tensor, seen: Callable[[Tensor], Tensor], *, cut: bool, above: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """m, s and t, each (batch, rows), of a centred set: over it, ⟨c, x⟩ lies between m − s and
+        m + t, whatever rounding did to m, s and t; differentiable.
+
+        seen: what of numbers (batch, *input_shape) the coefficients (batch, rows, *what they see)
+        are on. cut: whether the box may cut the ball. above: whether t is wanted; else it is s.
+        """
+        dtype, count = coefficients.dtype, coefficients.shape[2:].numel()
+        centre, radius = self.around
+        flat = coefficients.flatten(2)
+        if cut:
+            # Of either side of the centre, rounded up.
+            ends = difference_below(self.lower, centre), difference_below(-self.upper, -centre)
+            rooms = [seen(-end).flatten(2) for end in ends]
+            parts = [self._sides(*some, radius, above) for some in _blocks(flat, *rooms)]
+            sides = [torch.cat(side, 1) for side in zip(*parts, strict=True)]
+        else:
+            sides = [radius.unsqueeze(1) * self.dual_norm(flat)]
+        size = centre.detach().abs()
+        terms = row_sums(flat.detach().abs(), seen(size + floor(dtype)).flatten(2))
+        largest = (size.flatten(1).amax(1) + radius.detach()).unsqueeze(1)
+        share, underflow = gamma(count, dtype), count * smallest(dtype) * (3 + largest)
+        sides = [side + (share * (side.detach() + terms) + underflow) for side in sides]
+        return row_sums(coefficients, seen(centre)), sides[0], sides[-1]
+
+    def _sides(
+        self, coefficients: Tensor, left: Tensor, right: Tensor, radius: Tensor, above: bool
+    ) -> list[Tensor]:
+        """How far ⟨c, x⟩ lies below its value at the centre and, where it is wanted, above it."""
+        sizes, sign = coefficients.abs(), coefficients.detach()
+        # One of both is 0. (`torch.where` takes many times as long.)
+        positive = torch.gt(sign, 0, out=torch.empty_like(sign))
+        negative = torch.le(sign, 0, out=torch.empty_like(sign))
+        sides = [self._spread(sizes, torch.addcmul(negative * right, positive, left), radius)]
+        if above:
+            rooms = torch.addcmul(negative * left, positive, right)
+            sides.append(self._spread(sizes, rooms, radius))
+        return sides
 
     @abstractmethod
-    def _split(self, coefficients: Tensor) -> Tensor:
-        """q, the part of the coefficients that the ball bounds rather than the box."""
+    def _spread(self, sizes: Tensor, rooms: Tensor, radius: Tensor) -> Tensor:
+        """max Σ v t over 0 ≤ t ≤ rooms with ‖t‖ ≤ radius, or more, up to `gamma` of the number of
+        coordinates; sizes v and rooms: (batch, rows, coordinates), radius: (batch,)."""
 
     @abstractmethod
     def dual_norm(self, q: Tensor) -> Tensor:
@@ -149,3 +187,18 @@ class NormBall(InputSet):
         x = torch.where((x - nearest).abs() > steps.abs(), torch.nextafter(x, nearest), x)
         shaped = x.unflatten(2, self.lower.shape[1:])
         return torch.clamp(shaped, self.lower.unsqueeze(1), self.upper.unsqueeze(1))
+
+
+def _whole(numbers: Tensor) -> Tensor:
+    return numbers.unsqueeze(1)
+
+
+def _blocks(rows: Tensor, left: Tensor, right: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Some of the rows at a time, and what belongs to them of rooms, of each row or of all."""
+    count = max(1, BLOCK.on(rows) // max(1, rows[:, :1].numel()))
+    for first in range(0, max(1, rows.shape[1]), count):
+        some = slice(first, first + count)
+        if left.shape[1] == 1:
+            yield rows[:, some], left, right
+        else:
+            yield rows[:, some], left[:, some], right[:, some]

@@ -9,22 +9,27 @@ is not 0, c lies on the face of the box that x₀ looks at, so η points away fr
 
 and any η may be shortened, coordinate by coordinate, without leaving the set: points are rounded
 towards c. `minimum` evaluates the dual function of the ball's constraint at the best multiplier,
-which sorting finds. `minimum_below` splits c into q + (c − q), of which the ball bounds the one and
-the box the other: for every q,
+which sorting finds. `minimum_below` measures from the centre of a ball that lies in the box
+(`bounds.sets.spread`): for ℓ1 from c, for ℓ2 from x₀. Where that lies outside, it splits c into q
++ (c − q), of which the ball bounds the one and the box the other: for every q,
 
-    ⟨c, x⟩  ≥  ⟨q, x₀⟩ − r ‖q‖_*  +  min over the box of ⟨c − q, x⟩,
+    ⟨c, x⟩  ≥  ⟨q, x₀⟩ − r ‖q‖₂  +  min over the box of ⟨c − q, x⟩;
 
-with ‖·‖_* the dual norm; the best multiplier has a q with which both sides are equal.
+the best multiplier has a q with which both sides are equal.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from bounds.rounding import difference_below, down, floor, gamma, smallest, weighted
+from bounds.sets.box import Box
 from bounds.sets.norm_ball import ULPS, NormBall
+from bounds.sets.spread import l1_spread, l2_spread
 
 
 class L1Ball(NormBall):
@@ -50,15 +55,20 @@ class L1Ball(NormBall):
         at_nearest = (coefficients * self.nearest.unsqueeze(1)).flatten(2).sum(2)
         return at_nearest - (multiplier * budget).squeeze(2) - saved
 
-    def _split(self, coefficients: Tensor) -> Tensor:
-        sizes, rooms, _ = self._greedy(coefficients)
-        after = (rooms.cumsum(2) < self.budget.reshape(-1, 1, 1)).sum(2, keepdim=True)
-        multiplier = torch.cat((sizes, torch.zeros_like(sizes[:, :, :1])), 2).gather(2, after)
-        limit = multiplier.reshape(*coefficients.shape[:2], *[1] * (coefficients.dim() - 2))
-        # Outside of the box's reach, |x − x₀| grows with |x − c| everywhere.
-        offset = (self.nearest - self.centre).unsqueeze(1)
-        held = torch.clamp(coefficients, -limit, limit)
-        return torch.where(offset == 0, held, -limit * offset.sign())
+    @property
+    def centred(self) -> bool:
+        return True
+
+    @property
+    def around(self) -> tuple[Tensor, Tensor]:
+        nearest = self.nearest
+        away = (nearest - self.centre).abs().flatten(1)
+        count, dtype = away.shape[1], away.dtype
+        least = away.sum(1) * (1 - gamma(count, dtype))
+        return nearest, -difference_below(least, self.radius).clamp(max=0)
+
+    def _spread(self, sizes: Tensor, rooms: Tensor, radius: Tensor) -> Tensor:
+        return l1_spread(sizes, rooms, radius.unsqueeze(1))
 
     def dual_norm(self, q: Tensor) -> Tensor:
         return q.abs().amax(2)
@@ -131,7 +141,49 @@ class L2Ball(NormBall):
         linear = (coefficients.flatten(2) * x).sum(2, keepdim=True)
         return (linear + self._unit * multiplier / 2 * excess).squeeze(2)
 
+    @property
+    def centred(self) -> bool:
+        return torch.equal(self.nearest, self.centre)
+
+    @property
+    def around(self) -> tuple[Tensor, Tensor]:
+        return self.centre, self.radius
+
+    def minimum_below(self, coefficients: Tensor) -> Tensor:
+        if self.centred:
+            return super().minimum_below(coefficients)
+        with torch.no_grad():
+            below = self._split_minimum(coefficients)
+        if not torch.is_grad_enabled():
+            return below
+        # The gradients of what it lies below: those of a split are others at ties and zeros.
+        minimum = self.minimum(coefficients)
+        return below + (minimum - minimum.detach())
+
+    def _spread(self, sizes: Tensor, rooms: Tensor, radius: Tensor) -> Tensor:
+        # In units in which no square overflows; what underflows is charged.
+        largest, reach = sizes.detach().amax(2, keepdim=True), self._unit
+        unit = torch.where(largest > 0, largest, 1.0)
+        spread = l2_spread(sizes / unit, rooms / reach, radius.unsqueeze(1) / reach.squeeze(2))
+        flushed = math.sqrt(sizes.shape[2] * smallest(sizes.dtype))
+        return (spread * unit.squeeze(2) + flushed * largest.squeeze(2)) * reach.squeeze(2)
+
+    def _split_minimum(self, coefficients: Tensor) -> Tensor:
+        q = self._split(coefficients)
+        # That c − q is rounded is one of the spare roundings of `gamma` there.
+        from_box = Box(self.lower, self.upper).minimum_below(coefficients - q)
+        at_centre = (q * self.centre.unsqueeze(1)).flatten(2).sum(2)
+        reach = self.radius.unsqueeze(1) * self.dual_norm(q.flatten(2))
+        below = from_box + at_centre - reach
+        dtype, count = q.dtype, q.flatten(2).shape[2]
+        size = self.centre.abs()
+        sizes = weighted(q, size + floor(dtype)) + reach + below.abs() + from_box.abs()
+        largest = (size.flatten(1).amax(1) + self.radius).unsqueeze(1)
+        excess = gamma(count, dtype) * sizes + count * smallest(dtype) * (3 + largest)
+        return down(below - excess)
+
     def _split(self, coefficients: Tensor) -> Tensor:
+        """q, the part of the coefficients that the ball bounds rather than the box."""
         # Where the box does not hold η, the gradient of the Lagrangian is 0: q is all of c.
         path, budget = self._path(-coefficients.flatten(2))
         tau, whole = path.furthest(budget)

@@ -228,19 +228,26 @@ def test_windows_that_leave_the_layer_of_two_convolutions_in_a_row() -> None:
     torch.testing.assert_close(found.upper, -dual(relaxation, 1, "fixed", -1.0), rtol=1e-11, atol=0)
 
 
-@pytest.mark.parametrize("norm", [1, 2])
-def test_parts_leave_room_for_what_a_norm_ball_makes_of_their_rows(norm: int) -> None:
-    """Neurons that see little of the input have rows as long as the input all the same."""
+@pytest.mark.parametrize(("norm", "centre"), [(1, 0.0), (2, 0.0), (2, 1.5)])
+def test_parts_leave_room_for_what_a_norm_ball_makes_of_their_rows(
+    norm: int, centre: float
+) -> None:
+    """Of windows around a centre in the box, and of rows as long as the input for one outside."""
     layers = nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3), nn.ReLU(), nn.Flatten()
-    model = nn.Sequential(*layers, nn.Linear(4 * 28 * 28, 1))
-    ball = Ball(torch.zeros(1, 32, 32), radius=30.0, norm=norm, lower=-1.0, upper=1.0)
-    network, kind = from_torch(model, (1, 32, 32)), type(ball.resolve((1, 32, 32)))
-    original, sizes = kind.minimum_below, []
+    model = nn.Sequential(*layers, nn.Linear(4 * 18 * 18, 1))
+    x = torch.full((1, 22, 22), centre)
+    ball = Ball(x, radius=30.0, norm=norm, lower=-1.0, upper=1.0)
+    network, kind = from_torch(model, (1, 22, 22)), type(ball.resolve((1, 22, 22)))
+    name = "_split_minimum" if centre else "_spread"
+    original, sizes = getattr(kind, name), []
 
-    def noting(self: NormBall, coefficients: Tensor) -> Tensor:
-        sizes.append(coefficients.numel())
-        return original(self, coefficients)  # type: ignore[arg-type]
+    def noting(self: NormBall, coefficients: Tensor, *args: Tensor) -> Tensor:
+        sizes.append(coefficients.shape)
+        found: Tensor = original(self, coefficients, *args)
+        return found
 
-    with mock.patch.object(kind, "minimum_below", noting), torch.no_grad():
+    with mock.patch.object(kind, name, noting), torch.no_grad():
         relax(network, ball, Specification(torch.ones(1, 1)))
-    assert max(sizes) <= memory.CACHE // 8
+    assert max(shape.numel() for shape in sizes) <= memory.CACHE // 8
+    if not centre:
+        assert 9 in {shape[2] for shape in sizes}

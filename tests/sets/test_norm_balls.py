@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from typing import Any
+from unittest import mock
 
 import cvxpy as cp
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from bounds import Ball, Box
+from bounds.sets import spread
 from bounds.sets.norm_balls import L1Ball, L2Ball, NormBall
 from tests.support.networks import Dice, seeds
 from tests.support.problems import points
@@ -111,7 +113,7 @@ def test_minimum_is_that_of_cvxpy(case: Drawn) -> None:
     # A cone that only just meets its box is too much for the solver.
     assume(case.where != "outside" or case.reach > 0.01)
     ball, rows = case.ball(), case.rows()[:, :3]
-    found = ball.minimum(rows)
+    found, below = ball.minimum(rows), ball.minimum_below(rows)
     for image in range(len(ball)):
         x, c = cp.Variable(rows[0, 0].numel()), cp.Parameter(rows[0, 0].numel())
         centre, lower, upper = (
@@ -119,11 +121,12 @@ def test_minimum_is_that_of_cvxpy(case: Drawn) -> None:
         )
         inside = cp.norm(x - centre, case.norm) <= float(ball.radius[image])
         problem = cp.Problem(cp.Minimize(c @ x), [x >= lower, x <= upper, inside])
-        for row, value in zip(rows[image], found[image].tolist(), strict=True):
+        values = torch.stack((found[image], below[image]), 1).tolist()
+        for row, each in zip(rows[image], values, strict=True):
             c.value = row.flatten().numpy()
             problem.solve(solver="CLARABEL")
             assert problem.status == "optimal"
-            assert value == pytest.approx(problem.value, rel=1e-5, abs=1e-5)
+            assert each == pytest.approx([problem.value] * 2, rel=1e-5, abs=1e-5)
 
 
 @given(drawn())
@@ -211,6 +214,64 @@ def test_by_hand() -> None:
     torch.testing.assert_close(l2.minimum(c), torch.tensor([[-3.4, -1.8, -math.sqrt(2)]]).double())
     torch.testing.assert_close(l1.argmin(c)[0, 0], torch.tensor([0.6, 0.4]).double())
     torch.testing.assert_close(l2.argmin(c)[0, 0], torch.tensor([0.6, 0.8]).double())
+
+
+# -- multipliers of many rows at once --------------------------------------------------------------
+
+
+def centred(case: Drawn) -> bool:
+    return case.norm == 1 or case.where != "outside"
+
+
+@given(drawn(), st.sampled_from([torch.float32, torch.float64]))
+def test_the_search_finds_the_best_multiplier(case: Drawn, dtype: torch.dtype) -> None:
+    """Both ends, beside those of an algorithm that sorts, in float64: below them, and hardly."""
+    assume(centred(case))
+    ball, rows = case.ball(dtype), case.rows(dtype)
+    exact, double = ball.convert(lambda tensor: tensor.double()), rows.double()
+    middle, below, above = ball.spread(rows, lambda t: t.unsqueeze(1), cut=True, above=True)
+    rounding = 64 * torch.finfo(dtype).eps * (magnitude(exact, double) + 1e-25)
+    # A ball that only just meets its box amplifies the rounding of its radius.
+    if case.where == "outside":
+        rounding = rounding * 1e4
+    for found, value in (
+        (middle.double() - below.double(), exact.minimum(double)),
+        (-middle.double() - above.double(), exact.minimum(-double)),
+        (ball.minimum_below(rows).double(), exact.minimum(double)),
+    ):
+        # `minimum` allows for points that only count as inside.
+        assert (found <= value + rounding / 4).all()
+        assert (found >= value - 4 * rounding).all()
+
+
+@both
+@given(seed=seeds, share=st.floats(0, 3))
+def test_no_multiplier_is_above_the_minimum(norm: int, seed: int, share: float) -> None:
+    """Weak duality: what the search finds decides how tight the bound is, and nothing else."""
+    ball = Drawn(norm, (2, 3), "inside", 0.3, seed).ball()
+    rows = Drawn(norm, (2, 3), "inside", 0.3, seed).rows()
+    x = torch.cat((points(ball, 40), ball.argmin(rows)), 1)
+    values = (rows.unsqueeze(2) * x.unsqueeze(1)).flatten(3).sum(3).amin(2)
+    found = getattr(spread, f"l{norm}_multiplier")
+    with mock.patch.object(spread, f"l{norm}_multiplier", lambda *args: share * found(*args)):
+        assert (ball.minimum_below(rows) <= values).all()
+
+
+@both
+@pytest.mark.parametrize("tail", [0.0, 1.0, 6.0])
+def test_a_few_rounds_are_enough(norm: int, tail: float) -> None:
+    """For coefficients as even as can be and as uneven, all rows of an image end within a third of
+    the rounds that there are."""
+    dice = Dice(0)
+    x, plain = dice.uniform(2, 800), dice.normal(2, 50, 800)
+    rows = plain * 10 ** (tail * dice.normal(2, 50, 800))
+    ball = Ball(x, radius=2.0 if norm == 1 else 0.5, norm=norm, lower=0.0, upper=1.0)
+    found = ball.resolve((800,))
+    assert isinstance(found, NormBall)
+    with mock.patch.object(spread, "ROUNDS", spread.ROUNDS // 3):
+        below = found.minimum_below(rows)
+    value, size = found.minimum(rows), magnitude(found, rows)
+    assert ((below - value).abs() <= 1e-11 * size).all()
 
 
 # -- projection ------------------------------------------------------------------------------------

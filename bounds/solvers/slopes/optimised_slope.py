@@ -32,6 +32,9 @@ from bounds.solvers.slopes.ascent import SlopeAscent
 CHECK = 10
 #: The average after k iterations weighs the point of iteration j about as (j / k) ** DECAY.
 DECAY = 3
+#: The share of its iterations that an LP's gap may stand still before another method goes on, and
+#: the least number of them.
+PATIENCE, LEAST_PATIENCE = 0.5, 200
 #: The share of the tolerance to go for: the rest is for the rounding of what is found.
 CLOSE = 0.9
 #: Copies of what changes with every iteration, (x, z) or the slopes, that an LP holds.
@@ -54,7 +57,7 @@ class _Averages(Progress):
         self.mean_x = self.mean_x.lerp(ascent.x.flatten(2), weight)
         self.mean_z = self.mean_z.lerp(ascent.z, weight)
 
-    def look(self, part: Relaxation, ascent: SlopeAscent, goal: Goal) -> None:
+    def look(self, part: Relaxation, ascent: SlopeAscent, goal: Goal, patience: float) -> None:
         """Record the bounds, the upper one of the point that the averages suggest."""
         x = self.mean_x.unflatten(2, part.network.input_shape)
         suggested = ascent.scatter(self.mean_z)
@@ -69,7 +72,7 @@ class _Averages(Progress):
             self.mean_z,
             ascent.magnitude + part.d.abs(),
             goal=goal,
-            patience=math.inf,
+            patience=patience,
         )
 
 
@@ -106,6 +109,24 @@ def _numbers(relaxation: Relaxation) -> int:
 def _solve_together(
     part: Relaxation, goal: Goal, iteration_limit: int, deadline: Deadline
 ) -> Solution:
+    ascent, found = ascended(part, goal.times(CLOSE), iteration_limit, deadline)
+    nu, suggested = ascent.scatter(found.best_nu), ascent.scatter(found.best_z)
+    return _solution(part, found, nu, suggested, goal)
+
+
+def ascended(
+    part: Relaxation,
+    goal: Goal,
+    iteration_limit: int,
+    deadline: Deadline,
+    *,
+    other_follows: bool = False,
+) -> tuple[SlopeAscent, Progress]:
+    """The ascent, which knows where its numbers belong, and the best bounds of every LP.
+
+    other_follows: whether another method goes on from there, with LPs that come to a standstill,
+    and tells of those that are done.
+    """
     left, whole = part, SlopeAscent(part.network, part.relu_bounds, part.input_set, part.C)
     x = part.d.new_zeros(*part.d.shape, math.prod(part.network.input_shape))
     z = torch.zeros_like(whole.best_nu)
@@ -118,18 +139,19 @@ def _solve_together(
         last, late = iteration == iteration_limit, deadline.passed
         if not (last or late or iteration == 1 or iteration % CHECK == 0):
             continue
-        at_work.look(left, ascent, goal.times(CLOSE))
+        patience = max(LEAST_PATIENCE, PATIENCE * iteration) if other_follows else math.inf
+        at_work.look(left, ascent, goal, patience)
         if last or late:
             at_work.end(Status.ITERATION_LIMIT if last else Status.TIME_LIMIT)
         at_work.put_back(everything)
-        told = everything.tell(deadline, told)
+        if not other_follows:
+            told = everything.tell(deadline, told)
         if not bool(at_work.running.any()):
             break
         kept = at_work.running_places()
         if kept is not None:
             at_work, left, ascent = at_work.take(*kept), left.take(*kept), ascent.take(*kept)
-    nu, suggested = whole.scatter(everything.best_nu), whole.scatter(everything.best_z)
-    return _solution(part, everything, nu, suggested, goal)
+    return whole, everything
 
 
 def _solution(

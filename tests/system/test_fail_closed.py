@@ -15,7 +15,7 @@ from torch import nn
 
 import bounds
 from bounds import Ball, InvalidInputError, Relaxation, Solution, Specification, Status
-from bounds.certification import decide
+from bounds.certification import decide, one_input
 from bounds.solvers.interior_point.newton import NewtonSystem
 from tests.conftest import Run
 from tests.support.pages import DOCS
@@ -136,7 +136,8 @@ def problem(tmp_path: Path) -> tuple[object, ...]:
 def test_exit_status(
     name: str, run: Run, problem: tuple[object, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decide, "solve", ENDINGS[name].solve)
+    for module in (decide, one_input):
+        monkeypatch.setattr(module, "solve", ENDINGS[name].solve)
     status, out, _ = run(*problem, "--method", "no_split")
     assert status == (0 if ENDINGS[name].verified else 1)
     assert ("unsat " in out) == ENDINGS[name].verified

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import bounds
 from benchmarks.competition.instances import instances
-from bounds.certification import decide, run
+from bounds.certification import one_input, run
 from bounds.checker import closely, proof
 from bounds.checker.batch import Batch
 from bounds.checker.boxes import BoxTrees
@@ -47,7 +47,7 @@ from tests.support.vnnlib_texts import file
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Searches of drawn networks end after a few hundred boxes."""
     monkeypatch.setattr(
-        decide, "BoxSearch", lambda *given, **named: BoxSearch(*given, **{**named, "limit": 60})
+        one_input, "BoxSearch", lambda *given, **named: BoxSearch(*given, **{**named, "limit": 60})
     )
 
 

@@ -71,10 +71,15 @@ class _Scatter(torch.autograd.Function):
 
 def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
     wanted = [*ctx.needs_input_grad[:2], False]
-    found = torch.ops.aten.convolution_backward(
-        grad, *ctx.saved_tensors, None, *ctx.options, wanted
-    )
+    plain = map(_row_major, (grad, *ctx.saved_tensors))
+    found = torch.ops.aten.convolution_backward(*plain, None, *ctx.options, wanted)
     return found[0], found[1]
+
+
+def _row_major(numbers: Tensor) -> Tensor:
+    """With the strides of its shape, along axes of length 1, too. By those of channels_last, oneDNN
+    reads what is no number of a transposed convolution (torch 2.13), for which they count."""
+    return numbers.contiguous().flatten().view(numbers.shape)
 
 
 def _correlate(x: Tensor, weight: Tensor, stride: Shape, padding: Shape) -> Tensor:

@@ -114,9 +114,12 @@ def affine_ends(
     radius = (upper - lower).div_(2).add_(size, alpha=share).add_(share * little)
     reach = absolute.linear(radius)
     rounding = share * little * (_largest(size, absolute.output_shape) + 4)
-    if not (on_cpu(reach) and float(reach.detach().min()) > share * little**0.7):
+    # Above, sums of the middle's terms may overflow, and an infinite one says nothing of the sign.
+    least, most = share * little**0.7, share * torch.finfo(dtype).max / 4
+    if not (on_cpu(reach) and _between(reach.detach(), least, most)):
         nothing = _nothing(absolute, lower, upper)
         reach, rounding = (each.masked_fill(nothing, 0.0) for each in (reach, rounding))
+        reach = reach.masked_fill(~(reach < most), torch.inf)
     if offset is not None:
         rounding = torch.add(rounding, offset.detach().abs(), alpha=share)
     middle, reach = operation.forward(torch.lerp(lower, upper, 0.5)), reach + rounding
@@ -153,6 +156,11 @@ def _products(absolute: Affine, before: Range, dtype: torch.dtype | None = None)
     if on_cpu(products) and float(products.min()) > little**0.7:
         return products  # on another device the host would wait for longer than it takes
     return products.masked_fill(_nothing(absolute, before.lower, before.upper), 0.0)
+
+
+def _between(numbers: Tensor, least: float, most: float) -> bool:
+    ends = torch.aminmax(numbers)
+    return least < float(ends.min) and float(ends.max) < most
 
 
 def _magnitude(lower: Tensor, upper: Tensor) -> Tensor:

@@ -39,8 +39,11 @@ class Frontier:
         """The boxes as they lie; pushed again in this order, they do so again."""
         return self._stack
 
-    def clear(self) -> None:
+    def restore(self, parts: Sequence[Domains]) -> None:
+        """Hold these parts, as they lay, and nothing else."""
         self._stack, self._bytes = [], 0
+        for part in parts:
+            self.push(part)
 
     def push(self, domains: Domains) -> None:
         if len(domains):

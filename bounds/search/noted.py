@@ -52,6 +52,4 @@ def go_on(columns: Columns, roots: int, frontier: Frontier, tree: Tree) -> None:
     if not np.array_equal(np.sort(open_), (nodes.rule == OPEN).nonzero()[0]):
         raise ValueError("other boxes are open than the tree has")
     tree.go_on(roots, nodes)
-    frontier.clear()
-    for part in parts:
-        frontier.push(part)
+    frontier.restore(parts)

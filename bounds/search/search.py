@@ -131,8 +131,13 @@ class BoxSearch:
                 return self._state("time")
             if self._boxes >= self._limit:
                 return self._state("domains")
+            before = list(self._frontier.parts)
             domains = self._frontier.pop(self._batch)
             found = bound(self._question, domains, deadline)
+            if deadline.noticed:
+                # What such bounds close, cut and split, others that hold too need not.
+                self._frontier.restore(before)
+                return self._state("time")
             self._boxes += len(domains)
             self._work += BOX * len(domains) + int(found.unstable.sum())
             domains, found = self._cut(*self._close(domains, found))

@@ -19,8 +19,10 @@ from safetensors.numpy import save_file
 import bounds
 from bounds import InvalidInputError, certify, certify_vnnlib
 from bounds.certification import decide, one_input, relu_splits
+from bounds.deadline import Deadline
 from bounds.read.vnnlib.property import Property
 from bounds.search import journal
+from bounds.search import search as boxes
 from bounds.search.search import Search
 from bounds.solution.proof_file import proof_digest
 from tests.certification.test_splits import twins
@@ -81,7 +83,8 @@ class Asked:
 
 @pytest.fixture
 def asked(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Asked:
-    kind = request.node.callspec.params["kind"] if hasattr(request.node, "callspec") else "boxes"
+    given = getattr(request.node, "callspec", None)
+    kind = "boxes" if given is None else given.params.get("kind", "boxes")
     return Asked(kind, tmp_path, monkeypatch)
 
 
@@ -131,6 +134,26 @@ def test_what_is_out_of_boxes_goes_on(asked: Asked, monkeypatch: pytest.MonkeyPa
     assert first is not None
     assert (first.ended, first.domains >= 40) == ("domains", True)
     assert search == asked(journal=None).searches[0]
+
+
+def test_a_batch_that_is_cut_short_comes_again(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once the time is up, bounds are others than `check` finds anew."""
+    whole = asked(proof=asked.whole, journal=None)
+    bound, batches = boxes.bound, iter(range(3))
+
+    def cut_short(question: Any, domains: Any, deadline: Deadline) -> Any:
+        deadline.noticed = next(batches) == 2
+        return bound(question, domains, deadline)
+
+    with monkeypatch.context() as short:
+        short.setattr(boxes, "bound", cut_short)
+        [first] = asked().searches
+    assert first is not None
+    assert first.ended == "time"
+    assert asked().searches == whole.searches
+    assert asked.proof.read_bytes() == asked.whole.read_bytes()
 
 
 def test_a_counterexample_is_found_after_all(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 import bounds
 from benchmarks.competition.instances import instances
-from bounds.certification import one_input
+from bounds.certification import one_input, run
 from bounds.checker import closely, proof
 from bounds.checker.batch import Batch
 from bounds.checker.boxes import BoxTrees
@@ -37,7 +38,7 @@ from tests.support.proofs import (
     unstable_neurons,
     whole_tree,
 )
-from tests.support.referee import random_relaxation
+from tests.support.referee import random_net, random_relaxation
 from tests.support.refusals import refused
 from tests.support.vnnlib_texts import file
 
@@ -377,3 +378,19 @@ def test_only_small_ones_in_rationals(
         bounds.InvalidInputError,
         f"{what}, expected at most 0: leave it out",
     )
+
+
+def test_bounds_that_the_time_cut_short_prove_nothing_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others are found anew, which may be tighter and prove less."""
+    network, x, path = random_net(3, 5, 5, 2), torch.zeros(1, 3).double(), tmp_path / "proof"
+    rows = bounds.Specification(torch.tensor([[1.0, -1.0]]).double(), torch.tensor([9.0]).double())
+
+    def late(*args: Any, time_limit: float | None, **options: Any) -> bounds.Relaxation:
+        return bounds.relax(*args, time_limit=1e-9, **options)
+
+    monkeypatch.setattr(run, "relax", late)
+    assert bounds.certify(network, x, rows=rows, radius=1.0).verdict == "unsat"
+    found = bounds.certify(network, x, rows=rows, radius=1.0, proof=path)
+    assert (found.verdict, found.proof, path.exists()) == ("unknown", None, False)

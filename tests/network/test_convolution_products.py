@@ -78,3 +78,16 @@ def test_float32_convolutions_are_those_of_float64(operation: Convolution, seed:
     found = single.linear(x)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("channels_last", ["y", "weight"])
+def test_gradients_whatever_the_strides_are(channels_last: str) -> None:
+    """oneDNN's own of a transposed convolution are no numbers here."""
+    dice = Dice(0)
+    given = {"y": dice.normal(5, 2, 6, 1).float(), "weight": dice.normal(2, 1, 3, 5).float()}
+    given[channels_last] = given[channels_last].to(memory_format=torch.channels_last)
+    y, weight = (each.requires_grad_() for each in given.values())
+    grad = dice.normal(5, 1, 8, 3).float()
+    scatter(y, weight, (1, 4), (0, 1), (1, 8, 3)).backward(grad)
+    expected = F.conv2d(grad.double(), weight.detach().double(), None, (1, 4), (0, 1))
+    torch.testing.assert_close(y.grad, expected.float(), rtol=1e-4, atol=1e-4)

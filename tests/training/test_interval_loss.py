@@ -144,3 +144,16 @@ def test_no_radius(radius: float) -> None:
     model, (x, y) = load_digits_model("digits_robust"), load_digits_images()
     with pytest.raises(InvalidInputError, match="radius"):
         interval_loss(model, x, y, radius=radius)
+
+
+def test_a_sum_that_overflows_on_the_way_proves_nothing() -> None:
+    """In float32 the neuron's sum is −∞ by then, and 2e37 in the end: the second class wins."""
+    model = nn.Sequential(nn.Linear(4, 1, bias=False), nn.ReLU(), nn.Linear(1, 2))
+    with torch.no_grad():
+        model[0].weight.copy_(torch.tensor([[-3e38, -3e38, 3e38, 3.2e38]]))
+        model[2].weight.copy_(torch.tensor([[0.0], [1.0]]))
+        model[2].bias.copy_(torch.tensor([1.0, 0.0]))
+    x, y = torch.ones(1, 4), torch.tensor([0])
+    with pytest.raises(InvalidInputError, match="overflows"):
+        interval_loss(model, x, y, radius=0.0)
+    assert interval_loss(model.double(), x.double(), y, radius=0.0).error == 1

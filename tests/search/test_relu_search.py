@@ -9,7 +9,7 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -155,6 +155,7 @@ def test_the_verdict_is_the_sign_of_the_minimum(
     agrees(Run(root, bounding=bounding), margin * scale)
 
 
+@settings(max_examples=settings().max_examples // 2)
 @given(small, st.sampled_from([-0.1, -1e-9, 1e-9, 0.1]), st.sampled_from(BOUNDINGS))
 def test_a_conjunction_is_decided_as_a_whole(
     problem: Problem, margin: float, bounding: Bounding

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -147,6 +147,7 @@ def test_the_verdict_is_the_sign_of_the_minimum(shape: tuple[int, int, int], by:
         assert found.ended == ("closed" if by > 0 else "found")
 
 
+@settings(max_examples=settings().max_examples // 2)
 @given(drawn, st.floats(-0.5, 0.5))
 def test_no_rational_point_contradicts_a_closed_tree(
     shape: tuple[int, int, int], by: float
@@ -220,6 +221,7 @@ def test_boxes_that_lie_at_each_other_share_their_face(shape: tuple[int, int, in
         assert inside.all(2).any(1).all()
 
 
+@settings(max_examples=settings().max_examples // 3)
 @given(drawn)
 def test_the_same_search_makes_the_same_tree(shape: tuple[int, int, int]) -> None:
     scene = Scene.draw(*shape)

@@ -295,6 +295,7 @@ def test_refutations_are_proved_again(kind: str, asked: Asked) -> None:
     edits = {
         "multipliers": changed("nu", lambda a: a.fill(0.0)),
         "weights": changed("weights", lambda a: np.negative(a, out=a)),
+        "counts": lambda a: a.update({page + "counts": a[page + "counts"].astype("f8")}),
         "needs nothing": lambda a: a.update(
             {page + "phases": 0 * a[page + "phases"], page + "literals": a[page + "literals"][:0]}
         ),

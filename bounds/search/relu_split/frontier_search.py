@@ -21,6 +21,7 @@ from bounds.search.relu_split.node import Node, columns_of, nodes_of
 from bounds.search.relu_split.noted import (
     Proved,
     Subtrees,
+    counts_of,
     refutation_columns,
     refutations_of,
     require,
@@ -87,7 +88,7 @@ class FrontierSearch:
         refutations = refutations_of(columns, self._nodes.n, len(root.weights))
         prove(refutations)
         closed = subtrees_of(columns, refutations)
-        self._count, self._attacked, tree = columns["counts"].tolist()
+        self._count, self._attacked, tree = counts_of(columns)
         self._frontier = nodes_of(columns, closed, root)
         require((tree < 0) == bool(self._frontier), "a tree that is closed, or nothing open")
         if tree >= 0:

@@ -23,6 +23,13 @@ def require(holds: bool, what: str) -> None:
         raise ValueError(what)
 
 
+def counts_of(columns: Columns) -> list[int]:
+    """What a search has counted, and where the tree that closes it is."""
+    counts = columns["counts"]
+    require(counts.dtype == np.int64 and counts.ndim == 1, "counts")
+    return [int(count) for count in counts]
+
+
 class Subtrees:
     """Of closed nodes: each once, after those that it consists of."""
 
@@ -66,6 +73,7 @@ class Subtrees:
 def subtrees_of(columns: Columns, refutations: Refutations) -> list[Closed]:
     """With the phases that each needs, as they follow from the refutations."""
     found: list[Closed] = []
+    require(columns["subtrees"].dtype == np.int64, "subtrees")
     for neuron, one, two in columns["subtrees"].tolist():
         require(one >= 0 and (neuron < 0 or max(one, two) < len(found)), "the order of subtrees")
         if neuron < 0:

@@ -23,6 +23,7 @@ from bounds.search.relu_split.clauses import Clauses, Literal
 from bounds.search.relu_split.noted import (
     Proved,
     Subtrees,
+    counts_of,
     refutation_columns,
     refutations_of,
     require,
@@ -96,7 +97,7 @@ class ReluSearch:
         refutations = refutations_of(columns, self._lp.n, len(self._lp.c_0))
         prove(refutations)
         closed = subtrees_of(columns, refutations)
-        self._nodes, tree = columns["counts"].tolist()
+        self._nodes, tree = counts_of(columns)
         self._record.go_on(columns["record"])
         self.refutations = refutations
         for phases, _ in refutations:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -232,8 +233,15 @@ class Run:
         except KeyboardInterrupt as stop:
             raise Interrupted(self._call, self.certification(decisions)) from stop
         finally:
-            if self._journal is not None:
+            self._end_journal()
+
+    def _end_journal(self) -> None:
+        """Write where searches are; a disk that is full must not take what they found, too."""
+        if self._journal is not None:
+            try:
                 self._journal.write()
+            except InvalidInputError as error:
+                warnings.warn(str(error), stacklevel=4)
 
     def save_proof(self, network: Network, of: str) -> ProofFile | None:
         """Write what is proved to the file that was asked for, if anything is.

@@ -231,6 +231,22 @@ def test_a_journal_of_something_else(asked: Asked) -> None:
     assert asked.journal.read_bytes() == before
 
 
+@pytest.mark.parametrize("kind", ["slopes"])
+def test_a_disk_that_is_full_at_the_end(
+    kind: str, asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The journal is lost, and not the verdict."""
+    assert asked.method == "relu_split", kind  # whose root is noted in any case
+
+    def full(path: str, _: bytes) -> None:
+        raise InvalidInputError(f"cannot write {path}: no space")
+
+    monkeypatch.setattr(journal, "SECONDS", 1e9)
+    monkeypatch.setattr(journal, "write_file", full)
+    with pytest.warns(UserWarning, match="no space"):
+        assert asked().verdict == asked(journal=None).verdict != "unknown"
+
+
 def test_of_other_inputs_or_rows(tmp_path: Path) -> None:
     model, x = twins()
     path = tmp_path / "j"

@@ -20,7 +20,7 @@ from bounds.rounding import difference_below
 from bounds.search.bounding import Question
 from bounds.search.domains import signs_of
 from bounds.search.journal import Page
-from bounds.search.proof import Branches, Exclusion, by_one_pass
+from bounds.search.proof import Branches, Exclusion, Leaf
 from bounds.search.root import columns_of, optimised_root, root_of
 from bounds.search.search import Attack, BoxSearch, Search
 from bounds.search.tree import Tree
@@ -126,9 +126,10 @@ class OneInput:
             return None
         some = left_of(decision, self.disjuncts)
         if self.proving:
-            # It is about one relaxation: what was excluded on another is excluded again.
-            self.excluded.clear()
-            self.excluded.update(by_one_pass(best[0].tolist(), self.cases))
+            # It is about one relaxation: what was excluded on another is excluded again, but for
+            # what a checker's own pass over the whole of the set shows.
+            for k in [k for k, how in self.excluded.items() if not isinstance(how, Leaf)]:
+                del self.excluded[k]
             some += [k for k in range(len(self.cases)) if k not in some]
         open_ = [k for k in some if k not in self.excluded]
 

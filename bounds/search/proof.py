@@ -65,16 +65,6 @@ class Branches:
 Exclusion = Leaf | Branches | ReluTree
 
 
-def by_one_pass(lower: Sequence[float], disjuncts: Sequence[Sequence[int]]) -> dict[int, Exclusion]:
-    """The disjuncts that have a row whose bound by adaptive slopes is positive."""
-    found: dict[int, Exclusion] = {}
-    for k, rows in enumerate(disjuncts):
-        best = max(range(len(rows)), key=lambda at: lower[rows[at]])
-        if lower[rows[best]] > 0:
-            found[k] = Leaf("adaptive", best)
-    return found
-
-
 @dataclass(frozen=True, eq=False)
 class CaseProof:
     """relaxation: of the case, with all of its rows, in float64; its l and u are found anew by the

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 import bounds
 from benchmarks.competition.instances import instances
@@ -394,3 +396,20 @@ def test_bounds_that_the_time_cut_short_prove_nothing_here(
     assert bounds.certify(network, x, rows=rows, radius=1.0).verdict == "unsat"
     found = bounds.certify(network, x, rows=rows, radius=1.0, proof=path)
     assert (found.verdict, found.proof, path.exists()) == ("unknown", None, False)
+
+
+@pytest.mark.parametrize("seed", [35, 57, 121])
+def test_what_one_pass_shows_on_better_bounds_only(tmp_path: Path, seed: int) -> None:
+    """Of disjuncts of which some need a search, and others just its root: the checker's own pass,
+    over its own l and u, does not prove these."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        layers: list[nn.Module] = []
+        for inputs, outputs in pairwise((6, 16, 16, 16, 8)):
+            layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+        model, x = nn.Sequential(*layers[:-1]).double(), torch.randn(1, 6).double()
+    path, label = tmp_path / "proof.safetensors", int(model(x).argmax())
+    found = bounds.certify(model, x, label, radius=0.3, method="relu_split", proof=path)
+    assert (found.verdict, found.methods) == ("unsat", ("relu_split",))
+    network = bounds.from_torch(model, (6,), dtype=torch.float64)
+    assert bounds.check_proof(path, network).accepted

@@ -86,7 +86,8 @@ def plain_arithmetic() -> Iterator[None]:
     No TF32 or bfloat16 inside float32 products, no autocast, and no convolution by Winograd's or
     Fourier's transform, which is more accurate than nothing but not sum by sum. torch has one
     switch a process for most of these: they are off while any thread is inside, and then as they
-    were before the first came.
+    were before the first came. (`bounds.network.onednn` calls one library nevertheless, where it is
+    seen not to transform anything.)
 
     Raises BoundsError at the end where another thread has switched one on in between.
     """

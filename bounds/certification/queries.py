@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from bounds.arguments import shown
+from bounds.arguments import all_finite, shown
 from bounds.certification.choice import Method
 from bounds.certification.conjunctions import with_sums
 from bounds.certification.counterexample import Counterexample, Runtime, runtime_of
@@ -189,7 +189,7 @@ def satisfied(query: Query, networks: Path, inputs: Mapping[str, Sequence[float]
             raise InvalidInputError("ONNX Runtime does not run the model: pip install onnxruntime.")
         point = torch.tensor(values, dtype=torch.float64).to(model.runtime.dtype)
         computed = model.runtime(point).double().flatten()
-        if not bool(torch.isfinite(computed).all()):
+        if not all_finite(computed):
             return False
         put(declaration.inputs, point.tolist())
         put(declaration.hidden + declaration.outputs, computed.tolist())

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bounds.arguments import all_finite
 from bounds.errors import InvalidInputError
 from bounds.evaluation.arrays import read_arrays
 from bounds.evaluation.pictures import read_pictures
@@ -170,6 +171,6 @@ def _shaped(array: np.ndarray, shape: Shape, data: str) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)) / 255
     wide = np.float64 if array.itemsize == 8 else np.float32
     tensor = torch.from_numpy(np.ascontiguousarray(array, dtype=wide))
-    if not bool(torch.isfinite(tensor).all()):
+    if not all_finite(tensor):
         raise InvalidInputError(f"--data {data!r} has NaN or infinite numbers: remove them first.")
     return tensor

@@ -98,6 +98,9 @@ class Linear(Affine):
     def linear(self, x: Tensor) -> Tensor:
         return F.linear(x, self.weight)
 
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight, self.bias)
+
     def adjoint(self, y: Tensor) -> Tensor:
         return F.linear(y, self.weight.mT)
 

@@ -120,6 +120,11 @@ class Network:
         return tuple(ModelLayer(name, shapes[name], tuple(relus[name])) for name in shapes)
 
     @property
+    def last_readers(self) -> dict[int, int]:
+        """Of each node that is read, the last one that reads it."""
+        return {p: index for index, node in enumerate(self.nodes) for p in node.parents}
+
+    @property
     def parameters(self) -> tuple[Tensor, ...]:
         """Every tensor of the affine operations."""
         tensors: list[Tensor] = []
@@ -216,7 +221,7 @@ class Network:
     def evaluate(self, x: Tensor, relu: Callable[[int, Tensor], Tensor]) -> Tensor:
         """One forward pass in which `relu(k, ẑ)` stands for the k-th ReLU."""
         values: dict[int, Tensor] = {}
-        last_reader = {p: index for index, node in enumerate(self.nodes) for p in node.parents}
+        readers = self.last_readers
         position = 0
         for index, node in enumerate(self.nodes):
             match node:
@@ -232,7 +237,7 @@ class Network:
                 case _:
                     raise TypeError(f"Network.evaluate does not know {type(node).__name__}.")
             for parent in set(node.parents):
-                if last_reader[parent] == index:  # a batch of many rows is large
+                if readers[parent] == index:  # a batch of many rows is large
                     del values[parent]
         return values[len(self.nodes) - 1]
 

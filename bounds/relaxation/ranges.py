@@ -122,8 +122,9 @@ def affine_ends(
         reach = reach.masked_fill(~(reach < most), torch.inf)
     if offset is not None:
         rounding = torch.add(rounding, offset.detach().abs(), alpha=share)
-    middle, reach = operation.forward(torch.lerp(lower, upper, 0.5)), reach + rounding
-    return middle - reach, middle + reach
+    reach = reach.add_(rounding)
+    middle = operation.forward(torch.lerp(lower, upper, 0.5))
+    return middle - reach, middle.add_(reach)
 
 
 def _ends(

@@ -13,7 +13,7 @@ from numbers import Integral
 import torch
 from torch import Tensor
 
-from bounds.arguments import FLOATS, is_real, require_tensor, shown
+from bounds.arguments import FLOATS, all_finite, is_real, require_tensor, shown
 from bounds.errors import InvalidInputError
 from bounds.rounding import difference_below, down_to
 
@@ -49,7 +49,7 @@ def require_number(call: str, name: str, value: object) -> None:
     tensor = require_tensor(call, name, value)
     if tensor.numel() == 0 or tensor.dtype not in FLOATS + _WHOLE:
         raise InvalidInputError(f"{call}({name}) got {shown(tensor)}, expected real numbers.")
-    if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+    if tensor.is_floating_point() and not all_finite(tensor):
         raise InvalidInputError(
             f"{call}({name}) has NaN or infinite entries: remove them before asking for a bound."
         )

@@ -98,8 +98,9 @@ def crown_ibp_loss(
             C=torch.cat((question.C, -question.C), 1),
             d=torch.cat((question.d, -question.d), 1),
         )
-        ends, layers = interval_margins(both)
-        boxes = ends[:, :rows]
+        before: list[ReluBounds] = []
+        ends = interval_margins(both, before)
+        boxes, layers = ends[:, :rows], tuple(before)
         if fused:
             own, proved = _fused(question, layers, boxes, -ends[:, rows:])
             losses = mixture * own + (1 - mixture) * cross_entropies(boxes)

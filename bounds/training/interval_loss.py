@@ -72,34 +72,39 @@ def interval_loss(
             batch_statistics=True,
         )
         require_relus("interval_loss", question.network)
-        margin, _ = interval_margins(question)
+        margin = interval_margins(question)
         losses = cross_entropies(margin)
     return loss_and_error(losses, unproved(margin), reduction)
 
 
-def interval_margins(question: Posed) -> tuple[Tensor, tuple[ReluBounds, ...]]:
-    """Lower bounds of the margins, (batch, rows), and the bounds of each ReLU's input."""
+def interval_margins(question: Posed, before: list[ReluBounds] | None = None) -> Tensor:
+    """Lower bounds of the margins, (batch, rows); before: where the bounds of each ReLU's input are
+    to be added."""
     network = question.network
     last = last_affine(network)
-    found: list[tuple[Tensor, Tensor]] = []
-    layers: list[ReluBounds] = []
-    for node in network.nodes[: last + 1]:
+    readers = network.last_readers
+    found: dict[int, tuple[Tensor, Tensor]] = {}
+    for index, node in enumerate(network.nodes[: last + 1]):
         match node:
             case InputNode():
-                found.append((question.input_set.lower, question.input_set.upper))
+                found[index] = question.input_set.lower, question.input_set.upper
             case AffineNode(parents=(parent,), operation=operation):
                 positive = isinstance(network.nodes[parent], ReluNode)
-                found.append(affine_ends(operation, *found[parent], positive=positive))
+                found[index] = affine_ends(operation, *found[parent], positive=positive)
             case SumNode(parents=parents):
-                found.append(sum_ends([found[p] for p in parents])[0])
+                found[index], _ = sum_ends([found[p] for p in parents])
             case ReluNode(parents=(parent,)):
-                layers.append(ReluBounds(*found[parent]))
                 lower, upper = found[parent]
-                found.append((lower.relu(), upper.relu()))
+                if before is not None:
+                    before.append(ReluBounds(lower, upper))
+                found[index] = lower.relu(), upper.relu()
             case _:
                 raise TypeError(f"interval_margins does not know {type(node).__name__}.")
+        for parent in set(node.parents):
+            if readers[parent] == index:
+                del found[parent]  # what the gradients need is kept by torch
     # What follows is affine: its minimum over a box is one pass, which accounts for its rounding.
     begin = replace(network.nodes[0], shape=network.nodes[last].shape)
     rest = [replace(node, parents=(index,)) for index, node in enumerate(network.nodes[last + 1 :])]
     relaxation = Relaxation(Network((begin, *rest)), Box(*found[last]), question.C, question.d, ())
-    return row_bounds(relaxation), tuple(layers)
+    return row_bounds(relaxation)

@@ -52,13 +52,16 @@ def last_affine(network: Network) -> int:
 
 
 def nominal_margins(
-    network: Network, input_set: InputSet, C: Tensor, d: Tensor
-) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-    """Lower bounds of the rows C · z_out + d, (batch, rows), and l and u of each ReLU's input, up
-    to rounding, which is not accounted for."""
+    network: Network,
+    input_set: InputSet,
+    C: Tensor,
+    d: Tensor,
+    before: list[tuple[Tensor, Tensor]] | None = None,
+) -> Tensor:
+    """Lower bounds of the rows C · z_out + d, (batch, rows), up to rounding, which is not accounted
+    for; before: where l and u of each ReLU's input are to be added."""
     boxes: dict[int, tuple[Tensor, Tensor]] = {}
-    before: list[tuple[Tensor, Tensor]] = []
-    last = last_affine(network)
+    last, readers = last_affine(network), network.last_readers
     for index, node in enumerate(network.nodes[: last + 1]):
         match node:
             case InputNode():
@@ -72,11 +75,16 @@ def nominal_margins(
                 boxes[index] = sum(middles[1:], middles[0]), sum(radii[1:], radii[0])
             case ReluNode(parents=(parent,)):
                 middle, radius = boxes[parent]
-                before.append((middle - radius, middle + radius))
-                low, high = (end.relu() for end in before[-1])
+                low, high = middle - radius, middle + radius
+                if before is not None:
+                    before.append((low, high))
+                low, high = low.relu(), high.relu()
                 boxes[index] = (low + high) / 2, (high - low) / 2
             case _:
                 raise TypeError(f"nominal_margins does not know {type(node).__name__}.")
+        for parent in set(node.parents):
+            if readers[parent] == index:
+                del boxes[parent]  # what the gradients need is kept by torch
     rows, constant = C, d
     for node in reversed(network.nodes[last + 1 :]):
         if isinstance(node, AffineNode):
@@ -85,4 +93,4 @@ def nominal_margins(
                 constant = constant + row_sums(rows, offset.expand(len(C), 1, *offset.shape))
             rows = per_row(node.operation.adjoint, rows)
     middle, radius = (part.unsqueeze(1) for part in boxes[last])
-    return row_sums(rows, middle) - row_sums(rows.abs(), radius) + constant, before
+    return row_sums(rows, middle) - row_sums(rows.abs(), radius) + constant

@@ -101,7 +101,7 @@ def mixed_loss(
     C, d = question.C, question.d
     points = ascended(network, input_set, question.labels, steps)
     margin = row_sums(C.flatten(2), outputs(network, points).unsqueeze(1)) + d
-    bound = nominal_margins(network, input_set, C, d)[0]
+    bound = nominal_margins(network, input_set, C, d)
     if combination == "margins":
         losses = cross_entropies((1 - mixture) * margin + mixture * bound)
     elif combination == "losses":
@@ -160,7 +160,7 @@ def small_box_loss(
     reach = share * (whole.upper - whole.lower) / 2
     middle = torch.clamp(points, whole.lower + reach, whole.upper - reach)
     box = Box(middle - reach, middle + reach)
-    bound = nominal_margins(network, box, question.C, question.d)[0]
+    bound = nominal_margins(network, box, question.C, question.d)
     with torch.no_grad():
         logits = outputs(network, middle).unsqueeze(1)
         wrong = unproved(row_sums(question.C.flatten(2), logits) + question.d)

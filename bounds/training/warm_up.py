@@ -94,9 +94,8 @@ def warm_up(
     at: Any = {"radius": radius, "norm": norm, "lower": lower, "upper": upper}
     question = posed("warm_up", model, x, 0, batch_statistics=True, **at)
     require_relus("warm_up", question.network)
-    _, boxes = nominal_margins(
-        nominal(question.network), question.input_set, question.C, question.d
-    )
+    boxes: list[tuple[Tensor, Tensor]] = []
+    nominal_margins(nominal(question.network), question.input_set, question.C, question.d, boxes)
     little = smallest(question.C.dtype)
     width = (question.input_set.upper - question.input_set.lower).mean()
     tightness, balance = [], []

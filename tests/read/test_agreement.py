@@ -131,6 +131,28 @@ def test_another_thread_draws() -> None:
     from_torch(Net(3, 3), (3,))
 
 
+def test_a_module_is_compared_again_whenever_it_is_read() -> None:
+    """With what it is now; once, after it has agreed with itself."""
+
+    class Net(nn.Linear):
+        calls, noisy = 0, False
+
+        def forward(self, x: Tensor) -> Tensor:
+            Net.calls += 1
+            result = super().forward(x)
+            noisy = self.noisy and type(x) is Tensor
+            return result + float(np.random.rand()) if noisy else result
+
+    model, calls = Net(3, 3), []
+    for _ in range(2):
+        from_torch(model, (3,))
+        calls.append(Net.calls)
+    assert calls == [4, 6]
+    model.noisy = True
+    with pytest.raises(UnsupportedLayerError, match="the network read from the model differs"):
+        from_torch(model, (3,))
+
+
 def test_state_that_forward_keeps_is_not_the_models() -> None:
     class Counting(nn.Linear):
         calls = 0

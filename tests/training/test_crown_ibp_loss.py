@@ -14,6 +14,7 @@ from torch import Tensor
 import bounds
 from bounds import InvalidInputError, crown_ibp_loss, interval_loss, robust_loss
 from bounds.models import load_digits_images, load_digits_model
+from bounds.relaxation.triangle import ReluBounds
 from bounds.training.crown_ibp_loss import _fused
 from bounds.training.interval_loss import interval_margins
 from bounds.training.posed import Posed
@@ -63,7 +64,9 @@ def test_the_fused_sum_holds_in_float32(problem: Problem) -> None:
     network, C, d = single.network, single.C, torch.zeros_like(single.d)
     labels = torch.zeros(0)
     both = Posed(network, single.input_set, labels, torch.cat((C, -C), 1), torch.cat((d, d), 1))
-    ends, layers = interval_margins(both)
+    before: list[ReluBounds] = []
+    ends = interval_margins(both, before)
+    layers = tuple(before)
     rows = C.shape[1]
     question = Posed(network, single.input_set, labels, C, d)
     loss, proved = _fused(question, layers, ends[:, :rows], -ends[:, rows:])

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bounds.arguments import all_finite
 from bounds.errors import InvalidInputError, UnsupportedLayerError
 from bounds.network.affine import Affine, Reshape, Shape
 from bounds.network.graph import AffineNode, InputNode, Network, Node, ReluNode
@@ -103,7 +104,7 @@ class LayerBuilder:
         if value.is_complex() or value.is_quantized:
             raise self.refuse(f"its numbers are {value.dtype}", "use real floating-point numbers")
         converted = value.to(self.dtype, copy=True)
-        if not torch.isfinite(converted).all():
+        if not all_finite(converted):
             raise InvalidInputError(
                 f"layer {self.at!r} has numbers among its parameters that are NaN or infinite in "
                 f"{self.dtype}: no bound can rest on them, check how they were trained or loaded."

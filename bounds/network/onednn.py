@@ -1,0 +1,84 @@
+"""oneDNN's float32 convolutions, where they are seen to sum window by window.
+
+`bounds.rounding` knows how far a sum of products can be off, whatever its order, and nothing of
+sums of what was transformed before (Winograd, Fourier). torch asks oneDNN for its direct algorithm,
+which is several times as fast as what torch has without it. That a kernel is direct shows in what
+it computes: one infinite number spoils the sums that it is a term of and no others, and a weight of
+a single 1 moves numbers without rounding them. Each kind of convolution is tried once.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bounds.network.affine import Shape
+from bounds.network.memory import on_cpu
+
+#: Samples of a trial at most: other numbers of them make no other algorithm.
+SAMPLES = 4
+
+
+def is_direct(
+    x: Tensor, kernel: Shape, stride: Shape, padding: Shape, dilation: Shape, groups: int
+) -> bool:
+    """Whether `correlate` of x and a weight of its dtype and the shape `kernel` adds up products,
+    window by window."""
+    if not (
+        on_cpu(x)
+        and x.dtype == torch.float32
+        and len(kernel) == 4
+        and min(x.numel(), math.prod(kernel)) > 0
+        and torch.backends.mkldnn.is_available()
+        and _full_precision()
+    ):
+        return False
+    samples = min(SAMPLES, len(x))
+    options = stride, padding, dilation, groups
+    return _tried((samples, *x.shape[1:]), kernel, *options)
+
+
+def correlate(
+    x: Tensor, weight: Tensor, stride: Shape, padding: Shape, dilation: Shape, groups: int
+) -> Tensor:
+    """conv2d(x, weight), (samples, channels, height, width), whatever torch has switched off."""
+    operands = x.contiguous(), weight.contiguous()
+    return torch.mkldnn_convolution(*operands, None, padding, stride, dilation, groups)
+
+
+def _full_precision() -> bool:
+    """Whether nobody asked for TF32 or bfloat16 inside of convolutions, as torch 2.9 lets one."""
+    kind = getattr(torch.backends.mkldnn, "conv", None)
+    return kind is None or kind.fp32_precision in ("none", "ieee")
+
+
+@lru_cache(maxsize=4096)
+def _tried(
+    shape: Shape, kernel: Shape, stride: Shape, padding: Shape, dilation: Shape, groups: int
+) -> bool:
+    options = stride, padding, dilation, groups
+    dice = torch.Generator().manual_seed(0)
+    numbers = torch.rand(shape, generator=dice, device="cpu", dtype=torch.float32)
+    ones = torch.ones(kernel, device="cpu", dtype=torch.float32)
+    # In each sample one place, with all of its channels.
+    places = torch.zeros(shape[0], math.prod(shape[2:]), device="cpu", dtype=torch.float32)
+    places[torch.arange(shape[0]), torch.arange(1, 1 + shape[0]) * 7919 % places.shape[1]] = 1.0
+    places = places.reshape(-1, 1, *shape[2:]).expand(shape)
+    spoilt = correlate(numbers.masked_fill(places > 0, math.inf), ones, *options)
+    # In each output channel one weight that is not 0.
+    single = torch.zeros(kernel, device="cpu", dtype=torch.float32).flatten(1)
+    single[torch.arange(len(single)), torch.arange(len(single)) * 7919 % single.shape[1]] = 1.0
+    single = single.reshape(kernel)
+    moved = correlate(numbers, single, *options)
+    # oneDNN has no float64.
+    touched = F.conv2d(places.double(), ones.double(), None, *options) > 0
+    exact = F.conv2d(numbers.double(), single.double(), None, *options)
+    return (
+        torch.equal(spoilt.isinf(), touched)
+        and bool(spoilt[~touched].isfinite().all())
+        and torch.equal(moved.double(), exact)
+    )

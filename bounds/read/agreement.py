@@ -48,42 +48,38 @@ def require_agreement(
     build: NetworkBuilder,
     evaluate: Callable[[Tensor], Tensor],
     dtype: torch.dtype,
-    *,
-    once: bool = False,
 ) -> None:
     """Refuse a network that differs from its model, or a model that differs from itself.
 
-    evaluate: the model, from a batch of inputs, in `dtype`, to its outputs. once: whether the model
-    is known to agree with itself, and evaluated once.
+    evaluate: the model, from a batch of inputs, in `dtype`, to its outputs.
     """
     network = network.detach()
     affordable = min(AFFORDED // (build.products + 1), ROOM // (build.numbers + 1))
     x = points(network)[: max(1, affordable)].to(dtype)
     with torch.no_grad(), _own_precision(build.device):
-        parts = (x,) if once else (x, x, x[-1:])
-        found = [_checked(call, evaluate(part.clone()), len(part)) for part in parts]
+        outputs, again, alone = (
+            _checked(call, evaluate(part.clone()), len(part)) for part in (x, x, x[-1:])
+        )
         y, error = _with_rounding(network, x.to(build.device, build.dtype), dtype)
         if build.last is not None:
             y, error = build.last(y), 2 * error
-    y, error, outputs, *others = (t.double().cpu().flatten(1) for t in (y, error, *found))
+    y, outputs, again, alone = (t.double().cpu().flatten(1) for t in (y, outputs, again, alone))
+    error = error.double().cpu().flatten(1)
     if outputs.shape != y.shape:
         raise UnsupportedLayerError(
             f"{call}: the model returns {outputs.shape[1]} numbers a sample, and the network read "
             f"from it {y.shape[1]}: write the model anew, with one row a sample."
         )
     # What overflows in either has no difference.
-    finite = torch.isfinite(y) & torch.isfinite(outputs)
-    comparisons = [("the network read from the model differs from it", y, error)]
-    if others:
-        again, alone = others[0], torch.cat((outputs[:-1], others[1]))
-        finite &= torch.isfinite(again)
-        largest = outputs.where(finite, 0).abs().amax(1, keepdim=True)
-        repeat = torch.minimum(error, math.sqrt(torch.finfo(dtype).eps) * largest)
-        comparisons[:0] = [
-            ("two evaluations of the model differ", again, repeat),
-            ("what the model returns for an input depends on the batch it is in", alone, error),
-        ]
-    for what, other, allowed in comparisons:
+    finite = torch.isfinite(y) & torch.isfinite(outputs) & torch.isfinite(again)
+    alone = torch.cat((outputs[:-1], alone))
+    largest = outputs.where(finite, 0).abs().amax(1, keepdim=True)
+    repeat = torch.minimum(error, math.sqrt(torch.finfo(dtype).eps) * largest)
+    for what, other, allowed in (
+        ("two evaluations of the model differ", again, repeat),
+        ("what the model returns for an input depends on the batch it is in", alone, error),
+        ("the network read from the model differs from it", y, error),
+    ):
         difference = (other - outputs).abs()
         excess = (difference - allowed).where(finite, -1.0)
         if bool((excess > 0).any()):

@@ -11,7 +11,7 @@ from bounds.arguments import shown
 from bounds.errors import InvalidInputError
 from bounds.network.graph import Network
 from bounds.read.load import load
-from bounds.read.torch.from_torch import from_torch
+from bounds.read.torch.from_torch import read_module
 
 
 def network_of(
@@ -22,10 +22,11 @@ def network_of(
     dtype: torch.dtype | None = None,
     files: bool = False,
     output: str | None = None,
+    often: bool = False,
 ) -> Network:
     """The network that a model is: itself, a module read for inputs of the shape of the batch x, or
     where `files` the one in a file. dtype: that it computes in; default: its own. output:
-    of a file that has several, the one that is asked for."""
+    of a file that has several, the one that is asked for. often: see `read_module`."""
     # Read outside of inference mode, or no gradient could be taken through it.
     with torch.inference_mode(False):
         if isinstance(model, Network):
@@ -36,7 +37,8 @@ def network_of(
                     f"{call} got x of shape {tuple(x.shape)} for a module, which does not say what "
                     "one input is: expected a batch, (batch, *input_shape), such as x[None]."
                 )
-            return from_torch(model, tuple(x.shape[1:]), dtype=dtype).convert(ordinary)
+            read = read_module(model, tuple(x.shape[1:]), dtype=dtype, often=often)
+            return read.convert(ordinary)
         if files and isinstance(model, (str, os.PathLike)):
             return load(model, dtype=dtype, output=output)
     paths = ", or the path of an .onnx or .pt2 file" if files else ""

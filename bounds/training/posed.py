@@ -98,7 +98,7 @@ def posed(
     """
     require_floats(call, "x", x)
     with clean_statistics(model, x) if batch_statistics else nullcontext():
-        network = network_of(call, model, x)
+        network = network_of(call, model, x, often=True)
     network.require_batch(call, x)
     ball = Ball(x, radius=radius, norm=norm, lower=lower, upper=upper)
     input_set = matching_set(call, network, ball)

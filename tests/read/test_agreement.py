@@ -131,8 +131,13 @@ def test_another_thread_draws() -> None:
     from_torch(Net(3, 3), (3,))
 
 
+def other_layers(model: nn.Sequential, x: Tensor, y: Tensor) -> None:
+    model.append(nn.Linear(3, 3))
+    bounds.interval_loss(model, x, y, radius=0.1)
+
+
 def test_a_module_is_compared_again_whenever_it_is_read() -> None:
-    """With what it is now; once, after it has agreed with itself."""
+    """In training after 0, 1, 2, 4, 8, … readings, and where the layers are others."""
 
     class Net(nn.Linear):
         calls, noisy = 0, False
@@ -143,14 +148,23 @@ def test_a_module_is_compared_again_whenever_it_is_read() -> None:
             noisy = self.noisy and type(x) is Tensor
             return result + float(np.random.rand()) if noisy else result
 
-    model, calls = Net(3, 3), []
-    for _ in range(2):
-        from_torch(model, (3,))
+    model, calls = nn.Sequential(Net(3, 3), nn.ReLU()), []
+    x, y = torch.zeros(1, 3), torch.zeros(1, dtype=torch.long)
+    for _ in range(9):
+        Net.calls = 0
+        bounds.interval_loss(model, x, y, radius=0.1)
         calls.append(Net.calls)
-    assert calls == [4, 6]
-    model.noisy = True
-    with pytest.raises(UnsupportedLayerError, match="the network read from the model differs"):
+    compared = [4, 4, 4, 1, 4, 1, 1, 1, 4]
+    assert calls == compared
+    for _ in range(2):
+        Net.calls = 0
         from_torch(model, (3,))
+        assert Net.calls == 4
+    bounds.interval_loss(model, x, y, radius=0.1)
+    model[0].noisy = True
+    for again in (lambda: from_torch(model, (3,)), lambda: other_layers(model, x, y)):
+        with pytest.raises(UnsupportedLayerError, match="two evaluations of the model differ"):
+            again()
 
 
 def test_state_that_forward_keeps_is_not_the_models() -> None:

@@ -17,8 +17,9 @@ from bounds.read.export.archive import first_line
 from bounds.read.torch.private import dice, floating, follow, innermost, private
 from bounds.read.torch.traced import Trace
 
-#: Of models that agreed with what was read from them, and with themselves: the form of that.
-_agreed: WeakKeyDictionary[nn.Module, Any] = WeakKeyDictionary()
+#: Of models that agreed with what was read from them, and with themselves: the form of that, and
+#: how often it has been read.
+_agreed: WeakKeyDictionary[nn.Module, tuple[Any, int]] = WeakKeyDictionary()
 
 
 def from_torch(
@@ -32,11 +33,9 @@ def from_torch(
 
     The module's forward is called once with a tensor that stands for every input, and three times
     on a few inputs of a fixed seed, or one of them alone: a network that does not compute what the
-    module computes, up to rounding, is refused. A module that is read again, as in each step of
-    training, is called once on these inputs, as long as the nodes and modes are the same.
-
-    What forward computes of parameters and constants alone is computed by torch, in their dtype,
-    and the network has the results.
+    module computes, up to rounding, is refused. What forward
+    computes of parameters and constants alone is computed by torch, in their dtype, and the network
+    has the results.
 
     A few inputs cannot show everything: a forward that answers otherwise after many calls, or for
     inputs that it is not called with here, is read as what it computed for these. What forward
@@ -74,6 +73,19 @@ def from_torch(
             f"from_torch got a {type(model).__name__}, expected a torch.nn.Module: pass "
             "the model itself."
         )
+    return read_module(model, input_shape, dtype=dtype, drop_softmax=drop_softmax)
+
+
+def read_module(
+    model: nn.Module,
+    input_shape: Sequence[int],
+    *,
+    dtype: torch.dtype | None = None,
+    drop_softmax: bool = False,
+    often: bool = False,
+) -> Network:
+    """`from_torch` of a module; often: whether it is read in each step of training. Then it is
+    compared after 0, 1, 2, 4, 8, … readings, as long as the nodes and modes are the same."""
     model = innermost(model)
     name = type(model).__name__
     numbers = floating(model)
@@ -101,31 +113,43 @@ def from_torch(
             "input: wrap the model so that it returns its logits."
         )
     network = build.finish(output)
-    fresh, drawn, form = private(model), [], (build.dtype, *_form(network, copy))
-    known = _agreed.get(model) == form
+    form = build.dtype, *_form(network, copy)
+    agreed, times = _agreed.get(model, (None, 0))
+    if not often or agreed != form:
+        times = 0
+    if times.bit_count() <= 1:
+        _require_same(model, network, build, own)
+    _agreed[model] = form, times + 1
+    return network
+
+
+def _require_same(
+    model: nn.Module, network: Network, build: NetworkBuilder, own: torch.dtype
+) -> None:
+    """Refuse a network that differs from its model, of this dtype, or a model that differs from
+    itself."""
+    name, fresh, drawn = type(model).__name__, private(model), []
 
     def evaluate(x: Tensor) -> Tensor:
-        before = b"" if known else dice(fresh)
+        before = dice(fresh)
         try:
             with torch.no_grad():
-                result: Tensor = fresh(x.to(device, own))
+                result: Tensor = fresh(x.to(build.device, own))
         except Exception as error:  # again, whatever the model's own forward raises
             raise UnsupportedLayerError(
                 f"from_torch cannot call {name} with inputs of {own} and shape {tuple(x.shape)} "
                 f"({first_line(error)}): keep all parameters in one dtype, and treat all samples "
                 "alike."
             ) from error
-        drawn.append(not known and dice(fresh) != before)
+        drawn.append(dice(fresh) != before)
         return result
 
-    require_agreement(f"from_torch({name})", network, build, evaluate, own, once=known)
+    require_agreement(f"from_torch({name})", network, build, evaluate, own)
     if all(drawn):  # in every call: another thread may have drawn during one of them
         raise UnsupportedLayerError(
             f"from_torch({name}): its forward draws random numbers of Python or NumPy, so that the "
             "outputs for one input may differ; call model.eval(), or leave them out of forward."
         )
-    _agreed[model] = form
-    return network
 
 
 def _form(network: Network, model: nn.Module) -> tuple[Any, ...]:

@@ -53,7 +53,8 @@ class Convolution(Affine):
         if self._common:
             outputs, inputs, *size = self.weight.shape
             rest = tuple(k - 1 - p for k, p in zip(size, self.padding, strict=True))
-            if max(self.stride) == 1 and min(rest) >= 0:
+            spread = max(self.stride) > 1 or onednn.spreads_slowly(inputs, self.stride)
+            if not spread and min(rest) >= 0:
                 # A convolution, too, with the kernel turned round.
                 options = self.stride, rest, self.dilation, self.groups
                 if onednn.is_direct(y, (inputs, outputs, *size), *options):

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from bounds.network.affine import Shape
+from bounds.network.convolution_products import scatter
 from bounds.network.memory import on_cpu
 
 #: Samples of a trial at most: other numbers of them make no other algorithm.
@@ -46,8 +48,46 @@ def correlate(
     x: Tensor, weight: Tensor, stride: Shape, padding: Shape, dilation: Shape, groups: int
 ) -> Tensor:
     """conv2d(x, weight), (samples, channels, height, width), whatever torch has switched off."""
-    operands = x.contiguous(), weight.contiguous()
-    return torch.mkldnn_convolution(*operands, None, padding, stride, dilation, groups)
+    return _Correlate.apply(x, weight, stride, padding, dilation, groups)
+
+
+def spreads_slowly(channels: int, stride: Shape) -> bool:
+    """Whether `convolution_products.scatter` to so few channels takes less time than oneDNN, which
+    computes eight or more at a time."""
+    return channels <= 2 * max(stride)
+
+
+class _Correlate(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        stride: Shape,
+        padding: Shape,
+        dilation: Shape,
+        groups: int,
+    ) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.options = stride, padding, dilation, groups
+        operands = x.contiguous(), weight.contiguous()
+        return torch.mkldnn_convolution(*operands, None, padding, stride, dilation, groups)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        stride, padding, dilation, groups = ctx.options
+        common = dilation == (1, 1) and groups == 1
+        apart = ctx.needs_input_grad[0] and common and spreads_slowly(x.shape[1], stride)
+        wanted = [ctx.needs_input_grad[0] and not apart, ctx.needs_input_grad[1], False]
+        options = stride, padding, dilation, False, (0, 0), groups
+        grad = grad.contiguous()
+        of_x, of_weight, _ = torch.ops.aten.convolution_backward(
+            grad, x, weight, None, *options, wanted
+        )
+        if apart:
+            of_x = scatter(grad, weight, stride, padding, tuple(x.shape[1:]))
+        return of_x, of_weight, None, None, None, None
 
 
 def _full_precision() -> bool:

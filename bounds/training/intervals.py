@@ -12,6 +12,7 @@ from dataclasses import fields, replace
 import torch.nn.functional as F
 from torch import Tensor
 
+from bounds.network import onednn
 from bounds.network.affine import per_row, row_sums
 from bounds.network.convolution import Convolution
 from bounds.network.graph import AffineNode, InputNode, Network, Node, ReluNode, SumNode
@@ -22,8 +23,11 @@ class _Transforming(Convolution):
     """A convolution by whatever way torch finds fastest, which may round more than sums do."""
 
     def linear(self, x: Tensor) -> Tensor:
+        options = self.stride, self.padding, self.dilation, self.groups
+        if onednn.is_direct(x, tuple(self.weight.shape), *options):
+            return super().linear(x)
         convolve = F.conv1d if self.weight.dim() == 3 else F.conv2d
-        return convolve(x, self.weight, None, self.stride, self.padding, self.dilation, self.groups)
+        return convolve(x, self.weight, None, *options)
 
 
 def nominal(network: Network) -> Network:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from unittest import mock
 
 import pytest
@@ -107,3 +108,17 @@ def test_it_is_left_alone_where_less_precision_is_asked_for() -> None:
         setting.fp32_precision = before
     assert not onednn.is_direct(x.double(), KERNEL, UNIT, NONE, UNIT, 1)
     assert not onednn.is_direct(x[:0], KERNEL, UNIT, NONE, UNIT, 1)
+
+
+@given(convolutions(), st.integers(1, 3), seeds)
+def test_gradients_are_those_of_float64(operation: Convolution, samples: int, seed: int) -> None:
+    dice, found, expected = Dice(seed), [], []
+    x = dice.normal(samples, *operation.input_shape)
+    y = dice.normal(samples, *operation.output_shape)
+    for dtype, gradients in ((torch.float32, found), (torch.float64, expected)):
+        own = x.to(dtype).requires_grad_()
+        weight = operation.weight.to(dtype).requires_grad_()
+        replace(operation, weight=weight).linear(own).backward(y.to(dtype))
+        gradients += [own.grad, weight.grad]
+    for single, double in zip(found, expected, strict=True):
+        torch.testing.assert_close(single.double(), double, rtol=1e-4, atol=1e-4)

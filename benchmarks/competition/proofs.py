@@ -5,11 +5,13 @@
 
 Every instance is decided with a proof, and the proof checked against the property. Reading the
 model is counted in both, starting Python is not. The JSON file is written after every instance, and
-the same command goes on from there. Exit status 1 where a proof is rejected.
+the same command goes on from there. With `--decided`, a record of `searches.py`, instances that it
+left open are left out. Exit status 1 where a proof is rejected.
 """
 
 from __future__ import annotations
 
+import json
 import statistics
 import sys
 import tempfile
@@ -51,6 +53,13 @@ def measure(instance: Instance, *, timeout: float) -> Record:
                 "rejections": [str(each) for each in check.rejections],
             }
     return entry
+
+
+def undecided(records: list[Path]) -> set[str]:
+    """The instances that these records of `searches.py` left open."""
+    found = [json.loads(path.read_text())["suites"].values() for path in records]
+    entries = [entry for suites in found for suite in suites for entry in suite.items()]
+    return {name for name, entry in entries if entry["verdict"] == "unknown"}
 
 
 def proved(entries: Record) -> list[Record]:
@@ -98,6 +107,7 @@ def main() -> int:
         "--timeout", type=float, default=60.0, help="seconds an instance; %(default)s"
     )
     parser.add_argument("--suite", nargs="+", metavar="NAME", default=["acasxu"])
+    parser.add_argument("--decided", nargs="+", type=Path, metavar="JSON", default=[])
     console = Console()
     options = command.options_of(parser, console)
     unknown = set(options.suite) - set(suites(options.data))
@@ -114,7 +124,8 @@ def main() -> int:
     with journal.progress(console) as progress:
         for suite in options.suite:
             done = record["suites"].setdefault(suite, {})
-            left = [i for i in instances(options.data, suite) if i.name not in done]
+            over = done.keys() | undecided(options.decided)
+            left = [i for i in instances(options.data, suite) if i.name not in over]
             bar = progress.add_task(suite, total=len(left) + len(done), completed=len(done))
             for instance in left:
                 progress.update(bar, description=instance.name)

@@ -39,6 +39,15 @@ class Open:
     def take(self, chosen: np.ndarray | slice) -> Open:
         return Open(*(getattr(self, each.name)[chosen] for each in fields(self)))
 
+    def distinct(self) -> tuple[Open, np.ndarray]:
+        """Nodes one for each box and signs, and for each node here which of them has its own."""
+        parts = self.lower, self.upper, self.signs
+        lines = [np.ascontiguousarray(part).view(np.uint8).reshape(len(self), -1) for part in parts]
+        whole = np.concatenate(lines, 1)
+        keys = whole.view(np.dtype((np.void, whole.shape[1]))).ravel()
+        _, first, of = np.unique(keys, return_index=True, return_inverse=True)
+        return self.take(first), of
+
     @staticmethod
     def join(parts: list[Open]) -> Open:
         return Open(
@@ -93,43 +102,48 @@ class BoxTrees:
         """The children of these nodes, and leaves that are not proved."""
         self.evaluated += len(part)
         kind = self._forest.kind[part.node]
-        batch = Batch(self._passes, part.lower, part.upper, part.signs)
-        proved = self._by_row(batch, part, kind)
+        # The roots of all disjuncts of a case are one box.
+        boxes, of = part.distinct()
+        batch = Batch(self._passes, boxes.lower, boxes.upper, boxes.signs)
+        proved = self._by_row(batch, of, part, kind)
         others = np.flatnonzero((kind == SPLIT) | (kind == CUT))
-        lower, upper, empty = self.cut(batch, part, others)
+        lower, upper, empty = self._cut(batch, of, part, others)
         proved[others[empty]] = True
         left = others[~empty]
-        signs = np.where(batch.usable[left, None], batch.signs[left], part.signs[left])
+        own = of[left]
+        signs = np.where(batch.usable[own, None], batch.signs[own], part.signs[left])
         cut = Open(part.node[left], lower[~empty], upper[~empty], signs)
         children = self._children(cut.take(kind[left] == SPLIT))
         return children, part.take((every | ~proved) & (kind != SPLIT))
 
-    def _by_row(self, batch: Batch, part: Open, kind: np.ndarray) -> np.ndarray:
-        """Which of the nodes are leaves whose row is proved positive."""
+    def _by_row(self, batch: Batch, of: np.ndarray, part: Open, kind: np.ndarray) -> np.ndarray:
+        """Which of the nodes, of these boxes of the batch, are leaves whose row is proved
+        positive."""
         proved = np.zeros(len(part), dtype=bool)
         leaves = np.flatnonzero((kind == FIXED) | (kind == ADAPTIVE))
         if len(leaves):
             node = part.node[leaves]
             row = self._cases.rows[self._forest.disjunct[node]] + self._forest.which[node]
             C, d = self._cases.C[row, None], self._cases.d[row, None]
-            proved[leaves] = batch.rows(C, d, leaves, kind[leaves] == ADAPTIVE).least[:, 0] > 0
+            forms = batch.rows(C, d, of[leaves], kind[leaves] == ADAPTIVE)
+            proved[leaves] = forms.least[:, 0] > 0
         return proved
 
-    def cut(
-        self, batch: Batch, part: Open, boxes: np.ndarray
+    def _cut(
+        self, batch: Batch, of: np.ndarray, part: Open, nodes: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """What all rows by both slopes leave of these boxes, and whether that is nothing."""
-        lower, upper = part.lower[boxes], part.upper[boxes]
-        empty = np.zeros(len(boxes), dtype=bool)
-        if not len(boxes):
+        """What all rows by both slopes leave of these nodes' boxes, and whether that is nothing."""
+        lower, upper = part.lower[nodes], part.upper[nodes]
+        empty = np.zeros(len(nodes), dtype=bool)
+        if not len(nodes):
             return lower, upper, empty
-        first = self._cases.rows[:-1][self._forest.disjunct[part.node[boxes]]]
-        counts = np.diff(self._cases.rows)[self._forest.disjunct[part.node[boxes]]]
+        disjunct = self._forest.disjunct[part.node[nodes]]
+        first, counts = self._cases.rows[:-1][disjunct], np.diff(self._cases.rows)[disjunct]
         row = first[:, None] + np.minimum(np.arange(counts.max()), counts[:, None] - 1)
         C, d = self._cases.C[row], self._cases.d[row]
-        ends = part.lower[boxes], part.upper[boxes]
+        ends = lower, upper
         for adaptive in (False, True):
-            forms = batch.rows(C, d, boxes, np.full(len(boxes), adaptive))
+            forms = batch.rows(C, d, of[nodes], np.full(len(nodes), adaptive))
             empty |= (forms.least > 0).any(1)
             for line in range(row.shape[1]):
                 c = forms.c[:, line]

@@ -19,9 +19,11 @@ from torch import nn
 import bounds
 from benchmarks.competition.instances import instances
 from bounds.certification import one_input, run
+from bounds.checker import boxes as boxes_of_trees
 from bounds.checker import closely, proof
 from bounds.checker.batch import Batch
 from bounds.checker.boxes import BoxTrees
+from bounds.checker.passes import Passes
 from bounds.models import load_digits_images, load_digits_model
 from bounds.read.vnnlib import parse_vnnlib
 from bounds.search.relu_tree import ReluTree
@@ -359,11 +361,28 @@ def test_in_balls_and_rationals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             assert not bounds.check_proof(phases, lifted.network).accepted
     assert bounds.check_proof(boxes, network, vnnlib=property, exact=True).accepted
     # Leaves that float64 leaves open, of boxes that it has cut.
-    monkeypatch.setattr(BoxTrees, "_by_row", lambda self, batch, part, kind: kind < 0)
+    monkeypatch.setattr(BoxTrees, "_by_row", lambda self, batch, of, part, kind: kind < 0)
     assert bounds.check_proof(boxes, network, vnnlib=property, precision=200).accepted
     shifted = edit(boxes, lambda statement, arrays: arrays["row.d"].__isub__(0.1))
     for exact in (False, True):
         assert not bounds.check_proof(shifted, network, exact=exact).accepted
+
+
+def test_an_image_is_bounded_once_for_all_its_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = bounds.from_torch(load_digits_model("digits_robust"), (1, 8, 8), dtype=torch.float64)
+    x, y = (part[:3] for part in load_digits_images())
+    bounds.certify(network, x.double(), y, radius=0.02, proof=tmp_path / "proof")
+    sizes: list[int] = []
+
+    def counted(passes: Passes, lower: np.ndarray, *rest: np.ndarray) -> Batch:
+        sizes.append(len(lower))
+        return Batch(passes, lower, *rest)
+
+    monkeypatch.setattr(boxes_of_trees, "Batch", counted)
+    assert bounds.check_proof(tmp_path / "proof", network).accepted
+    assert sizes == [3]
 
 
 @pytest.mark.parametrize(("limit", "what"), [("NUMBERS", "input and ReLU numbers"),

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -41,6 +42,8 @@ from bounds.sets.numbers import Number
 LENGTH = 2.5
 #: Of `attack`: steps, the length of the first in radii, and how much shorter each is than the last.
 STEPS, FIRST_STEP, SHRINK = 40, 0.5, 0.9
+#: A share of the largest |x| that is thousands of times what float32 tells apart.
+ROUGH = 2.0**-12
 #: Points that each search of `attack` starts from at random: so many that a pass holds about as
 #: many numbers, within limits.
 NUMBERS, FEWEST, MOST = 2**19, 16, 256
@@ -167,6 +170,9 @@ def attack(
 ) -> tuple[Tensor, Tensor]:
     """Search each set for the point where the largest of its rows ⟨c, net(x)⟩ + d is smallest.
 
+    Steps are taken in float32 where that tells the points of the sets apart, and what is returned
+    is computed as the network is.
+
     Args:
         input_set: one set a search. C: (searches, rows, *output_shape). d: (searches, rows).
         starts: (searches, points, *input_shape), points to start from, beside so many random ones.
@@ -177,16 +183,30 @@ def attack(
     """
     C, network = C.flatten(2), network.detach()
 
-    def loss(points: Tensor) -> tuple[Tensor, Tensor]:
-        y = network(points.flatten(0, 1)).reshape(*points.shape[:2], -1)
+    def loss(network: Network, C: Tensor, d: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+        y = network(points.to(C.dtype).flatten(0, 1)).reshape(*points.shape[:2], -1)
         largest = (torch.einsum("bpo,bro->bpr", y, C) + d.unsqueeze(1)).amax(2)
-        return largest, largest < 0
+        return largest.to(points), largest < 0
 
     search = Search(input_set, starts[:, 0])
-    lengths = (search.reach * FIRST_STEP * SHRINK**k for k in range(STEPS))
+    lengths = [search.reach * FIRST_STEP * SHRINK**k for k in range(STEPS)]
     points = search.place(torch.cat((starts, search.random_points(random, generator)), 1))
-    search.descend(loss, points, lengths, deadline)
+    if told_apart(input_set):
+        rough = partial(loss, network.to(torch.float32), C.float(), d.float())
+        search.descend(rough, points, lengths, deadline)
+        if bool(search.smallest.isfinite().all()):  # nothing exceeds float32's numbers
+            points, lengths = search.place(torch.cat((search.points.unsqueeze(1), starts), 1)), []
+        search = Search(input_set, starts[:, 0])
+    search.descend(partial(loss, network, C, d), points, lengths, deadline)
     return search.points, search.smallest
+
+
+def told_apart(input_set: InputSet) -> bool:
+    """Whether the points of the sets are so far apart that float32 tells them from each other,
+    rather than float64, which they are in."""
+    width = input_set.upper - input_set.lower
+    wide = (width == 0) | (width > ROUGH * input_set.magnitude)
+    return width.dtype == torch.float64 and bool(wide.all())
 
 
 def restarts(network: Network) -> int:

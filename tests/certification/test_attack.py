@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -58,6 +59,36 @@ def test_points_lie_in_their_set_and_have_the_value_that_is_said(problem: Proble
         start = problem.model(input_set.project(centre.unsqueeze(1)).squeeze(1)).flatten(1)
     at_start = (torch.einsum("bro,bo->br", C.flatten(2), start) + d).amax(1)
     assert (value <= at_start + 1e-9).all()
+
+
+@given(st.floats(1e-12, 1e-8), seeds)
+def test_what_float32_takes_for_negative_is_none(least: float, seed: int) -> None:
+    """relu(x + 1) − relu(x) − 1, which is 0 but for rounding, and a little more."""
+    model = nn.Sequential(nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 1)).double()
+    for parameter, numbers in zip(
+        model.parameters(), ([[1.0], [1.0]], [1.0, 0.0], [[1.0, -1.0]], [least - 1]), strict=True
+    ):
+        parameter.data = torch.tensor(numbers, dtype=torch.float64)
+    lower = Dice(seed).uniform(1, 1)
+    one = torch.ones(1, 1, 1).double()
+    point, value = search(from_torch(model, (1,)), Box(lower, lower + 0.5), one, one[0] * 0)
+    assert 0 < value.item() < 2e-8
+    assert (from_torch(model, (1,))(point).float() > 0).all()
+
+
+@pytest.mark.parametrize(("scale", "centre"), [(1e30, 0.5), (1.0, 2.0**30)])
+def test_beyond_what_float32_has_or_tells_apart(scale: float, centre: float) -> None:
+    """Numbers that exceed it, and points that are one there: in float64 then."""
+    model = nn.Sequential(nn.Linear(1, 1), nn.ReLU(), nn.Linear(1, 1)).double()
+    for parameter, number in zip(
+        model.parameters(), (scale, -scale * (centre - 1), scale, -(scale**2)), strict=True
+    ):
+        parameter.data.fill_(number)
+    x, one = torch.full((1, 1), centre).double(), torch.ones(1, 1, 1).double()
+    network = from_torch(model, (1,))
+    point, value = search(network, Box(x - 0.25, x + 0.25), one, one[0] * 0)
+    assert point.item() == centre - 0.25
+    assert value.item() == pytest.approx(-0.25 * scale**2)
 
 
 def test_all_rows_of_a_disjunct_have_to_be_negative() -> None:

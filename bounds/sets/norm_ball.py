@@ -111,11 +111,12 @@ class NormBall(InputSet):
         # One of both is 0. (`torch.where` takes many times as long.)
         positive = torch.gt(sign, 0, out=torch.empty_like(sign))
         negative = torch.le(sign, 0, out=torch.empty_like(sign))
-        sides = [self._spread(sizes, torch.addcmul(negative * right, positive, left), radius)]
-        if above:
-            rooms = torch.addcmul(negative * left, positive, right)
-            sides.append(self._spread(sizes, rooms, radius))
-        return sides
+        rooms = torch.addcmul(negative * right, positive, left)
+        if not above:
+            return [self._spread(sizes, rooms, radius)]
+        # Both in one search: most of what it takes is calls.
+        rooms = torch.cat((rooms, torch.addcmul(negative * left, positive, right)), 1)
+        return list(self._spread(torch.cat((sizes, sizes), 1), rooms, radius).chunk(2, 1))
 
     @abstractmethod
     def _spread(self, sizes: Tensor, rooms: Tensor, radius: Tensor) -> Tensor:

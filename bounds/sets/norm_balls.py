@@ -21,7 +21,7 @@ the best multiplier has a q with which both sides are equal.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -67,8 +67,10 @@ class L1Ball(NormBall):
         least = away.sum(1) * (1 - gamma(count, dtype))
         return nearest, -difference_below(least, self.radius).clamp(max=0)
 
-    def _spread(self, sizes: Tensor, rooms: Tensor, radius: Tensor) -> Tensor:
-        return l1_spread(sizes, rooms, radius.unsqueeze(1))
+    def _spreads(self, sizes: Tensor, rooms: list[Tensor], radius: Tensor) -> Sequence[Tensor]:
+        # In one search: most of what it takes is calls.
+        every, count = torch.cat(rooms, 1), len(rooms)
+        return l1_spread(torch.cat([sizes] * count, 1), every, radius.unsqueeze(1)).chunk(count, 1)
 
     def dual_norm(self, q: Tensor) -> Tensor:
         return q.abs().amax(2)
@@ -160,13 +162,14 @@ class L2Ball(NormBall):
         minimum = self.minimum(coefficients)
         return below + (minimum - minimum.detach())
 
-    def _spread(self, sizes: Tensor, rooms: Tensor, radius: Tensor) -> Tensor:
+    def _spreads(self, sizes: Tensor, rooms: list[Tensor], radius: Tensor) -> Sequence[Tensor]:
         # In units in which no square overflows; what underflows is charged.
         largest, reach = sizes.detach().amax(2, keepdim=True), self._unit
         unit = torch.where(largest > 0, largest, 1.0)
-        spread = l2_spread(sizes / unit, rooms / reach, radius.unsqueeze(1) / reach.squeeze(2))
-        flushed = math.sqrt(sizes.shape[2] * smallest(sizes.dtype))
-        return (spread * unit.squeeze(2) + flushed * largest.squeeze(2)) * reach.squeeze(2)
+        sizes, radii = sizes / unit, radius.unsqueeze(1) / reach.squeeze(2)
+        flushed = math.sqrt(sizes.shape[2] * smallest(sizes.dtype)) * largest.squeeze(2)
+        spreads = (l2_spread(sizes, each / reach, radii) for each in rooms)
+        return [(each * unit.squeeze(2) + flushed) * reach.squeeze(2) for each in spreads]
 
     def _split_minimum(self, coefficients: Tensor) -> Tensor:
         q = self._split(coefficients)

@@ -37,11 +37,11 @@ def l1_spread(sizes: Tensor, rooms: Tensor, budget: Tensor) -> Tensor:
     """The least λ budget + Σ (v − λ)₊ e over λ ≥ 0, of shape (batch, rows); budget: (batch, 1)."""
     if any(tensor.requires_grad for tensor in (sizes, rooms, budget)):
         multiplier, above = _l1_by_sorting(sizes, rooms, budget)
-        left = (sizes - multiplier.unsqueeze(2)) * above
+        left = (sizes - multiplier.unsqueeze(2)) * above * rooms
     else:
         multiplier = l1_multiplier(sizes, rooms, budget)
-        left = (sizes - multiplier.unsqueeze(2)).clamp_(min=0)
-    return multiplier * budget + (left * rooms).sum(2)
+        left = (sizes - multiplier.unsqueeze(2)).clamp_(min=0).mul_(rooms)
+    return multiplier * budget + left.sum(2)
 
 
 def _l1_by_sorting(sizes: Tensor, rooms: Tensor, budget: Tensor) -> tuple[Tensor, Tensor]:
@@ -75,27 +75,29 @@ def l1_multiplier(sizes: Tensor, rooms: Tensor, budget: Tensor) -> Tensor:
     # Without a slope downwards from 0, the box alone bounds.
     bound_by_box, nothing = slope >= 0, torch.zeros_like(last)
     # At each end: λ, what is filled and the slope.
-    left = (nothing, scratch.mul_(sizes).sum(2), slope)
-    right = (last, nothing, budget.expand_as(last))
+    left = torch.stack((nothing, scratch.mul_(sizes).sum(2), slope))
+    right = torch.stack((last, nothing, budget.expand_as(last)))
     for step in range(ROUNDS):
-        (low, filled_low, slope_low), (high, filled_high, slope_high) = left, right
+        low, filled_low, slope_low = left.unbind()
+        high, filled_high, slope_high = right.unbind()
         trial = ((filled_low - filled_high) / (slope_high - slope_low)).clamp(low, high)
         if step == 0:
             trial = trial.maximum(last / 2)
         elif step >= UNCHECKED and on_cpu(sizes):  # elsewhere it would wait
-            best = torch.minimum(_value(*left), _value(*right))
-            if not bool((best - _value(trial, filled_low, slope_low) > done * best).any()):
+            best = torch.minimum(_value(left), _value(right))
+            least = torch.addcmul(filled_low, slope_low, trial)
+            if not bool((best - least > done * best).any()):
                 break
         torch.gt(sizes, trial.unsqueeze(2), out=scratch).mul_(rooms)
         slope = budget - scratch.sum(2)
         tried, falls = torch.stack((trial, scratch.mul_(sizes).sum(2), slope)), slope < 0
-        left = torch.where(falls, tried, torch.stack(left)).unbind()
-        right = torch.where(falls, torch.stack(right), tried).unbind()
-    found = torch.where(_value(*left) < _value(*right), left[0], right[0])
+        left, right = torch.where(falls, tried, left), torch.where(falls, right, tried)
+    found = torch.where(_value(left) < _value(right), left[0], right[0])
     return torch.where(bound_by_box, 0.0, found)
 
 
-def _value(multiplier: Tensor, filled: Tensor, slope: Tensor) -> Tensor:
+def _value(end: Tensor) -> Tensor:
+    multiplier, filled, slope = end.unbind()
     return torch.addcmul(filled, slope, multiplier)
 
 

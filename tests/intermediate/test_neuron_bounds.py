@@ -268,7 +268,7 @@ def test_parts_leave_room_for_what_a_norm_ball_makes_of_their_rows(
     x = torch.full((1, 22, 22), centre)
     ball = Ball(x, radius=30.0, norm=norm, lower=-1.0, upper=1.0)
     network, kind = from_torch(model, (1, 22, 22)), type(ball.resolve((1, 22, 22)))
-    name = "_split_minimum" if centre else "_spread"
+    name = "_split_minimum" if centre else "_spreads"
     original, sizes = getattr(kind, name), []
 
     def noting(self: NormBall, coefficients: Tensor, *args: Tensor) -> Tensor:

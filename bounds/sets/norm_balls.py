@@ -26,10 +26,14 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from bounds.network.memory import on_cpu
 from bounds.rounding import difference_below, down, floor, gamma, smallest, weighted
 from bounds.sets.box import Box
 from bounds.sets.norm_ball import ULPS, NormBall
 from bounds.sets.spread import l1_spread, l2_spread
+
+#: So many of the largest coefficients are tried before all are sorted.
+FIRST = 32
 
 
 class L1Ball(NormBall):
@@ -82,15 +86,23 @@ class L1Ball(NormBall):
     def argmin(self, coefficients: Tensor) -> Tensor:
         _, rooms, order = self._greedy(coefficients)
         left = self.budget.reshape(-1, 1, 1) - (rooms.cumsum(2) - rooms)
-        spent = torch.zeros_like(rooms).scatter(2, order, rooms.minimum(left.clamp(min=0)))
-        return self._place(self._within(-coefficients.flatten(2).sign() * spent))
+        sign = coefficients.flatten(2).sign()
+        spent = torch.zeros_like(sign).scatter(2, order, rooms.minimum(left.clamp(min=0)))
+        return self._place(self._within(-sign * spent))
 
     def _greedy(self, coefficients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """|c|, the longest η against c, and the coordinates, sorted by |c| from the largest on."""
+        """|c|, the longest η against c, and the coordinates, sorted by |c| from the largest on, as
+        far as the budget reaches if that is known."""
         _, lower, upper = self._frame
         flat = coefficients.flatten(2)
-        sizes, order = flat.abs().sort(2, descending=True)
-        return sizes, torch.where(flat > 0, -lower, upper).gather(2, order), order
+        sizes, rooms = flat.abs(), torch.where(flat > 0, -lower, upper)
+        if on_cpu(flat) and flat.shape[2] > FIRST:  # elsewhere it would wait
+            largest, order = sizes.topk(FIRST, 2)
+            own = rooms.gather(2, order)
+            if bool((own.sum(2) > 2 * self.radius.unsqueeze(1)).all()):
+                return largest, own, order
+        sizes, order = sizes.sort(2, descending=True)
+        return sizes, rooms.gather(2, order), order
 
     def _project(self, points: Tensor) -> Tensor:
         # η = ± min((|p − c| − λ)₊, room) for the smallest λ ≥ 0 within the budget.

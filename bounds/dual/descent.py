@@ -59,9 +59,12 @@ def _keeps(node: Node) -> bool:
 def numbers_at_a_time(network: Network, start: int) -> int:
     """What a row that begins with a neuron of node `start` holds at a time during its pass, copies
     included, where nothing is kept for gradients."""
-    extents = descent(network, start)
+    extents, held = descent(network, start), network.behind(start)
+    match network.nodes[start]:
+        case AffineNode(operation=Convolution()):
+            held.remove(start)  # its rows begin as windows of what it reads
     sizes = []
-    for index in network.behind(start):
+    for index in held:
         shape = network.nodes[index].shape
         window = extents[index].window if index in extents else shape[1:]
         sizes.append(shape[0] * math.prod(window))

@@ -94,9 +94,7 @@ class OnePass:
     def _from_neurons(self, neurons: Tensor, sign: float) -> None:
         node = self._network.nodes[self._start]
         match node:
-            case AffineNode(parents=(parent,), operation=Convolution() as operation) if (
-                self._extents
-            ):
+            case AffineNode(parents=(parent,), operation=Convolution() as operation):
                 self._begin(operation, neurons, sign)
                 patches = neuron_patches(operation, neurons, sign)
                 if self._first is not None:

@@ -20,7 +20,7 @@ from bounds.dual.fixed_slope import Faces
 from bounds.dual.one_pass import OnePass
 from bounds.dual.recomputed import Part, recomputed
 from bounds.network.affine import Convert
-from bounds.network.graph import Network
+from bounds.network.graph import Network, ReluNode
 from bounds.network.memory import numbers_at_once, pass_numbers
 from bounds.relaxation.ranges import Range
 from bounds.relaxation.relaxation import Relaxation
@@ -61,6 +61,9 @@ def neuron_bounds(
         seen = numbers_at_input(network, start) if input_set.centred else input_set.lower[0].numel()
         copies = NORM_COPIES * seen
     rows = numbers_at_once(input_set.lower, max_memory) // max(1, held + copies)
+    # Without a ReLU below there is no slope to choose, and one pass gives both sides.
+    bent = any(isinstance(network.nodes[index], ReluNode) for index in network.behind(start))
+    odd = slope == "fixed" or not bent
 
     def passes(tensors: Sequence[Tensor], wanted: Tensor, first: bool) -> Iterator[Part]:
         flat = wanted.flatten(1)
@@ -72,7 +75,7 @@ def neuron_bounds(
         sort = partial(torch.index_select, dim=0, index=images)
         begins, ordered = sort(begins), scene.of(tensors).sorted(sort)
         sorted_ranges = [each.convert(sort) for each in ranges[: start + 1]]
-        one = OnePass(*ordered.parts, sorted_ranges, start, odd=slope == "fixed")
+        one = OnePass(*ordered.parts, sorted_ranges, start, odd=odd)
         for some, part in _parts(counts.tolist(), rows):
             if first and deadline.passed:
                 return
@@ -81,10 +84,10 @@ def neuron_bounds(
             # Inputs with fewer neurons fill up with their last one.
             row = row.minimum(counts[some].unsqueeze(1) - 1)
             neurons = found[begins[some].unsqueeze(1) + row]
-            if slope == "adaptive":
-                lower, upper = _both_sides(one, some, neurons)
-            else:
+            if odd:
                 lower, upper = one.neurons(some, neurons, 1.0)
+            else:
+                lower, upper = _both_sides(one, some, neurons)
             places = flat.shape[1] * images[some].unsqueeze(1) + neurons
             yield places[own], lower[own], upper[own]
 

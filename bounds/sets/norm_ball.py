@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -105,22 +105,22 @@ class NormBall(InputSet):
 
     def _sides(
         self, coefficients: Tensor, left: Tensor, right: Tensor, radius: Tensor, above: bool
-    ) -> list[Tensor]:
+    ) -> Sequence[Tensor]:
         """How far ⟨c, x⟩ lies below its value at the centre and, where it is wanted, above it."""
         sizes, sign = coefficients.abs(), coefficients.detach()
         # One of both is 0. (`torch.where` takes many times as long.)
         positive = torch.gt(sign, 0, out=torch.empty_like(sign))
         negative = torch.le(sign, 0, out=torch.empty_like(sign))
-        sides = [self._spread(sizes, torch.addcmul(negative * right, positive, left), radius)]
+        rooms = [torch.addcmul(negative * right, positive, left)]
         if above:
-            rooms = torch.addcmul(negative * left, positive, right)
-            sides.append(self._spread(sizes, rooms, radius))
-        return sides
+            rooms.append(torch.addcmul(negative * left, positive, right))
+        return self._spreads(sizes, rooms, radius)
 
     @abstractmethod
-    def _spread(self, sizes: Tensor, rooms: Tensor, radius: Tensor) -> Tensor:
+    def _spreads(self, sizes: Tensor, rooms: list[Tensor], radius: Tensor) -> Sequence[Tensor]:
         """max Σ v t over 0 ≤ t ≤ rooms with ‖t‖ ≤ radius, or more, up to `gamma` of the number of
-        coordinates; sizes v and rooms: (batch, rows, coordinates), radius: (batch,)."""
+        coordinates, for each of these rooms; sizes v and rooms: (batch, rows, coordinates), radius:
+        (batch,)."""
 
     @abstractmethod
     def dual_norm(self, q: Tensor) -> Tensor:

@@ -21,15 +21,19 @@ the best multiplier has a q with which both sides are equal.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
+from bounds.network.memory import on_cpu
 from bounds.rounding import difference_below, down, floor, gamma, smallest, weighted
 from bounds.sets.box import Box
 from bounds.sets.norm_ball import ULPS, NormBall
 from bounds.sets.spread import l1_spread, l2_spread
+
+#: So many of the largest coefficients are tried before all are sorted.
+FIRST = 32
 
 
 class L1Ball(NormBall):
@@ -67,8 +71,10 @@ class L1Ball(NormBall):
         least = away.sum(1) * (1 - gamma(count, dtype))
         return nearest, -difference_below(least, self.radius).clamp(max=0)
 
-    def _spread(self, sizes: Tensor, rooms: Tensor, radius: Tensor) -> Tensor:
-        return l1_spread(sizes, rooms, radius.unsqueeze(1))
+    def _spreads(self, sizes: Tensor, rooms: list[Tensor], radius: Tensor) -> Sequence[Tensor]:
+        # In one search: most of what it takes is calls.
+        every, count = torch.cat(rooms, 1), len(rooms)
+        return l1_spread(torch.cat([sizes] * count, 1), every, radius.unsqueeze(1)).chunk(count, 1)
 
     def dual_norm(self, q: Tensor) -> Tensor:
         return q.abs().amax(2)
@@ -80,15 +86,23 @@ class L1Ball(NormBall):
     def argmin(self, coefficients: Tensor) -> Tensor:
         _, rooms, order = self._greedy(coefficients)
         left = self.budget.reshape(-1, 1, 1) - (rooms.cumsum(2) - rooms)
-        spent = torch.zeros_like(rooms).scatter(2, order, rooms.minimum(left.clamp(min=0)))
-        return self._place(self._within(-coefficients.flatten(2).sign() * spent))
+        sign = coefficients.flatten(2).sign()
+        spent = torch.zeros_like(sign).scatter(2, order, rooms.minimum(left.clamp(min=0)))
+        return self._place(self._within(-sign * spent))
 
     def _greedy(self, coefficients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """|c|, the longest η against c, and the coordinates, sorted by |c| from the largest on."""
+        """|c|, the longest η against c, and the coordinates, sorted by |c| from the largest on, as
+        far as the budget reaches if that is known."""
         _, lower, upper = self._frame
         flat = coefficients.flatten(2)
-        sizes, order = flat.abs().sort(2, descending=True)
-        return sizes, torch.where(flat > 0, -lower, upper).gather(2, order), order
+        sizes, rooms = flat.abs(), torch.where(flat > 0, -lower, upper)
+        if on_cpu(flat) and flat.shape[2] > FIRST:  # elsewhere it would wait
+            largest, order = sizes.topk(FIRST, 2)
+            own = rooms.gather(2, order)
+            if bool((own.sum(2) > 2 * self.radius.unsqueeze(1)).all()):
+                return largest, own, order
+        sizes, order = sizes.sort(2, descending=True)
+        return sizes, rooms.gather(2, order), order
 
     def _project(self, points: Tensor) -> Tensor:
         # η = ± min((|p − c| − λ)₊, room) for the smallest λ ≥ 0 within the budget.
@@ -160,13 +174,14 @@ class L2Ball(NormBall):
         minimum = self.minimum(coefficients)
         return below + (minimum - minimum.detach())
 
-    def _spread(self, sizes: Tensor, rooms: Tensor, radius: Tensor) -> Tensor:
+    def _spreads(self, sizes: Tensor, rooms: list[Tensor], radius: Tensor) -> Sequence[Tensor]:
         # In units in which no square overflows; what underflows is charged.
         largest, reach = sizes.detach().amax(2, keepdim=True), self._unit
         unit = torch.where(largest > 0, largest, 1.0)
-        spread = l2_spread(sizes / unit, rooms / reach, radius.unsqueeze(1) / reach.squeeze(2))
-        flushed = math.sqrt(sizes.shape[2] * smallest(sizes.dtype))
-        return (spread * unit.squeeze(2) + flushed * largest.squeeze(2)) * reach.squeeze(2)
+        sizes, radii = sizes / unit, radius.unsqueeze(1) / reach.squeeze(2)
+        flushed = math.sqrt(sizes.shape[2] * smallest(sizes.dtype)) * largest.squeeze(2)
+        spreads = (l2_spread(sizes, each / reach, radii) for each in rooms)
+        return [(each * unit.squeeze(2) + flushed) * reach.squeeze(2) for each in spreads]
 
     def _split_minimum(self, coefficients: Tensor) -> Tensor:
         q = self._split(coefficients)

@@ -37,11 +37,11 @@ def l1_spread(sizes: Tensor, rooms: Tensor, budget: Tensor) -> Tensor:
     """The least λ budget + Σ (v − λ)₊ e over λ ≥ 0, of shape (batch, rows); budget: (batch, 1)."""
     if any(tensor.requires_grad for tensor in (sizes, rooms, budget)):
         multiplier, above = _l1_by_sorting(sizes, rooms, budget)
-        left = (sizes - multiplier.unsqueeze(2)) * above
+        left = (sizes - multiplier.unsqueeze(2)) * above * rooms
     else:
         multiplier = l1_multiplier(sizes, rooms, budget)
-        left = (sizes - multiplier.unsqueeze(2)).clamp_(min=0)
-    return multiplier * budget + (left * rooms).sum(2)
+        left = (sizes - multiplier.unsqueeze(2)).clamp_(min=0).mul_(rooms)
+    return multiplier * budget + left.sum(2)
 
 
 def _l1_by_sorting(sizes: Tensor, rooms: Tensor, budget: Tensor) -> tuple[Tensor, Tensor]:
@@ -61,36 +61,44 @@ def _l1_by_sorting(sizes: Tensor, rooms: Tensor, budget: Tensor) -> tuple[Tensor
 def l1_multiplier(sizes: Tensor, rooms: Tensor, budget: Tensor) -> Tensor:
     """The best λ, (batch, rows), or nearly.
 
-    The value is convex in λ, with the slope budget − Σ {e : v > λ}, and lies above its tangents at
-    both ends of a bracket, from 0 to the largest size. They meet at the mean of the sizes in
-    between, weighted by their rooms: there lies a bound on all values, and the next λ to try.
+    The value is convex in λ: at each λ' it is filled + slope λ', where filled = Σ {v e : v > λ'}
+    and slope = budget − Σ {e : v > λ'}, which is also its tangent there. Those at both ends of a
+    bracket, from 0 to the largest size, meet at the mean of the sizes in between, weighted by their
+    rooms: there lies a bound on all values, and the next λ to try. The first one is half of the
+    largest size at least, as most sizes are below the best λ of all balls that matter.
     """
-    # New memory for every product would cost several times the products.
+    # New memory for every product would cost several times the products; and calls of operations on
+    # a number a row cost as much as products.
     done = max(DONE, ROUNDING * gamma(sizes.shape[2], sizes.dtype))
     scratch = torch.sign(sizes).mul_(rooms)
-    # At each end: λ, the value and its slope.
-    slope, high = budget - scratch.sum(2), sizes.amax(2)
-    left = torch.stack((torch.zeros_like(high), scratch.mul_(sizes).sum(2), slope))
-    right = torch.stack((high, high * budget, budget.expand_as(high)))
+    slope, last = budget - scratch.sum(2), sizes.amax(2)
     # Without a slope downwards from 0, the box alone bounds.
-    bound_by_box = slope >= 0
+    bound_by_box, nothing = slope >= 0, torch.zeros_like(last)
+    # At each end: λ, what is filled and the slope.
+    left = torch.stack((nothing, scratch.mul_(sizes).sum(2), slope))
+    right = torch.stack((last, nothing, budget.expand_as(last)))
     for step in range(ROUNDS):
-        (low, at_low, slope_low), (high, at_high, slope_high) = left, right
-        rise = (slope_high - slope_low).masked_fill(bound_by_box, torch.inf)
-        trial = (at_low - at_high + slope_high * high - slope_low * low) / rise
-        trial = trial.maximum(low).minimum(high)
-        if step >= UNCHECKED and on_cpu(sizes):  # elsewhere it would wait
-            best = torch.minimum(at_low, at_high)
-            open_ = best - at_low - slope_low * (trial - low) > done * best
-            if not bool((open_ > bound_by_box).any()):
+        low, filled_low, slope_low = left.unbind()
+        high, filled_high, slope_high = right.unbind()
+        trial = ((filled_low - filled_high) / (slope_high - slope_low)).clamp(low, high)
+        if step == 0:
+            trial = trial.maximum(last / 2)
+        elif step >= UNCHECKED and on_cpu(sizes):  # elsewhere it would wait
+            best = torch.minimum(_value(left), _value(right))
+            least = torch.addcmul(filled_low, slope_low, trial)
+            if not bool((best - least > done * best).any()):
                 break
         torch.gt(sizes, trial.unsqueeze(2), out=scratch).mul_(rooms)
         slope = budget - scratch.sum(2)
-        tried = torch.stack((trial, scratch.mul_(sizes).sum(2) + trial * slope, slope))
-        falls = slope < 0
+        tried, falls = torch.stack((trial, scratch.mul_(sizes).sum(2), slope)), slope < 0
         left, right = torch.where(falls, tried, left), torch.where(falls, right, tried)
-    (low, at_low, _), (high, at_high, _) = left, right
-    return torch.where(at_low < at_high, low, high)
+    found = torch.where(_value(left) < _value(right), left[0], right[0])
+    return torch.where(bound_by_box, 0.0, found)
+
+
+def _value(end: Tensor) -> Tensor:
+    multiplier, filled, slope = end.unbind()
+    return torch.addcmul(filled, slope, multiplier)
 
 
 def l2_spread(sizes: Tensor, rooms: Tensor, radius: Tensor) -> Tensor:

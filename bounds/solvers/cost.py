@@ -15,8 +15,9 @@ and P = (1 + 1 / S) n are the pivots; m = d + 3 n + n² / 10. The interior point
 method for small LPs solve inputs of alike sizes as one batch, while HiGHS goes on from row to row,
 and profits from zeros, which convolutions have many of. A layer reads the same share of what is
 unstable below as of its input. With more neurons than coordinates, bases fill up. pdhg's passes run
-at an eighth of the speed of large matrix products; it needs no polyhedron, and no matrices, which
-for the others have n (d + 3 n) numbers an LP.
+at an eighth of the speed of large matrix products; to its own gap of 1e-6 it took what 500 to 3,000
+of them cost on four networks' LPs, and 30,000 on those of a looser ball, where it is not the one to
+take. It needs no polyhedron, and no matrices, which for the others have n (d + 3 n) numbers an LP.
 
 Rows that see little of a network, like neurons of a convolution, move the n and d that they see
 alone, also in P; the interior point presolves them.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from unittest import mock
 
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from bounds import Ball, Box
-from bounds.sets import spread
+from bounds.sets import norm_balls, spread
 from bounds.sets.norm_balls import L1Ball, L2Ball, NormBall
 from tests.support.networks import Dice, seeds
 from tests.support.problems import points
@@ -221,6 +221,23 @@ def test_by_hand() -> None:
 
 def centred(case: Drawn) -> bool:
     return case.norm == 1 or case.where != "outside"
+
+
+@given(drawn(), st.sampled_from([1, 2, 3]))
+def test_the_largest_coefficients_are_enough_where_the_budget_ends_in_them(
+    case: Drawn, first: int
+) -> None:
+    """As if all were sorted: the same minimum, and a point that attains it."""
+    case = replace(case, norm=1)
+    ball, rows = case.ball(), case.rows()
+    expected = ball.minimum(rows)
+    with mock.patch.object(norm_balls, "FIRST", first):
+        found, x = ball.minimum(rows), ball.argmin(rows)
+    size = magnitude(ball, rows)
+    assert ((found - expected).abs() <= 1e-14 * size).all()
+    assert ball.contains(x).all()
+    slack = 1e-9 if case.where == "outside" else 1e-13
+    assert (((rows * x).flatten(2).sum(2) - expected).abs() <= slack * size).all()
 
 
 @given(drawn(), st.sampled_from([torch.float32, torch.float64]))

@@ -103,6 +103,18 @@ def test_digits_take_few_pivots(digits: Relaxation) -> None:
     assert pivots.max() > 5
 
 
+def test_points_are_in_the_box_where_the_search_ends_early(digits: Relaxation) -> None:
+    """The weights there may not be: the gap of such a point can look closed, and then the LP ends as
+    broken down."""
+    simplices = Simplices(condensed(digits))
+    running = torch.ones_like(digits.d, dtype=torch.bool)
+    above = torch.full_like(digits.d, math.inf)
+    for limit in (0, 1, 3):
+        _, b, _, pivots = Edges(simplices).ascend(running, above, limit, NEVER)
+        assert pivots.max() == limit
+        assert ((b >= 0) & (b <= 1)).all()
+
+
 def test_parts_and_single_inputs_change_nothing(
     digits: Relaxation, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -89,7 +89,8 @@ class Edges:
                 ended, reached, work = self._step(work, limit, deadline.passed)
                 found[ended.at], pivots[ended.at] = reached, ended.pivots
         nu, b, z = found.unflatten(0, shape).split([n, d, n], 2)
-        return nu * size, b, z * simplices.upper, pivots.view(shape)
+        # Where the search ends early, weights may lie outside [0, 1].
+        return nu * size, b.clamp(0, 1), z * simplices.upper, pivots.view(shape)
 
     def _step(self, work: Vertices, limit: int, late: bool) -> tuple[Vertices, Tensor, Vertices]:
         """The LPs that end here, what is found of them, and the others, a step on."""

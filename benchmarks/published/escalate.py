@@ -40,8 +40,9 @@ class Outcome:
     "lp_inner" (`inner.py`: LP-ALL leaves it open), "lp_last" or "lp_all"; "" where that is still to
     come. lp_greedy: that bound of its smallest margin. lower, upper: of the tightest LP's smallest
     margin that was looked at, which stops at the sign; NaN where none was. certified: whether every
-    margin is proved positive. undecided: whether an LP ended without a sign, or with intermediate bounds that are no
-    optima: such an image counts as not certified. lps: by method. seconds: its share of the time.
+    margin is proved positive. undecided: whether an LP ended without a sign, or with intermediate
+    bounds that are no optima: such an image counts as not certified. lps: by what they are of.
+    seconds: its share of the time.
     """
 
     image: int

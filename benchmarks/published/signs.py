@@ -65,20 +65,22 @@ def solve_rows(relaxation: bounds.Relaxation, cheap: Tensor, lps: Counter[str]) 
     return Rows(lower, upper, lower > 0, undecided & ~(upper < 0))
 
 
-def signs(relaxation: bounds.Relaxation) -> tuple[Tensor, Tensor]:
-    """Trusted lower bounds of the LPs' optima, and upper ones, (batch, rows): as tight as their signs
-    ask for."""
-    quick = bounds.solve(
-        relaxation, method="optimised_slope", iteration_limit=SLOPES, sign_only=True
-    )
-    lower, upper = trusted(quick), quick.upper
+def signs(relaxation: bounds.Relaxation, *, sound: bool = True) -> tuple[Tensor, Tensor]:
+    """Bounds of the LPs' optima from below and above, (batch, rows), as tight as their signs ask
+    for; those from below are trusted ones, where they have to be sound."""
+
+    def solved(lps: bounds.Relaxation, **options: Any) -> tuple[Tensor, Tensor]:
+        found = bounds.solve(lps, sign_only=True, sound=sound, **options)
+        return trusted(found) if sound else found.lower, found.upper
+
+    lower, upper = solved(relaxation, method="optimised_slope", iteration_limit=SLOPES)
     open_ = ~((lower > 0) | (upper < 0))
     images = open_.any(1).nonzero().squeeze(1)
     if len(images):
         most = int(open_.sum(1).max())
         rows = open_[images].argsort(dim=1, descending=True, stable=True)[:, :most]
-        exact = bounds.solve(relaxation.take(images, rows), sign_only=True)
         at = images.unsqueeze(1), rows
-        lower[at] = torch.maximum(lower[at], trusted(exact))
-        upper[at] = torch.minimum(upper[at], exact.upper)
+        exact = solved(relaxation.take(images, rows))
+        lower[at] = torch.maximum(lower[at], exact[0])
+        upper[at] = torch.minimum(upper[at], exact[1])
     return lower, upper

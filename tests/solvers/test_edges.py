@@ -104,8 +104,8 @@ def test_digits_take_few_pivots(digits: Relaxation) -> None:
 
 
 def test_points_are_in_the_box_where_the_search_ends_early(digits: Relaxation) -> None:
-    """The weights there may not be: the gap of such a point can look closed, and then the LP ends as
-    broken down."""
+    """The weights there may not be: the gap of such a point can look closed, and then the LP ends
+    as broken down."""
     simplices = Simplices(condensed(digits))
     running = torch.ones_like(digits.d, dtype=torch.bool)
     above = torch.full_like(digits.d, math.inf)

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from bounds.deadline import Deadline
 from bounds.solvers.interior_point.simplices import Simplices
-from bounds.solvers.simplex.vertices import Columns, Vertices
+from bounds.solvers.simplex.vertices import Columns, Vertices, first_ties
 
 #: By how much weights may leave [0, 1].
 WEIGHT = 1e-9
@@ -80,11 +80,15 @@ class Edges:
         # Without any vertex but zero a neuron has no tie to begin with.
         begins = running & ~columns.missing[:, :, 1:].all(2).any(1, keepdim=True)
         chosen = begins.flatten().nonzero().squeeze(1)
-        c, bound = (c / size).flatten(0, 1), (bound / size.squeeze(2)).flatten()
+        nu, kind = first_ties(simplices)
+        begin = tuple(each.flatten(0, 1) for each in (c / size, nu / size, kind))
+        bound = (bound / size.squeeze(2)).flatten()
         for at in chosen.split(max(1, TOGETHER // (d + 3 * n + n**2))):
             if len(at) == 0 or deadline.passed:
                 break
-            work = columns.first(at, at // shape[1], c[at], bound[at])
+            costs, multipliers, kinds = (each[at] for each in begin)
+            images = at // shape[1]
+            work = columns.first(at, images, costs, multipliers, kinds, bound[at])
             while len(work.at):
                 ended, reached, work = self._step(work, limit, deadline.passed)
                 found[ended.at], pivots[ended.at] = reached, ended.pivots

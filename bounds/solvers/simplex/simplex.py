@@ -1,5 +1,5 @@
-"""The LP optimum by dual simplex methods: many small LPs at once, and larger ones by HiGHS, warm
-from row to row of the same input.
+"""The LP optimum by dual simplex methods: many small LPs at once, and larger ones by HiGHS, input
+by input, each row from the vertex that its own coefficients suggest.
 
 Both propose, and what they propose is evaluated like the multipliers and points of all methods: the
 gap says whether an LP is solved, never a status. What stays open of small LPs is left to HiGHS,
@@ -28,7 +28,7 @@ from bounds.solvers.interior_point.simplices import Simplices
 from bounds.solvers.interior_point.triangle_lp import TriangleLP
 from bounds.solvers.progress import Progress
 from bounds.solvers.simplex.edges import Edges
-from bounds.solvers.simplex.vertices import first_ties
+from bounds.solvers.simplex.vertices import first_ties, on_far
 from bounds.solvers.simplex.warm import WarmLP
 
 #: HiGHS' tolerances: its default first, as at finer ones it may end without any answer; and then
@@ -128,8 +128,7 @@ def _sweep(
     nu, b, z = everything.best_nu.clone(), everything.best_x.clone(), everything.best_z.clone()
     pivots = everything.iterations.clone()
     first_nu, kind = first_ties(simplices)
-    on_far = simplices.costs(first_nu)[0][..., :d] < 0
-    begin = kind.cpu().numpy(), on_far.cpu().numpy()
+    begin = kind.cpu().numpy(), on_far(simplices, first_nu).cpu().numpy()
     warm, loaded = None, -1
     for image, row in everything.running.nonzero().tolist():
         if deadline.passed:

@@ -19,6 +19,9 @@ from torch import Tensor
 from bounds.solvers.interior_point.simplices import Simplices
 from bounds.solvers.interior_point.triangle_lp import TriangleLP
 
+#: How often the branches of neurons are looked at, and the vertices corrected.
+CORRECTIONS = 2
+
 
 @dataclass(eq=False)
 class Vertices:
@@ -104,13 +107,35 @@ class Columns:
 
 def first_ties(simplices: Simplices) -> tuple[Tensor, Tensor]:
     """ν and the kind of each neuron's one tie, (B, S, n), at the vertices that the coefficients ĉ
-    suggest, layer by layer from above: ν on the upper face (2), or at the slope 0 or 1, whichever
-    vertex is the further from zero (1 or 0)."""
+    suggest: ν on the upper face (far–low, 2), or at the slope 1 or 0 (far–zero, 0, or low–zero, 1).
+
+    Where ĉ ≥ 0 the slope is that of the branch on which the neuron lies at the point that the
+    vertex before suggests, and at first that of its further end. Neurons that a row does not see
+    are feasible with that; twice, as once goes too far in deep networks.
+    """
+    low = simplices.upper <= simplices.depth
+    nu, kind = _from_above(simplices, low)
+    for _ in range(CORRECTIONS):
+        b = on_far(simplices, nu).to(nu)
+        on_face = torch.where(kind == 2, torch.inf, 0.0).to(nu)
+        z, _ = simplices.push_forward(b, on_face)
+        pre = simplices.e + b @ simplices.A_T + z @ simplices.lp.L.mT
+        nu, kind = _from_above(simplices, pre < 0)
+    return nu, kind
+
+
+def on_far(simplices: Simplices, nu: Tensor) -> Tensor:
+    """Whether each input lies at 1 where ν has it, (B, S, d)."""
+    d = simplices.d
+    return torch.baddbmm(simplices.far_cost[..., :d], nu, simplices.K[..., :d]) < 0
+
+
+def _from_above(simplices: Simplices, low: Tensor) -> tuple[Tensor, Tensor]:
+    """The same, layer by layer from above, given at which neurons the slope is 0 where ĉ ≥ 0."""
     lp, height, depth = simplices.lp, simplices.upper, simplices.depth
     coefficients = simplices.far_cost[..., simplices.d :].clone()
     nu = torch.zeros_like(coefficients)
-    kind = torch.where((height > 0) & ((depth <= 0) | (height > depth)), 0, 1)
-    kind = kind.expand_as(nu).clone()
+    kind = torch.where((height > 0) & ((depth <= 0) | ~low), 0, 1).expand_as(nu).clone()
     for start, stop in reversed(_blocks(lp)):
         own, layer = coefficients[..., start:stop], slice(start, stop)
         up, down = height[..., layer], depth[..., layer]

@@ -1,4 +1,4 @@
-"""The LPs of one input in HiGHS, which goes on from one to the next.
+"""The LPs of one input in HiGHS, which goes on from one to the next or begins where it is told.
 
 Written by vertex weights (`bounds.solvers.interior_point.simplices`), with t the weight of (l, 0),
 t' that of (u, u), and what is left of 1 on (0, 0),
@@ -15,7 +15,8 @@ faster than with ẑ and z for variables, and than the primal one. A split is on
 | dead, ẑ ≤ 0 | (l, 0), (0, 0) | t' |
 
 Whatever HiGHS says, what counts of it is the multipliers ν of the definitions and the point, for
-others to evaluate. A new objective or a new split goes on from the last basis.
+others to evaluate. A new objective or a new split goes on from the last basis, unless the run is
+told another vertex to begin at.
 """
 
 from __future__ import annotations
@@ -109,15 +110,23 @@ class WarmLP:
         )
         n, d = len(e), lp.c_b.shape[2]
         self.d, self.n, self.upper = d, n, upper
-        definitions = np.hstack([-AL[:, :d], np.diag(lower), np.diag(upper) - AL[:, d:] * upper])
+        # Of each row first what it reads, z in the columns of t', and then its own t and t'.
+        rows, reads = np.nonzero(AL)
+        at, own = np.arange(len(rows)) + 2 * rows, np.arange(n)
+        ends = np.cumsum(np.bincount(rows, minlength=n) + 2)
+        index = np.empty(len(rows) + 2 * n, np.int32)
+        values = np.empty(len(index))
+        index[at], values[at] = reads + n * (reads >= d), -AL[rows, reads]
+        values[at] *= np.concatenate([np.ones(d), upper])[reads]
+        index[ends - 2], values[ends - 2] = d + own, lower
+        index[ends - 1], values[ends - 1] = d + n + own, upper
         # HiGHS' tolerances are absolute: every row has a largest entry of 1, and so have the costs.
-        size = np.abs(definitions).max(1, initial=0.0)
+        begins = np.concatenate([[0], ends[:-1]])
+        size = np.maximum.reduceat(np.abs(values), begins) if n else np.zeros(0)
         self._row_size = np.where(size > 0, size, 1.0)
         self._cost_size = 1.0
-        definitions /= self._row_size[:, None]
-        sums = d + np.arange(n)[:, None] + np.array([0, n])
-        reads = definitions != 0
-        entries = np.concatenate([reads.sum(1), np.full(n, 2)])
+        values /= np.repeat(self._row_size, ends - begins)
+        sums = d + own[:, None] + np.array([0, n])
         zeros, fixed = np.zeros(d + 2 * n), e / self._row_size
         self._columns = np.arange(d + 2 * n, dtype=np.int32)
         self._rows = 0
@@ -126,12 +135,12 @@ class WarmLP:
             self._highs.setOptionValue(name, value)
         # As arrays, which it copies faster than what a HighsLp holds.
         self._highs.passModel(
-            len(zeros), 2 * n, int(entries.sum()), int(highspy.MatrixFormat.kRowwise),
+            len(zeros), 2 * n, len(values) + 2 * n, int(highspy.MatrixFormat.kRowwise),
             int(highspy.ObjSense.kMinimize), 0.0, zeros, zeros, zeros + 1,
             np.concatenate([fixed, np.zeros(n)]), np.concatenate([fixed, np.ones(n)]),
-            np.concatenate([[0], entries.cumsum()]).astype(np.int32),
-            np.concatenate([np.nonzero(reads)[1], sums.ravel()]).astype(np.int32),
-            np.concatenate([definitions[reads], np.ones(2 * n)]),
+            np.concatenate([begins, len(values) + 2 * np.arange(n + 1)]).astype(np.int32),
+            np.concatenate([index, sums.ravel()]).astype(np.int32),
+            np.concatenate([values, np.ones(2 * n)]),
             zeros.astype(np.int32),
         )  # fmt: skip
 

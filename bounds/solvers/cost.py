@@ -7,16 +7,17 @@ unstable neurons, d coordinates, and N numbers in its rows [A | L] that are not 
 |---|---|---|
 | interior point | 1.5e-2 a batch | 1e-4 + 4e-7 (2 d + 3 n) + 2e-7 n² + 3e-10 F |
 | simplex, n ≤ 96 | 6e-3 + 5e-4 (1 + 3 p) a batch | 1e-4 + (1 + p) (1.5e-5 + 6e-8 m) |
-| simplex by HiGHS | 1.5e-3 an input | 1e-4 + 4e-7 (d + 2 n) + P (1.4e-5 + 2e-10 N (1 + n / d)) |
+| simplex by HiGHS | 3e-3 an input | 4e-4 + 4e-7 (d + 4 n) + 2e-8 N + P s |
 | pdhg | 1 | 10,000 passes through the network, an operation 1.2e-10 |
 
 F = 0.3 n² (d + n) + n³ / 3 is what a Newton step takes; p = n² (1 + n / d)^½ / 600, but n at most,
-and P = (1 + 1 / S) n are the pivots; m = d + 3 n + n² / 10. The interior point and the simplex
-method for small LPs solve inputs of alike sizes as one batch, while HiGHS goes on from row to row,
-and profits from zeros, which convolutions have many of. A layer reads the same share of what is
-unstable below as of its input. With more neurons than coordinates, bases fill up. pdhg's passes run
-at an eighth of the speed of large matrix products; it needs no polyhedron, and no matrices, which
-for the others have n (d + 3 n) numbers an LP.
+and P = n (0.15 + N (1 + n / d)^½ / 1100 (d + n / 2)), but 3 n / 4 at most, are the pivots; m = d +
+3 n + n² / 10, and s = 2e-5 + 2.2e-10 N (1 + n / d). The interior point and the simplex method for
+small LPs solve inputs of alike sizes as one batch, while HiGHS takes row by row, and profits from
+zeros, which convolutions have many of. A layer reads the same share of what is unstable below as of
+its input. With more neurons than coordinates, bases fill up. pdhg's passes run at an eighth of the
+speed of large matrix products; it needs no polyhedron, and no matrices, which for the others have
+n (d + 3 n) numbers an LP.
 
 Rows that see little of a network, like neurons of a convolution, move the n and d that they see
 alone, also in P; the interior point presolves them.
@@ -108,8 +109,10 @@ def _simplex(relaxation: Relaxation) -> float:
             step = 1.5e-5 + 6e-8 * (d + 3 * n) + 6e-9 * n**2
             seconds += rows * (1e-4 + (1 + _few_pivots(n, d)) * step)
             continue
-        pivot = 1.4e-5 + 2e-10 * numbers * (1 + n / max(1, d))
-        seconds += 1.5e-3 + rows * (1e-4 + 4e-7 * (d + 2 * n)) + (1 + rows) * seen * n * pivot
+        pivot = 2e-5 + 2.2e-10 * numbers * (1 + n / max(1, d))
+        begin = 4e-4 + 4e-7 * (d + 4 * n) + 2e-8 * numbers
+        share = 0.15 + numbers * math.sqrt(1 + n / max(1, d)) / (1100 * (d + n / 2))
+        seconds += 3e-3 + rows * (begin + min(0.75, share) * seen * n * pivot)
     return seconds
 
 

@@ -19,7 +19,7 @@ from bounds.models import load_digits_images, load_digits_model
 from bounds.solvers.interior_point.condense import condense
 from bounds.solvers.interior_point.simplices import Simplices
 from bounds.solvers.interior_point.triangle_lp import TriangleLP
-from bounds.solvers.simplex import edges, simplex
+from bounds.solvers.simplex import edges, simplex, vertices
 from bounds.solvers.simplex.edges import Edges
 from tests.support.problems import Problem, problems
 
@@ -101,6 +101,15 @@ def test_digits_take_few_pivots(digits: Relaxation) -> None:
     torch.testing.assert_close(upper, exact.upper, rtol=1e-8, atol=1e-8)
     assert (pivots <= lp.e.shape[1] // 2).all()
     assert pivots.max() > 5
+
+
+def test_first_vertices_are_corrected_by_their_own_points(
+    digits: Relaxation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lp = condensed(digits)
+    corrected = ascended(lp)[2]
+    monkeypatch.setattr(vertices, "CORRECTIONS", 0)
+    assert corrected.sum() < 0.8 * ascended(lp)[2].sum()
 
 
 def test_points_are_in_the_box_where_the_search_ends_early(digits: Relaxation) -> None:

@@ -8,8 +8,8 @@ every kink on the way lowers, is positive. The kink where it ends is the new tie
 simplex method with bounded variables.
 
 An edge leads over many kinks, and the search begins where every neuron has the tie that its own
-coefficient suggests, of which few have to change: a tenth as many as there are neurons, where
-HiGHS, from row to row, pivots as often as there are. The LPs take their steps together.
+coefficient suggests, of which few have to change: a twentieth as many as there are neurons. The LPs
+take their steps together.
 
 Ties of a neuron are far–zero, low–zero or far–low; where it has two, all three vertices cost the
 same, and the ties are the first two. Where the third vertex costs less than those of a single tie,
@@ -86,9 +86,8 @@ class Edges:
         for at in chosen.split(max(1, TOGETHER // (d + 3 * n + n**2))):
             if len(at) == 0 or deadline.passed:
                 break
-            costs, multipliers, kinds = (each[at] for each in begin)
-            images = at // shape[1]
-            work = columns.first(at, images, costs, multipliers, kinds, bound[at])
+            own_c, own_nu, own_kind = (each[at] for each in begin)
+            work = columns.first(at, at // shape[1], own_c, own_nu, own_kind, bound[at])
             while len(work.at):
                 ended, reached, work = self._step(work, limit, deadline.passed)
                 found[ended.at], pivots[ended.at] = reached, ended.pivots

@@ -19,7 +19,7 @@ from bounds.deadline import Deadline
 from bounds.relaxation.relaxation import Relaxation
 from bounds.solution.solution import Solution
 from bounds.solution.status import Status
-from bounds.solvers.cost import SMALL
+from bounds.solvers.cost import together
 from bounds.solvers.goal import Goal
 from bounds.solvers.interior_point.batches import places
 from bounds.solvers.interior_point.evaluation import cheapest, on_condensed, record
@@ -66,7 +66,8 @@ def simplex(
             patience=math.inf,
         )  # fmt: skip
         told = everything.tell(deadline, 0)
-        if 0 < lp.e.shape[1] <= SMALL:
+        n, numbers = lp.e.shape[1], int(lp.AL.count_nonzero()) / len(lp.e)
+        if n and together(n, lp.c_b.shape[2], numbers):
             _by_edges(simplices, everything, closer, iteration_limit, deadline)
             everything.tell(deadline, told)
         for tolerance in TOLERANCES:

@@ -32,8 +32,8 @@ from rich.table import Table
 
 import bounds
 from benchmarks.published import tables as published
-from benchmarks.published.escalate import solve_rows
 from benchmarks.published.instances import FOLDER, load_model, ten_images
+from benchmarks.published.signs import solve_rows
 from benchmarks.support import command, environment
 from benchmarks.support.journal import save
 from benchmarks.support.line_journal import entries, open_journal, written

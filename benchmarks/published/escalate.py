@@ -1,4 +1,4 @@
-"""Images decided from cheap to tight: attack, Wong and Kolter's pass, LP-LAST, LP-ALL.
+"""Images decided from cheap to tight: Wong and Kolter's pass, LP-LAST, attack, LP-ALL.
 
 The names are those of Salman et al. 2019 (https://arxiv.org/abs/1902.08722): LP-GREEDY is one pass
 of fixed slopes with such intermediate bounds, LP-LAST the LP optimum over the same, and LP-ALL the
@@ -15,7 +15,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 from unittest import mock
 
@@ -23,12 +23,11 @@ import torch
 from torch import Tensor
 
 import bounds
+from benchmarks.published.attack import attacked
 from benchmarks.published.inner import refuted
+from benchmarks.published.signs import solve_rows
 from bounds.intermediate import layer_lp
-from bounds.solution.verdict import trusted
 
-#: Steps of the attack, each shorter than the one before, and the first in units of the radius.
-STEPS, FIRST_STEP, SHRINK = 20, 0.5, 0.9
 #: Numbers in the ± rows of all intermediate LPs of the images that are relaxed together.
 LP_ROWS = {"cpu": 1000, "cuda": 100_000}
 
@@ -38,11 +37,12 @@ class Outcome:
     """How an image ended.
 
     decided: by what: "clean" (a wrong answer to the image itself), "attack", "lp_greedy",
-    "lp_inner" (`inner.py`: LP-ALL leaves it open), "lp_last" or "lp_all". lp_greedy: that
-    bound of its smallest margin. lower, upper: of the tightest LP's smallest margin that was looked
-    at, which stops at the sign; NaN where none was. certified: whether every margin is proved
-    positive. undecided: whether an LP ended without a sign, or with intermediate bounds that are no
-    optima: such an image counts as not certified. lps: by method. seconds: its share of the time.
+    "lp_inner" (`inner.py`: LP-ALL leaves it open), "lp_last" or "lp_all"; "" where that is still to
+    come. lp_greedy: that bound of its smallest margin. lower, upper: of the tightest LP's smallest
+    margin that was looked at, which stops at the sign; NaN where none was. certified: whether every
+    margin is proved positive. undecided: whether an LP ended without a sign, or with intermediate
+    bounds that are no optima: such an image counts as not certified. lps: by what they are of.
+    seconds: its share of the time.
     """
 
     image: int
@@ -56,9 +56,11 @@ class Outcome:
     seconds: float = 0.0
 
     def record(self) -> dict[str, Any]:
-        """For JSON, which has no NaN."""
-        numbers = asdict(self)
-        return {k: None if v != v else v for k, v in numbers.items()}
+        """For JSON, which has no NaN, and no infinity."""
+        return {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in asdict(self).items()
+        }
 
 
 def escalate(
@@ -82,10 +84,13 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Group:
-    """Images whose LPs are solved together. share: the seconds that each has taken already."""
+    """Images whose LPs are solved together: what is known of them so far."""
 
-    images: tuple[int, ...]
-    share: float
+    known: tuple[Outcome, ...]
+
+    @property
+    def images(self) -> tuple[int, ...]:
+        return tuple(one.image for one in self.known)
 
 
 @dataclass(frozen=True)
@@ -112,85 +117,74 @@ class Escalation:
         x, y = self.x[places].to(self.device), self.y[places].to(self.device)
         start, network = time.perf_counter(), self.network.to(self.device)
         ball = bounds.Ball(x, radius=self.radius, lower=0.0, upper=1.0)
-        classes = math.prod(network.output_shape)
-        relaxation = bounds.relax(network, ball, bounds.margins(y, classes))
-        greedy = bounds.solve(relaxation, method="fixed_slope")
+        margins = bounds.margins(y, math.prod(network.output_shape))
         if isinstance(task, Chunk):
-            return _cheap(relaxation, greedy, x, y, task.images, start)
-        found = _by_lp(relaxation, greedy.lower, task.share, start)
-        smallest = greedy.lower.amin(1).tolist()
-        return Found(
-            tuple(
-                Outcome(image, **one, lp_greedy=low)
-                for image, one, low in zip(task.images, found, smallest, strict=True)
-            )
-        )
+            return _cheap(bounds.relax(network, ball, margins), x, y, task.images, start)
+        lps = Counter[str]()
+        with _counting(lps):
+            tight = bounds.relax(network, ball, margins, intermediate="lp")
+        return Found(_by_lp(tight, task.known, lps, start))
 
 
 def _cheap(
-    relaxation: bounds.Relaxation,
-    greedy: bounds.Solution,
-    x: Tensor,
-    y: Tensor,
-    images: Sequence[int],
-    start: float,
+    relaxation: bounds.Relaxation, x: Tensor, y: Tensor, images: Sequence[int], start: float
 ) -> Found:
-    """Whatever is decided without an LP; what is left in groups of alike sizes."""
-    network = relaxation.network
+    """Whatever is decided without LP-ALL; what is left in groups of alike sizes."""
+    network, lps = relaxation.network, Counter[str]()
+    greedy = bounds.solve(relaxation, method="fixed_slope")
     proved, smallest = greedy.verified, greedy.lower.amin(1).tolist()
     right = (network(x).flatten(1).argmax(1) == y).cpu()
     if bool((proved & ~right).any()):
         raise AssertionError(f"an image among {images} is proved, and answered wrongly")
+    outcomes = [
+        Outcome(image, "lp_greedy" if sure else "clean", sure, low)
+        for image, sure, low in zip(images, proved.tolist(), smallest, strict=True)
+    ]
     open_ = torch.nonzero(right & ~proved).flatten()
-    fooled = torch.zeros_like(right)
-    if len(open_):
-        fooled[open_] = attacked(relaxation, greedy.certificate.x, open_.to(x.device))
     share = (time.perf_counter() - start) / len(images)
-    by = [
-        "clean" if not right[k] else "lp_greedy" if proved[k] else "attack" if fooled[k] else ""
-        for k in range(len(images))
-    ]
-    decided = [
-        Outcome(image, method, method == "lp_greedy", low, seconds=share)
-        for image, method, low in zip(images, by, smallest, strict=True)
-        if method
-    ]
-    left = [k for k, method in enumerate(by) if not method]
-    if left and len(network.relus) > 1:
-        start = time.perf_counter()
-        rows = torch.arange(greedy.lower.shape[1], device=x.device)
-        part = relaxation.take(torch.tensor(left, device=x.device), rows)
-        hopeless = refuted(part, greedy.lower[left]).tolist()
-        share += (time.perf_counter() - start) / len(left)
-        decided += [
-            Outcome(images[k], "lp_inner", False, smallest[k], lps={"inner": 1}, seconds=share)
-            for k, is_hopeless in zip(left, hopeless, strict=True)
-            if is_hopeless
-        ]
-        left = [k for k, is_hopeless in zip(left, hopeless, strict=True) if not is_hopeless]
-    groups = (tuple(images[k] for k in group) for group in _groups(relaxation, left))
-    return Found(tuple(decided), tuple(Group(group, share) for group in groups))
+    outcomes = [replace(one, seconds=share) for one in outcomes]
+    start = time.perf_counter()
+    left: list[int] = []
+    if len(open_):
+        at = open_.to(x.device)
+        part = relaxation.take(at, torch.arange(greedy.lower.shape[1], device=x.device))
+        found = _part(part, greedy.lower[at], greedy.certificate.x[at], lps)
+        share += (time.perf_counter() - start) / len(open_)
+        each = {method: count / len(open_) for method, count in lps.items()}
+        for k, one in zip(open_.tolist(), found, strict=True):
+            outcomes[k] = replace(outcomes[k], **one, lps=each, seconds=share)
+        left = [k for k, one in zip(open_.tolist(), found, strict=True) if not one["decided"]]
+    groups = (Group(tuple(outcomes[k] for k in group)) for group in _groups(relaxation, left))
+    return Found(tuple(one for one in outcomes if one.decided), tuple(groups))
 
 
-def attacked(relaxation: bounds.Relaxation, starts: Tensor, images: Tensor) -> Tensor:
-    """Whether projected gradient descent makes a row of these inputs negative, each from a point of
-    its own: starts (batch, rows, *shape)."""
-    rows = torch.arange(relaxation.C.shape[1], device=images.device)
-    part, x = relaxation.take(images, rows), starts[images]
-    input_set, network = part.input_set, part.network
-    width = (input_set.upper - input_set.lower).unsqueeze(1)
-    C, step = part.C.flatten(2), FIRST_STEP / 2
-    smallest = torch.full(C.shape[:2], torch.inf).to(x)
-    for _ in range(STEPS):
-        with torch.enable_grad():
-            x.requires_grad_()
-            y = network(x.flatten(0, 1)).reshape(C.shape)
-            margins = (y * C).sum(2) + part.d
-            [gradient] = torch.autograd.grad(margins.sum(), x)
-        smallest = torch.minimum(smallest, margins.detach())
-        x = input_set.project(x.detach() - step * width * gradient.sign())
-        step *= SHRINK
-    return (smallest < 0).any(1).cpu()
+def _part(
+    relaxation: bounds.Relaxation, greedy: Tensor, starts: Tensor, lps: Counter[str]
+) -> list[dict[str, Any]]:
+    """What LP-LAST, an attack and inner LPs say of images that one pass leaves open; decided by ""
+    where they do not say what LP-ALL does."""
+    last = solve_rows(relaxation, greedy, lps)
+    found = [last.of(k, "lp_last") for k in range(len(greedy))]
+    rows = torch.arange(greedy.shape[1], device=greedy.device)
+    left = (~last.certified).nonzero().squeeze(1)
+    if len(left) == 0:
+        return found
+    fooled = attacked(relaxation.take(left, rows), starts[left], greedy[left]).to(left.device)
+    for k in left[fooled].tolist():
+        found[k] = _open("attack")
+    left = left[~fooled]
+    # With one ReLU, whose bounds are exact, LP-LAST is LP-ALL.
+    if len(left) == 0 or len(relaxation.network.relus) == 1:
+        return found
+    hopeless = refuted(relaxation.take(left, rows), greedy[left])
+    lps["inner"] += len(left)
+    for k, is_hopeless in zip(left.tolist(), hopeless.tolist(), strict=True):
+        found[k] = _open("lp_inner" if is_hopeless else "")
+    return found
+
+
+def _open(method: str) -> dict[str, Any]:
+    return {"decided": method, "certified": False}
 
 
 def _groups(relaxation: bounds.Relaxation, left: list[int]) -> Iterator[list[int]]:
@@ -209,76 +203,19 @@ def _groups(relaxation: bounds.Relaxation, left: list[int]) -> Iterator[list[int
 
 
 def _by_lp(
-    relaxation: bounds.Relaxation, greedy: Tensor, share: float, start: float
-) -> list[dict[str, Any]]:
-    """What LP-LAST says of these images and, where it proves too little, LP-ALL."""
-    rows = torch.arange(relaxation.C.shape[1], device=relaxation.C.device)
-    lps = Counter[str]()
-    last = solve_rows(relaxation, greedy, lps)
-    # With one ReLU, whose bounds are exact, LP-LAST is LP-ALL.
-    deep = len(relaxation.network.relus) > 1
-    open_ = torch.nonzero(~last.certified & deep).flatten()
-    found = [last.of(k, "lp_last") for k in range(len(greedy))]
-    if len(open_):
-        left = relaxation.take(open_, rows)
-        with _counting(lps):
-            tight = _relax_again(left)
-        every = solve_rows(tight, last.greedy[open_], lps)
-        for position, k in enumerate(open_.tolist()):
-            found[k] = every.of(position, "lp_all")
-            unsolved = bool(tight.unsolved[position]) and not found[k]["certified"]
-            found[k]["undecided"] |= unsolved
-    seconds = share + (time.perf_counter() - start) / len(greedy)
-    each = {method: count / len(greedy) for method, count in lps.items()}
-    return [{**one, "lps": each, "seconds": seconds} for one in found]
-
-
-def _relax_again(part: bounds.Relaxation) -> bounds.Relaxation:
-    """The same LPs with intermediate bounds that are LP optima."""
-    return bounds.relax(
-        part.network, part.input_set, bounds.Specification(part.C, part.d), intermediate="lp"
-    )
-
-
-@dataclass(frozen=True)
-class Rows:
-    """What the LPs of each image's margins came to: all are proved, or one is not."""
-
-    greedy: Tensor
-    lower: Tensor
-    upper: Tensor
-    certified: Tensor
-    undecided: Tensor
-
-    def of(self, k: int, method: str) -> dict[str, Any]:
-        return {
-            "decided": method,
-            "certified": bool(self.certified[k]),
-            "lower": float(self.lower[k]),
-            "upper": float(self.upper[k]),
-            "undecided": bool(self.undecided[k]),
-        }
-
-
-def solve_rows(relaxation: bounds.Relaxation, cheap: Tensor, lps: Counter[str]) -> Rows:
-    """The signs of all margins, of each image the worst first: where that is not positive, the
-    others do not matter. cheap: (batch, rows), lower bounds that are known."""
-    order = cheap.argsort(1)
-    every = torch.arange(len(cheap), device=cheap.device)
-    lower, upper = cheap.amin(1) * 0 + torch.inf, cheap.amin(1) * 0 + torch.inf
-    undecided = torch.zeros_like(lower, dtype=torch.bool)
-    for columns in (order[:, :1], order[:, 1:]):
-        left = every[lower > 0]
-        if len(left) == 0:
-            break
-        chosen = relaxation.take(left, columns[left])
-        found = bounds.solve(chosen, sign_only=True)
-        lps[f"margins, {relaxation.intermediate}"] += found.lower.numel()
-        proof = trusted(found)
-        lower[left] = torch.minimum(lower[left], proof.amin(1))
-        upper[left] = torch.minimum(upper[left], found.upper.amin(1))
-        undecided[left] |= ((proof <= 0) & ~(found.upper < 0)).any(1)
-    return Rows(cheap, lower, upper, lower > 0, undecided & ~(upper < 0))
+    tight: bounds.Relaxation, known: Sequence[Outcome], lps: Counter[str], start: float
+) -> tuple[Outcome, ...]:
+    """What LP-ALL says of these images. lps: those that its bounds took."""
+    greedy = bounds.solve(tight, method="fixed_slope")
+    every = solve_rows(tight, greedy.lower, lps)
+    share = (time.perf_counter() - start) / len(known)
+    found = []
+    for k, one in enumerate(known):
+        own = every.of(k, "lp_all")
+        own["undecided"] |= bool(tight.unsolved[k]) and not own["certified"]
+        each = Counter(one.lps) + Counter({name: n / len(known) for name, n in lps.items()})
+        found.append(replace(one, **own, lps=dict(each), seconds=one.seconds + share))
+    return tuple(found)
 
 
 def _counting(lps: Counter[str]) -> Any:

@@ -31,7 +31,7 @@ from rich.table import Table
 
 import bounds
 from benchmarks.published import tables as published
-from benchmarks.published.escalate import attacked
+from benchmarks.published.attack import attacked
 from benchmarks.published.instances import data_folder
 from benchmarks.published.lp_all import Row, images_of, read_images, read_network, table_rows
 from benchmarks.support import environment
@@ -57,7 +57,8 @@ def measure(row: Row, data: Path, seconds: float, images: tuple[int, ...]) -> li
     by = [name if ok else "clean" for name, ok in zip(by, right.tolist(), strict=True)]
     left = torch.tensor([k for k, name in enumerate(by) if not name], dtype=torch.long)
     if len(left):
-        fooled = attacked(relaxation, quick.certificate.x, left).tolist()
+        part = relaxation.take(left, torch.arange(quick.lower.shape[1]))
+        fooled = attacked(part, quick.certificate.x[left], quick.lower[left]).tolist()
         for k, is_fooled in zip(left.tolist(), fooled, strict=True):
             by[k] = "attack" if is_fooled else ""
     done: list[Record] = [

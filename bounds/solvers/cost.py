@@ -6,18 +6,20 @@ unstable neurons, d coordinates, and N numbers in its rows [A | L] that are not 
 | method | once | an LP |
 |---|---|---|
 | interior point | 1.5e-2 a batch | 1e-4 + 4e-7 (2 d + 3 n) + 2e-7 n² + 3e-10 F |
-| simplex, n ≤ 96 | 6e-3 + 5e-4 (1 + 3 p) a batch | 1e-4 + (1 + p) (1.5e-5 + 6e-8 m) |
-| simplex by HiGHS | 1.5e-3 an input | 1e-4 + 4e-7 (d + 2 n) + P (1.4e-5 + 2e-10 N (1 + n / d)) |
+| simplex, together | 6e-3 + 5e-4 (1 + 3 p) a batch | 1e-4 + (1 + p) (1.5e-5 + 6e-8 m) |
+| simplex by HiGHS | 3e-3 an input | 4e-4 + 4e-7 (d + 4 n) + 2e-8 N + P s |
 | pdhg | 1 | 10,000 passes through the network, an operation 1.2e-10 |
 
 F = 0.3 n² (d + n) + n³ / 3 is what a Newton step takes; p = n² (1 + n / d)^½ / 600, but n at most,
-and P = (1 + 1 / S) n are the pivots; m = d + 3 n + n² / 10. The interior point and the simplex
-method for small LPs solve inputs of alike sizes as one batch, while HiGHS goes on from row to row,
-and profits from zeros, which convolutions have many of. A layer reads the same share of what is
-unstable below as of its input. With more neurons than coordinates, bases fill up. pdhg's passes run
-at an eighth of the speed of large matrix products; to its own gap of 1e-6 it took what 500 to 3,000
-of them cost on four networks' LPs, and 30,000 on those of a looser ball, where it is not the one to
-take. It needs no polyhedron, and no matrices, which for the others have n (d + 3 n) numbers an LP.
+and P = n (0.15 + N (1 + n / d)^½ / 1100 (d + n / 2)), but 3 n / 4 at most, are the pivots; m = d +
+3 n + n² / 10, and s = 2e-5 + 2.2e-10 N (1 + n / d). The interior point and the simplex method for
+LPs of at most 96 neurons solve inputs of alike sizes as one batch, while HiGHS, which the latter
+leaves them to where that costs less, takes row by row, and profits from zeros, which convolutions
+have many of. A layer reads the same share of what is unstable below as of its input. With more
+neurons than coordinates, bases fill up. pdhg's passes run at an eighth of the speed of large matrix
+products; to its own gap of 1e-6 it took what 500 to 3,000 of them cost on four networks' LPs, and
+30,000 on those of a looser ball, where it is not the one to take. It needs no polyhedron, and no
+matrices, which for the others have n (d + 3 n) numbers an LP.
 
 Rows that see little of a network, like neurons of a convolution, move the n and d that they see
 alone, also in P; the interior point presolves them.
@@ -42,7 +44,7 @@ from bounds.solvers.interior_point.presolve import GAIN
 
 #: The share of [A | L] that is not 0, which Newton's matrices are built from.
 DENSITY = 0.3
-#: Neurons of LPs that the simplex method solves many at once, instead of by HiGHS.
+#: Neurons at most of LPs that the simplex method solves many at once, instead of by HiGHS.
 SMALL = 96
 #: Seconds of a floating-point operation in the interior point, counted for one Newton step.
 NEWTON = 3e-10
@@ -100,18 +102,35 @@ def _simplex(relaxation: Relaxation) -> float:
     """Small inputs together, and the others by HiGHS."""
     d, rows = math.prod(relaxation.network.input_shape), relaxation.C.shape[1]
     seen, seconds = _seen(relaxation), 0.0
-    sizes = torch.tensor(relaxation.unstable)
+    numbers, sizes = row_numbers(relaxation), torch.tensor(relaxation.unstable)
     for images in alike(relaxation):
-        if (largest := int(sizes[images.cpu()].max())) <= SMALL:
-            seconds += 6e-3 + 5e-4 * (1 + 3 * _few_pivots(largest, d))
-    for n, numbers in zip(relaxation.unstable, row_numbers(relaxation), strict=True):
-        if n <= SMALL:
-            step = 1.5e-5 + 6e-8 * (d + 3 * n) + 6e-9 * n**2
-            seconds += rows * (1e-4 + (1 + _few_pivots(n, d)) * step)
+        chosen = images.tolist()
+        n = int(sizes[images.cpu()].max())
+        if together(n, d, sum(numbers[image] for image in chosen) / len(chosen)):
+            seconds += 6e-3 + 5e-4 * (1 + 3 * _few_pivots(n, d))
+            seconds += rows * sum(_among_others(relaxation.unstable[image], d) for image in chosen)
             continue
-        pivot = 1.4e-5 + 2e-10 * numbers * (1 + n / max(1, d))
-        seconds += 1.5e-3 + rows * (1e-4 + 4e-7 * (d + 2 * n)) + (1 + rows) * seen * n * pivot
+        for image in chosen:
+            seconds += 3e-3 + rows * _by_highs(relaxation.unstable[image], d, numbers[image], seen)
     return seconds
+
+
+def together(n: int, d: int, numbers: float) -> bool:
+    """Whether the simplex method solves LPs with so many unstable neurons and coordinates, and
+    numbers in their rows, many at once, instead of one by one by HiGHS."""
+    return n <= SMALL and _among_others(n, d) < _by_highs(n, d, numbers, 1.0)
+
+
+def _among_others(n: int, d: int) -> float:
+    step = 1.5e-5 + 6e-8 * (d + 3 * n) + 6e-9 * n**2
+    return 1e-4 + (1 + _few_pivots(n, d)) * step
+
+
+def _by_highs(n: int, d: int, numbers: float, seen: float) -> float:
+    pivot = 2e-5 + 2.2e-10 * numbers * (1 + n / max(1, d))
+    share = 0.15 + numbers * math.sqrt(1 + n / max(1, d)) / (1100 * max(1, d + n / 2))
+    begin = 4e-4 + 4e-7 * (d + 4 * n) + 2e-8 * numbers
+    return begin + min(0.75, share) * seen * n * pivot
 
 
 def _few_pivots(n: int, d: int) -> float:

@@ -77,10 +77,9 @@ def solve(
             pass, in the dtype of the relaxation and differentiable; "optimised_slope" (α-CROWN)
             ascends from the better of the two, in that dtype, and evaluates what it found in
             float64; "interior_point", "simplex" and "pdhg" solve the LPs in float64, by Newton
-            steps on matrices, from vertex to vertex (small LPs together, larger ones by HiGHS from
-            each row's vertex to the next one's), and matrix-free; "exact" takes the one of these
-            that `bounds.solvers.cost` expects to be cheapest, and the solution's `method` says
-            which.
+            steps on matrices, from vertex to vertex (small LPs together, larger ones one by one by
+            HiGHS), and matrix-free; "exact" takes the one of these that `bounds.solvers.cost`
+            expects to be cheapest, and the solution's `method` says which.
         tolerance: of the iterative methods, the gap relative to the larger of |lower| and |upper|;
             default 1e-3 for optimised slopes, 1e-9 for the interior point and the simplex method,
             and 1e-6 for pdhg.

@@ -13,8 +13,9 @@ import torch
 import bounds
 import lp_reference
 from benchmarks.published import lp_all, tables
-from benchmarks.published.escalate import Outcome, escalate, solve_rows
+from benchmarks.published.escalate import Outcome, escalate
 from benchmarks.published.inner import inner_relaxation, refuted
+from benchmarks.published.signs import solve_rows
 from benchmarks.published.tables import Row as PublishedRow
 from benchmarks.support.line_journal import append, entries, open_journal
 from bounds.models import load_digits_images, load_digits_model
@@ -77,11 +78,17 @@ def test_an_image_is_certified_by_all_of_its_rows(
     shift = torch.ones_like(optima)
     shift[1, 4] = shift[2, 0] = shift[3] = -1.0
     shifted = replace(relaxation, d=relaxation.d - optima + shift)
-    misleading = torch.arange(0.0, 9.0).expand(4, 9).double()
+    misleading = torch.arange(-9.0, 0.0).expand(4, 9).double()
     found = solve_rows(shifted, misleading, Counter())
     assert found.certified.tolist() == [True, False, False, False]
     assert (found.upper < 0).tolist() == [False, True, True, True]
     assert not found.undecided.any()
+    # What is known is not asked again, and of an image of which all is known nothing is.
+    asked = Counter[str]()
+    found = solve_rows(shifted, torch.where(shift > 0, 0.5, -1.0).double(), asked)
+    assert found.certified.tolist() == [True, False, False, False]
+    assert found.lower[0] == 0.5
+    assert asked == {"margins, backward": 3}
 
 
 def test_inner_intervals_lie_within_those_of_lp_all(

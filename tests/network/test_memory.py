@@ -97,12 +97,13 @@ def test_matrices_that_do_not_fit_are_refused_with_the_remedy(method: Any) -> No
 
 
 @pytest.mark.parametrize(
-    ("widths", "method"), [((6, 12, 10, 4), "simplex"), ((20, 40, 40, 4), "interior_point")]
+    ("widths", "batch", "method"),
+    [((6, 12, 10, 4), 8, "simplex"), ((100, 400, 400, 2), 1, "interior_point")],
 )
 def test_exact_takes_one_or_the_other_for_small_or_large_lps(
-    widths: tuple[int, ...], method: str
+    widths: tuple[int, ...], batch: int, method: str
 ) -> None:
-    relaxation = random_relaxation(*widths, batch=8)
+    relaxation = random_relaxation(*widths, batch=batch)
     solution = bounds.solve(relaxation, method="exact")
     assert solution.method == method
     assert (solution.status == Status.OPTIMAL).all()
@@ -119,8 +120,8 @@ def convolution(C: Tensor) -> Relaxation:
 
 def test_exact_takes_the_simplex_method_where_rows_have_few_numbers() -> None:
     assert cost.cheapest_exact_method(convolution(torch.ones(4, 484).double()), 2**40) == "simplex"
-    dense = random_relaxation(50, 200, 200, 4, batch=1)
-    assert min(dense.unstable) > 200
+    dense = random_relaxation(100, 600, 600, 4, batch=1)
+    assert min(dense.unstable) > 800
     assert cost.cheapest_exact_method(dense, 2**40) == "interior_point"
 
 

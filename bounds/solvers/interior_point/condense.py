@@ -25,14 +25,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from bounds.deadline import NEVER, Deadline
+from bounds.dual.patches import neuron_patches
 from bounds.errors import InvalidInputError
 from bounds.network.affine import Linear
+from bounds.network.convolution import Convolution
 from bounds.network.graph import AffineNode, Network
 from bounds.network.memory import pass_numbers, rows_at_once
 from bounds.relaxation.relaxation import Relaxation
@@ -190,7 +192,7 @@ def _unit_rows(
     network: Network, node: int, neurons: Tensor, real: Tensor
 ) -> tuple[int, Tensor, Tensor | float]:
     """Rows that pick these neurons (B, R) of a node, 0 where they are not real: on which node,
-    their coefficients, and their constants. Of a dense layer they are rows of its weights."""
+    their coefficients, and their constants. Of a layer with weights they are rows of these."""
     shape = network.nodes[node].shape
     match network.nodes[node]:
         case AffineNode(parents=(parent,), operation=Linear(weight=weight, bias=bias)) if (
@@ -199,6 +201,16 @@ def _unit_rows(
             rows = weight[neurons] * real.unsqueeze(2)
             offset = 0.0 if bias is None else bias[neurons] * real
             return parent, rows.unflatten(2, network.nodes[parent].shape), offset
+        case AffineNode(parents=(parent,), operation=Convolution() as operation):
+            patches = neuron_patches(operation, neurons, 1.0)
+            kept = real.reshape(*real.shape, *[1] * len(patches.values.shape[2:]))
+            rows = replace(patches, values=patches.values * kept).dense()
+            bias = operation.offset
+            return (
+                parent,
+                rows,
+                0.0 if bias is None else bias.expand(shape).flatten()[neurons] * real,
+            )
     one_hot = real.new_zeros(*neurons.shape, math.prod(shape))
     one_hot.scatter_(2, neurons.unsqueeze(2), real.unsqueeze(2))
     return node, one_hot.unflatten(2, shape), 0.0

@@ -8,8 +8,8 @@ every kink on the way lowers, is positive. The kink where it ends is the new tie
 simplex method with bounded variables.
 
 An edge leads over many kinks, and the search begins where every neuron has the tie that its own
-coefficient suggests, of which few have to change: a tenth as many as there are neurons, where
-HiGHS, from row to row, pivots as often as there are. The LPs take their steps together.
+coefficient suggests, of which few have to change: a twentieth as many as there are neurons. The LPs
+take their steps together.
 
 Ties of a neuron are far–zero, low–zero or far–low; where it has two, all three vertices cost the
 same, and the ties are the first two. Where the third vertex costs less than those of a single tie,
@@ -27,7 +27,7 @@ from torch import Tensor
 
 from bounds.deadline import Deadline
 from bounds.solvers.interior_point.simplices import Simplices
-from bounds.solvers.simplex.vertices import Columns, Vertices
+from bounds.solvers.simplex.vertices import Columns, Vertices, first_ties
 
 #: By how much weights may leave [0, 1].
 WEIGHT = 1e-9
@@ -80,16 +80,20 @@ class Edges:
         # Without any vertex but zero a neuron has no tie to begin with.
         begins = running & ~columns.missing[:, :, 1:].all(2).any(1, keepdim=True)
         chosen = begins.flatten().nonzero().squeeze(1)
-        c, bound = (c / size).flatten(0, 1), (bound / size.squeeze(2)).flatten()
+        nu, kind = first_ties(simplices)
+        begin = tuple(each.flatten(0, 1) for each in (c / size, nu / size, kind))
+        bound = (bound / size.squeeze(2)).flatten()
         for at in chosen.split(max(1, TOGETHER // (d + 3 * n + n**2))):
             if len(at) == 0 or deadline.passed:
                 break
-            work = columns.first(at, at // shape[1], c[at], bound[at])
+            own_c, own_nu, own_kind = (each[at] for each in begin)
+            work = columns.first(at, at // shape[1], own_c, own_nu, own_kind, bound[at])
             while len(work.at):
                 ended, reached, work = self._step(work, limit, deadline.passed)
                 found[ended.at], pivots[ended.at] = reached, ended.pivots
         nu, b, z = found.unflatten(0, shape).split([n, d, n], 2)
-        return nu * size, b, z * simplices.upper, pivots.view(shape)
+        # Where the search ends early, weights may lie outside [0, 1].
+        return nu * size, b.clamp(0, 1), z * simplices.upper, pivots.view(shape)
 
     def _step(self, work: Vertices, limit: int, late: bool) -> tuple[Vertices, Tensor, Vertices]:
         """The LPs that end here, what is found of them, and the others, a step on."""

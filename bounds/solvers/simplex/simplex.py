@@ -1,5 +1,5 @@
-"""The LP optimum by dual simplex methods: many small LPs at once, and larger ones by HiGHS, warm
-from row to row of the same input.
+"""The LP optimum by dual simplex methods: many small LPs at once, and larger ones by HiGHS, input
+by input, each row from the vertex that its own coefficients suggest.
 
 Both propose, and what they propose is evaluated like the multipliers and points of all methods: the
 gap says whether an LP is solved, never a status. What stays open of small LPs is left to HiGHS,
@@ -19,7 +19,7 @@ from bounds.deadline import Deadline
 from bounds.relaxation.relaxation import Relaxation
 from bounds.solution.solution import Solution
 from bounds.solution.status import Status
-from bounds.solvers.cost import SMALL
+from bounds.solvers.cost import together
 from bounds.solvers.goal import Goal
 from bounds.solvers.interior_point.batches import places
 from bounds.solvers.interior_point.evaluation import cheapest, on_condensed, record
@@ -28,6 +28,7 @@ from bounds.solvers.interior_point.simplices import Simplices
 from bounds.solvers.interior_point.triangle_lp import TriangleLP
 from bounds.solvers.progress import Progress
 from bounds.solvers.simplex.edges import Edges
+from bounds.solvers.simplex.vertices import first_ties, on_far
 from bounds.solvers.simplex.warm import WarmLP
 
 #: HiGHS' tolerances: its default first, as at finer ones it may end without any answer; and then
@@ -65,11 +66,13 @@ def simplex(
             patience=math.inf,
         )  # fmt: skip
         told = everything.tell(deadline, 0)
-        if 0 < lp.e.shape[1] <= SMALL:
+        n, numbers = lp.e.shape[1], int(lp.AL.count_nonzero()) / len(lp.e)
+        if n and together(n, lp.c_b.shape[2], numbers):
             _by_edges(simplices, everything, closer, iteration_limit, deadline)
             everything.tell(deadline, told)
-        for tolerance in TOLERANCES if bool(everything.running.any()) else ():
-            _sweep(lp, simplices, everything, tolerance, closer, iteration_limit, deadline)
+        for tolerance in TOLERANCES:
+            if bool(everything.running.any()):
+                _sweep(lp, simplices, everything, tolerance, closer, iteration_limit, deadline)
         if bool(everything.running.any()):
             _by_interior_point(lp, everything, places(part, nu.shape[2]), closer, deadline)
         return everything
@@ -118,22 +121,26 @@ def _sweep(
     iteration_limit: int,
     deadline: Deadline,
 ) -> None:
-    """Run HiGHS on every LP whose gap is open: from the vertex of the row before at its default
-    tolerance, each from nothing at others."""
+    """Run HiGHS on every LP whose gap is open: at its default tolerance from the vertex that each
+    row's own coefficients suggest, and from nothing at others."""
     again = tolerance != TOLERANCES[0]
     n, d = lp.e.shape[1], lp.c_b.shape[2]
     c_b, c_z, c_0, scale = (tensor.cpu().numpy() for tensor in (lp.c_b, lp.c_z, lp.c_0, lp.scale))
     nu, b, z = everything.best_nu.clone(), everything.best_x.clone(), everything.best_z.clone()
     pivots = everything.iterations.clone()
+    first_nu, kind = first_ties(simplices)
+    begin = kind.cpu().numpy(), on_far(simplices, first_nu).cpu().numpy()
     warm, loaded = None, -1
     for image, row in everything.running.nonzero().tolist():
         if deadline.passed:
             break
         if warm is None or loaded != image:
             warm, loaded = WarmLP(lp, image), image
+        warm.minimise(c_b[image, row], c_z[image, row])
         if again:
             warm.forget()
-        warm.minimise(c_b[image, row], c_z[image, row])
+        else:
+            warm.begin_at(*(each[image, row] for each in begin))
         above = goal.sign_only and not again
         vertex = warm.run(
             tolerance=tolerance,

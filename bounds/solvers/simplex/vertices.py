@@ -17,6 +17,10 @@ import torch
 from torch import Tensor
 
 from bounds.solvers.interior_point.simplices import Simplices
+from bounds.solvers.interior_point.triangle_lp import TriangleLP
+
+#: How often the branches of neurons are looked at, and the vertices corrected.
+CORRECTIONS = 2
 
 
 @dataclass(eq=False)
@@ -69,30 +73,16 @@ class Columns:
         """Of a neuron's column; of an input's, 0."""
         return (column - self.d).clamp(min=0) % self.n
 
-    def first(self, at: Tensor, images: Tensor, c: Tensor, bound: Tensor) -> Vertices:
-        """The vertices that the coefficients ĉ suggest, layer by layer from above: ν on the upper
-        face, or at the slope 0 or 1. M is triangular there."""
+    def first(
+        self, at: Tensor, images: Tensor, c: Tensor, nu: Tensor, kind: Tensor, bound: Tensor
+    ) -> Vertices:
+        """The vertices of the `first_ties`, where M is triangular."""
         n, lp = self.n, self.simplices.lp
         height, depth, places = self.height[images], self.depth[images], _places(images)
-        coefficients, nu = c[:, self.far].clone(), torch.zeros_like(c[:, self.far])
-        ends = [0, *lp.layers] if lp.layers[0] else list(lp.layers)
-        blocks = list(pairwise(ends))
-        face = torch.zeros_like(nu, dtype=torch.bool)
-        far = (height > 0) & ((depth <= 0) | (height > depth))
-        for start, stop in reversed(blocks):
-            own, layer = coefficients[:, start:stop], slice(start, stop)
-            up, down = height[:, layer], depth[:, layer]
-            face[:, layer] = (own < 0) & (up > 0) & (down > 0)
-            of_far = torch.where(face[:, layer], up + down, up)
-            nu[:, layer] = torch.where(far[:, layer] | face[:, layer], own / of_far, 0.0)
-            if start:
-                above = self.times(nu[:, layer], lp.L[:, layer, :start], images, places)
-                coefficients[:, :start].addcmul_(above, height[:, :start])
-        kind = torch.where(face, 2, torch.where(far, 0, 1))
         tied = torch.arange(self.d, self.d + n, device=c.device) + n * kind
-        own = torch.where(kind == 1, depth, -height - depth * face)
+        own = torch.where(kind == 1, depth, -height - depth * (kind == 2))
         inverse, through = torch.diag_embed(1 / own), height.masked_fill(kind == 1, 0.0)
-        for start, stop in blocks[1:]:
+        for start, stop in _blocks(lp)[1:]:
             below = lp.L[images, start:stop, :start] * through[:, None, :start]
             rows = torch.bmm(below, inverse[:, :start, :start])
             inverse[:, start:stop, :start] = rows / -own[:, start:stop].unsqueeze(2)
@@ -113,6 +103,56 @@ class Columns:
         padded = rows.new_zeros(last - first + 1, int(places.max()) + 1, rows.shape[1])
         padded[images - first, places] = rows
         return torch.bmm(padded, matrices[first : last + 1])[images - first, places]
+
+
+def first_ties(simplices: Simplices) -> tuple[Tensor, Tensor]:
+    """ν and the kind of each neuron's one tie, (B, S, n), at the vertices that the coefficients ĉ
+    suggest: ν on the upper face (far–low, 2), or at the slope 1 or 0 (far–zero, 0, or low–zero, 1).
+
+    Where ĉ ≥ 0 the slope is that of the branch on which the neuron lies at the point that the
+    vertex before suggests, and at first that of its further end. Neurons that a row does not see
+    are feasible with that; twice, as once goes too far in deep networks.
+    """
+    low = simplices.upper <= simplices.depth
+    nu, kind = _from_above(simplices, low)
+    for _ in range(CORRECTIONS):
+        b = on_far(simplices, nu).to(nu)
+        on_face = torch.where(kind == 2, torch.inf, 0.0).to(nu)
+        z, _ = simplices.push_forward(b, on_face)
+        pre = simplices.e + b @ simplices.A_T + z @ simplices.lp.L.mT
+        nu, kind = _from_above(simplices, pre < 0)
+    return nu, kind
+
+
+def on_far(simplices: Simplices, nu: Tensor) -> Tensor:
+    """Whether each input lies at 1 where ν has it, (B, S, d)."""
+    d = simplices.d
+    return torch.baddbmm(simplices.far_cost[..., :d], nu, simplices.K[..., :d]) < 0
+
+
+def _from_above(simplices: Simplices, low: Tensor) -> tuple[Tensor, Tensor]:
+    """The same, layer by layer from above, given at which neurons the slope is 0 where ĉ ≥ 0."""
+    lp, height, depth = simplices.lp, simplices.upper, simplices.depth
+    coefficients = simplices.far_cost[..., simplices.d :].clone()
+    nu = torch.zeros_like(coefficients)
+    kind = torch.where((height > 0) & ((depth <= 0) | ~low), 0, 1).expand_as(nu).clone()
+    for start, stop in reversed(_blocks(lp)):
+        own, layer = coefficients[..., start:stop], slice(start, stop)
+        up, down = height[..., layer], depth[..., layer]
+        kind[..., layer].masked_fill_((own < 0) & (up > 0) & (down > 0), 2)
+        own_kind = kind[..., layer]
+        nu[..., layer] = torch.where(
+            own_kind == 1, 0.0, own / torch.where(own_kind == 2, up + down, up)
+        )
+        if start:
+            above = nu[..., layer] @ lp.L[:, layer, :start]
+            coefficients[..., :start].addcmul_(above, height[..., :start])
+    return nu, kind
+
+
+def _blocks(lp: TriangleLP) -> list[tuple[int, int]]:
+    """Where each layer's neurons begin and end, a budget's among them."""
+    return list(pairwise([0, *lp.layers] if lp.layers[0] else lp.layers))
 
 
 def _places(images: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The LPs of one input in HiGHS, which goes on from one to the next.
+"""The LPs of one input in HiGHS, which goes on from one to the next or begins where it is told.
 
 Written by vertex weights (`bounds.solvers.interior_point.simplices`), with t the weight of (l, 0),
 t' that of (u, u), and what is left of 1 on (0, 0),
@@ -15,7 +15,8 @@ faster than with ẑ and z for variables, and than the primal one. A split is on
 | dead, ẑ ≤ 0 | (l, 0), (0, 0) | t' |
 
 Whatever HiGHS says, what counts of it is the multipliers ν of the definitions and the point, for
-others to evaluate. A new objective or a new split goes on from the last basis.
+others to evaluate. A new objective or a new split goes on from the last basis, unless the run is
+told another vertex to begin at.
 """
 
 from __future__ import annotations
@@ -37,6 +38,11 @@ OPTIONS: dict[str, Any] = {
     # The least that HiGHS allows: what it drops from the rows is not part of the LP.
     "small_matrix_value": 1e-12,
 }
+
+
+_STATUS = np.array(
+    [getattr(highspy.HighsBasisStatus, name) for name in ("kLower", "kUpper", "kBasic")]
+)
 
 
 class Side(Enum):
@@ -104,31 +110,39 @@ class WarmLP:
         )
         n, d = len(e), lp.c_b.shape[2]
         self.d, self.n, self.upper = d, n, upper
-        definitions = np.hstack([-AL[:, :d], np.diag(lower), np.diag(upper) - AL[:, d:] * upper])
+        # Of each row first what it reads, z in the columns of t', and then its own t and t'.
+        rows, reads = np.nonzero(AL)
+        at, own = np.arange(len(rows)) + 2 * rows, np.arange(n)
+        ends = np.cumsum(np.bincount(rows, minlength=n) + 2)
+        index = np.empty(len(rows) + 2 * n, np.int32)
+        values = np.empty(len(index))
+        index[at], values[at] = reads + n * (reads >= d), -AL[rows, reads]
+        values[at] *= np.concatenate([np.ones(d), upper])[reads]
+        index[ends - 2], values[ends - 2] = d + own, lower
+        index[ends - 1], values[ends - 1] = d + n + own, upper
         # HiGHS' tolerances are absolute: every row has a largest entry of 1, and so have the costs.
-        size = np.abs(definitions).max(1, initial=0.0)
+        begins = np.concatenate([[0], ends[:-1]])
+        size = np.maximum.reduceat(np.abs(values), begins) if n else np.zeros(0)
         self._row_size = np.where(size > 0, size, 1.0)
         self._cost_size = 1.0
-        definitions /= self._row_size[:, None]
-        sums = d + np.arange(n)[:, None] + np.array([0, n])
-        model = highspy.HighsLp()
-        model.num_row_, model.num_col_ = 2 * n, d + 2 * n
-        model.col_cost_, model.col_lower_ = np.zeros(d + 2 * n), np.zeros(d + 2 * n)
-        model.col_upper_ = np.ones(d + 2 * n)
-        model.row_lower_ = np.concatenate([e / self._row_size, np.zeros(n)])
-        model.row_upper_ = np.concatenate([e / self._row_size, np.ones(n)])
-        reads = definitions != 0
-        entries = np.concatenate([reads.sum(1), np.full(n, 2)])
-        model.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
-        model.a_matrix_.start_ = np.concatenate([[0], entries.cumsum()])
-        model.a_matrix_.index_ = np.concatenate([np.nonzero(reads)[1], sums.ravel()])
-        model.a_matrix_.value_ = np.concatenate([definitions[reads], np.ones(2 * n)])
+        values /= np.repeat(self._row_size, ends - begins)
+        sums = d + own[:, None] + np.array([0, n])
+        zeros, fixed = np.zeros(d + 2 * n), e / self._row_size
         self._columns = np.arange(d + 2 * n, dtype=np.int32)
         self._rows = 0
         self._highs = QuietHighs()
         for name, value in OPTIONS.items():
             self._highs.setOptionValue(name, value)
-        self._highs.passModel(model)
+        # As arrays, which it copies faster than what a HighsLp holds.
+        self._highs.passModel(
+            len(zeros), 2 * n, len(values) + 2 * n, int(highspy.MatrixFormat.kRowwise),
+            int(highspy.ObjSense.kMinimize), 0.0, zeros, zeros, zeros + 1,
+            np.concatenate([fixed, np.zeros(n)]), np.concatenate([fixed, np.ones(n)]),
+            np.concatenate([begins, len(values) + 2 * np.arange(n + 1)]).astype(np.int32),
+            np.concatenate([index, sums.ravel()]).astype(np.int32),
+            np.concatenate([values, np.ones(2 * n)]),
+            zeros.astype(np.int32),
+        )  # fmt: skip
 
     def minimise(self, c_b: np.ndarray, c_z: np.ndarray) -> None:
         """Replace the objective by ⟨c_b, b⟩ + ⟨c_z, z⟩."""
@@ -157,6 +171,17 @@ class WarmLP:
         at = self.d + neuron
         self._highs.changeColBounds(at, 0.0, float(side is not Side.ACTIVE))
         self._highs.changeColBounds(at + self.n, 0.0, float(side is not Side.DEAD))
+
+    def begin_at(self, kind: np.ndarray, on_far: np.ndarray) -> None:
+        """Let the next run begin at the vertex of one tie a neuron (n,), as `first_ties` has them.
+        on_far: (d,), whether each input lies at 1 there."""
+        basis = highspy.HighsBasis()
+        basis.valid = True
+        ties = np.concatenate([2 * (kind != 0), 2 * (kind != 1)])
+        basis.col_status = _STATUS[np.concatenate([on_far, ties])].tolist()
+        # Where t and t' are both in the basis, their sum is at 1.
+        basis.row_status = _STATUS[np.concatenate([0 * kind, 2 - (kind == 2)])].tolist()
+        self._highs.setBasis(basis)
 
     def forget(self) -> None:
         """Let the next run begin from nothing rather than at the last basis."""
@@ -188,7 +213,7 @@ class WarmLP:
         }.items():
             highs.setOptionValue(name, value)
         highs.run()
-        status, solution = highs.getModelStatus(), highs.getSolution()
+        status, solution, info = highs.getModelStatus(), highs.getSolution(), highs.getInfo()
         ending = next((each for each in Ending if each.value == status), Ending.UNKNOWN)
         columns, rows = len(self._columns), 2 * self.n
         point = _numbers(solution.col_value, columns + (self._rows > 0))[:columns].clip(0.0, 1.0)
@@ -201,8 +226,8 @@ class WarmLP:
             self._ray() if ending is Ending.INFEASIBLE else None,
             point[: self.d],
             z,
-            float(highs.getInfo().objective_function_value) * self._cost_size,
-            max(0, int(highs.getInfo().simplex_iteration_count)),
+            float(info.objective_function_value) * self._cost_size,
+            max(0, int(info.simplex_iteration_count)),
         )
 
     def _multipliers(self, of_rows: np.ndarray) -> np.ndarray:

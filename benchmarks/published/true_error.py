@@ -9,7 +9,7 @@ the counterexamples and that with the open ones added.
 
 Every image is written to a journal in the folder beside the JSON file when it is decided, and the
 same command goes on from there. Seconds are those of CPUs, in limits too; images share what is done
-for them together.
+for them together. Rows of other models stay in the JSON file, if they were given as much time.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from benchmarks.published.instances import data_folder
 from benchmarks.published.lp_all import Row, images_of, read_images, read_network, table_rows
 from benchmarks.support import environment
 from benchmarks.support.cpu_time import limits_in_cpu_seconds
-from benchmarks.support.journal import save
+from benchmarks.support.journal import resumed, save
 from benchmarks.support.line_journal import append, entries, open_journal, require_done
 from bounds.engines.processes import Processes
 from bounds.solution.certificate_file import network_digest
@@ -192,6 +192,9 @@ def main() -> int:
         "timeout": options.timeout,
         "rows": [],
     }
+    stored = resumed(options.json, record, same=("benchmark", "timeout"))["rows"]
+    measured = {(row.model.name, row.radius) for row in rows}
+    record["rows"] = [row for row in stored if (row["model"], row["radius"]) not in measured]
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -201,7 +204,8 @@ def main() -> int:
     with Progress(*columns, console=console) as progress:
         try:
             for row in rows:
-                record["rows"].append(run(row, options, options.json.with_suffix(""), progress))
+                found = run(row, options, options.json.with_suffix(""), progress)
+                record["rows"].append({**found, "commit": record["commit"]})
                 save(options.json, record)
         except KeyboardInterrupt:
             console.print("stopped; the same command goes on from here")

@@ -13,8 +13,6 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
-from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -23,9 +21,9 @@ from rich.console import Console
 from rich.table import Table
 
 import bounds
-import bounds.deadline
 from benchmarks.competition.instances import Instance, instances, suites
 from benchmarks.support import command, environment, journal
+from benchmarks.support.cpu_time import limits_in_cpu_seconds
 from benchmarks.support.journal import Record
 from bounds.read.vnnlib import read_vnnlib
 
@@ -34,7 +32,7 @@ def measure(instance: Instance, *, timeout: float) -> Record:
     """One instance by the rule that `certify` goes by; CPU seconds."""
     start = time.process_time()
     stated = read_vnnlib(instance.property)
-    with patch.object(bounds.deadline, "time", SimpleNamespace(monotonic=time.process_time)):
+    with limits_in_cpu_seconds():
         found = bounds.certify_vnnlib(instance.model, stated, timeout=timeout)
     searches = [search for search in found.searches if search is not None]
     return {

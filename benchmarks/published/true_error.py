@@ -8,7 +8,8 @@ the counterexamples and that with the open ones added.
         --data ../shared/data --json benchmarks/results/true_error.json
 
 Every image is written to a journal in the folder beside the JSON file when it is decided, and the
-same command goes on from there. The time of images that are searched together is shared by them.
+same command goes on from there. Seconds are those of CPUs, in limits too; images share what is done
+for them together. Rows of other models stay in the JSON file, if they were given as much time.
 """
 
 from __future__ import annotations
@@ -35,20 +36,33 @@ from benchmarks.published.attack import attacked
 from benchmarks.published.instances import data_folder
 from benchmarks.published.lp_all import Row, images_of, read_images, read_network, table_rows
 from benchmarks.support import environment
-from benchmarks.support.journal import save
-from benchmarks.support.line_journal import entries, open_journal, written
+from benchmarks.support.cpu_time import limits_in_cpu_seconds
+from benchmarks.support.journal import resumed, save
+from benchmarks.support.line_journal import append, entries, open_journal, require_done
 from bounds.engines.processes import Processes
 from bounds.solution.certificate_file import network_digest
 
 Record = dict[str, Any]
-#: Images that are bounded and attacked together, and share their time.
+#: Images, by their numbers, and the CPU seconds that each has taken already.
+Task = tuple[tuple[int, ...], float]
+#: Images that are bounded and attacked together; those that this leaves are searched one by one.
 CHUNK = 100
 
 
-def measure(row: Row, data: Path, seconds: float, images: tuple[int, ...]) -> list[Record]:
-    """What becomes of these test images."""
-    network = read_network(row.model, "cpu")
+def measure(row: Row, data: Path, seconds: float, task: Task) -> tuple[list[Record], list[Task]]:
+    """What becomes of these test images, and those that are left to search."""
+    images, spent = task
+    start, network = time.process_time(), read_network(row.model, "cpu")
     x, y = (part[list(images)] for part in read_images(data))
+    if spent:
+        with limits_in_cpu_seconds():
+            found = bounds.certify(
+                network, x, y, radius=row.radius, lower=0.0, upper=1.0, timeout=seconds
+            )
+        [verdict], [method], [search] = found.verdicts, found.methods, found.searches
+        spent += time.process_time() - start
+        domains = search.domains if search is not None else 0
+        return [_line(images[0], method, verdict, domains, spent)], []
     ball = bounds.Ball(x, radius=row.radius, lower=0.0, upper=1.0)
     relaxation = bounds.relax(network, ball, bounds.margins(y, 10))
     quick = bounds.solve(relaxation, method="adaptive_slope")
@@ -61,38 +75,19 @@ def measure(row: Row, data: Path, seconds: float, images: tuple[int, ...]) -> li
         fooled = attacked(part, quick.certificate.x[left], quick.lower[left]).tolist()
         for k, is_fooled in zip(left.tolist(), fooled, strict=True):
             by[k] = "attack" if is_fooled else ""
-    done: list[Record] = [
-        {
-            "image": image,
-            "by": name,
-            "verdict": "unsat" if name == "one_pass" else "sat",
-            "domains": 0,
-            "seconds": 0.0,
-        }
+    spent = (time.process_time() - start) / len(images)
+    decided = [
+        _line(image, name, "unsat" if name == "one_pass" else "sat", 0, spent)
         for image, name in zip(images, by, strict=True)
         if name
     ]
-    searched = [k for k, name in enumerate(by) if not name]
-    if not searched:
-        return done
-    start = time.perf_counter()
-    found = bounds.certify(
-        network, x[searched], y[searched], radius=row.radius, lower=0.0, upper=1.0,
-        timeout=seconds * len(searched),
-    )  # fmt: skip
-    spent = (time.perf_counter() - start) / len(searched)
-    return done + [
-        {
-            "image": images[k],
-            "by": method,
-            "verdict": verdict,
-            "domains": search.domains if search is not None else 0,
-            "seconds": spent,
-        }
-        for k, method, verdict, search in zip(
-            searched, found.methods, found.verdicts, found.searches, strict=True
-        )
-    ]
+    return decided, [((image,), spent) for image, name in zip(images, by, strict=True) if not name]
+
+
+def _line(image: int, by: str, verdict: str, domains: int, seconds: float) -> Record:
+    return {
+        "image": image, "by": by, "verdict": verdict, "domains": domains, "seconds": seconds
+    }  # fmt: skip
 
 
 def run(row: Row, options: argparse.Namespace, folder: Path, progress: Progress) -> Record:
@@ -108,10 +103,17 @@ def run(row: Row, options: argparse.Namespace, folder: Path, progress: Progress)
     done = images_of(entries(journal))
     left = [image for image in range(options.images) if image not in done]
     bar = progress.add_task(row.name, total=options.images, completed=options.images - len(left))
+
+    def decided(task: Task, found: tuple[list[Record], list[Task]] | None) -> list[Task]:
+        lines, more = require_done(task, found)
+        append(journal, lines)
+        progress.update(bar, advance=len(lines))
+        return more
+
     Processes(options.workers).run(
         functools.partial(measure, row, options.data, options.timeout),
-        [tuple(left[first : first + CHUNK]) for first in range(0, len(left), CHUNK)],
-        written(journal, lambda: progress.update(bar, completed=len(images_of(entries(journal))))),
+        [(tuple(left[first : first + CHUNK]), 0.0) for first in range(0, len(left), CHUNK)],
+        decided,
     )
     return summary(row, options.images, list(images_of(entries(journal)).values()))
 
@@ -140,7 +142,7 @@ COLUMNS = ("pgd", "milp_lower", "lp_all")
 
 
 def table(record: Record) -> Table:
-    shown = Table(title=f"true adversarial error in percent, {record['timeout']:g} s an image")
+    shown = Table(title=f"true adversarial error in percent, {record['timeout']:g} CPU s an image")
     shown.add_column("model")
     for column in ("radius", "images", "from", "to", "open", "domains", "seconds"):
         shown.add_column(column, justify="right")
@@ -165,7 +167,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--radius", type=float, help="of the row; default: all of the model")
     parser.add_argument("--data", type=Path, default=data_folder())
     parser.add_argument("--images", type=int, default=published.IMAGES, help="the first ones")
-    parser.add_argument("--timeout", type=float, default=60.0, help="seconds an image; 60")
+    parser.add_argument("--timeout", type=float, default=60.0, help="CPU seconds an image; 60")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--json", type=Path, required=True, metavar="FILE")
     options = parser.parse_args()
@@ -191,6 +193,9 @@ def main() -> int:
         "timeout": options.timeout,
         "rows": [],
     }
+    stored = resumed(options.json, record, same=("benchmark", "timeout"))["rows"]
+    measured = {(row.model.name, row.radius) for row in rows}
+    record["rows"] = [row for row in stored if (row["model"], row["radius"]) not in measured]
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -200,7 +205,8 @@ def main() -> int:
     with Progress(*columns, console=console) as progress:
         try:
             for row in rows:
-                record["rows"].append(run(row, options, options.json.with_suffix(""), progress))
+                found = run(row, options, options.json.with_suffix(""), progress)
+                record["rows"].append({**found, "commit": record["commit"]})
                 save(options.json, record)
         except KeyboardInterrupt:
             console.print("stopped; the same command goes on from here")

@@ -17,6 +17,7 @@ from benchmarks.competition.instances import check, instances
 from bounds import InvalidInputError, certify, certify_vnnlib, deadline
 from bounds.certification import choice, one_input
 from bounds.certification.choice import FEW
+from bounds.certification.relu_splits import bounding_of
 from bounds.read.vnnlib import parse_vnnlib
 from bounds.search.search import BoxSearch, Search
 from tests.conftest import Run
@@ -68,6 +69,25 @@ def test_a_search_that_nobody_asked_for_ends(monkeypatch: pytest.MonkeyPatch) ->
     assert search.ended == "domains"
     for asked in ({"timeout": 1e6}, {"method": "input_split"}):
         assert certify(model, x, 0, radius=0.1, **asked).verdict == "unsat"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("width", "layers", "expected"), [(20, 2, "lp"), (30, 2, "slopes"), (60, 1, "lp")]
+)
+def test_how_nodes_are_bounded(width: int, layers: int, expected: str) -> None:
+    """By LPs where they are small, or of one layer: all neurons are unstable here."""
+    model = nn.Sequential()
+    for bias in (0.0, -0.5)[:layers]:
+        linear = nn.Linear(width, width)
+        nn.init.eye_(linear.weight)
+        nn.init.constant_(linear.bias, bias)
+        model.extend([linear, nn.ReLU()])
+    network = bounds.from_torch(model, (width,)).to("cpu", torch.float64)
+    ends = torch.ones(1, width, dtype=torch.float64)
+    row = bounds.Specification(torch.ones(1, width, dtype=torch.float64))
+    root = bounds.relax(network, bounds.Box(-ends, ends), row)
+    assert root.unstable == (width * layers,)
+    assert bounding_of(root) == expected
 
 
 def test_which_sets_are_split(short: None, monkeypatch: pytest.MonkeyPatch) -> None:

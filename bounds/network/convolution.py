@@ -49,6 +49,10 @@ class Convolution(Affine):
         convolve = F.conv1d if self.weight.dim() == 3 else F.conv2d
         return convolve(x, self.weight, None, *options)
 
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.linear(x)
+        return y if self.offset is None else y.add_(self.offset)  # of its own
+
     def adjoint(self, y: Tensor) -> Tensor:
         if self._common:
             outputs, inputs, *size = self.weight.shape

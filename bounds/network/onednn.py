@@ -48,7 +48,11 @@ def correlate(
     x: Tensor, weight: Tensor, stride: Shape, padding: Shape, dilation: Shape, groups: int
 ) -> Tensor:
     """conv2d(x, weight), (samples, channels, height, width), whatever torch has switched off."""
-    return _Correlate.apply(x, weight, stride, padding, dilation, groups)
+    operands = x.contiguous(), weight.contiguous()
+    common = dilation == (1, 1) and groups == 1
+    if x.requires_grad and common and spreads_slowly(x.shape[1], stride):
+        return _OfFewChannels.apply(*operands, stride, padding)
+    return torch.mkldnn_convolution(*operands, None, padding, stride, dilation, groups)
 
 
 def spreads_slowly(channels: int, stride: Shape) -> bool:
@@ -57,37 +61,26 @@ def spreads_slowly(channels: int, stride: Shape) -> bool:
     return channels <= 2 * max(stride)
 
 
-class _Correlate(torch.autograd.Function):
+class _OfFewChannels(torch.autograd.Function):
+    """The same, with a gradient of x that oneDNN has no part in."""
+
     @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor,
-        stride: Shape,
-        padding: Shape,
-        dilation: Shape,
-        groups: int,
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: Shape, padding: Shape) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.options = stride, padding, dilation, groups
-        operands = x.contiguous(), weight.contiguous()
-        return torch.mkldnn_convolution(*operands, None, padding, stride, dilation, groups)
+        ctx.options = stride, padding
+        return torch.mkldnn_convolution(x, weight, None, padding, stride, (1, 1), 1)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
-        stride, padding, dilation, groups = ctx.options
-        common = dilation == (1, 1) and groups == 1
-        apart = ctx.needs_input_grad[0] and common and spreads_slowly(x.shape[1], stride)
-        wanted = [ctx.needs_input_grad[0] and not apart, ctx.needs_input_grad[1], False]
-        options = stride, padding, dilation, False, (0, 0), groups
-        grad = grad.contiguous()
-        of_x, of_weight, _ = torch.ops.aten.convolution_backward(
-            grad, x, weight, None, *options, wanted
-        )
-        if apart:
-            of_x = scatter(grad, weight, stride, padding, tuple(x.shape[1:]))
-        return of_x, of_weight, None, None, None, None
+        (x, weight), (stride, padding) = ctx.saved_tensors, ctx.options
+        of_x = scatter(grad, weight, stride, padding, tuple(x.shape[1:]))
+        of_weight = None
+        if ctx.needs_input_grad[1]:
+            options = stride, padding, (1, 1), False, (0, 0), 1, [False, True, False]
+            _, of_weight, _ = torch.ops.aten.convolution_backward(
+                grad.contiguous(), x, weight, None, *options
+            )
+        return of_x, of_weight, None, None
 
 
 def _full_precision() -> bool:

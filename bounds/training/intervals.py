@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import fields, replace
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -83,7 +84,7 @@ def nominal_margins(
                 if before is not None:
                     before.append((low, high))
                 low, high = low.relu(), high.relu()
-                boxes[index] = (low + high) / 2, (high - low) / 2
+                boxes[index] = torch.lerp(low, high, 0.5), (high - low).div_(2)
             case _:
                 raise TypeError(f"nominal_margins does not know {type(node).__name__}.")
         for parent in set(node.parents):

@@ -70,7 +70,9 @@ def difference_below(a: Tensor, b: Tensor) -> Tensor:
     with torch.no_grad():
         part = difference - a
         lost = (a - (difference - part)) - (b + part)
-    return torch.where(lost < 0, down(difference), difference)
+        # By `torch.where`, a mask without any order takes ten times as long.
+        step = (difference - down(difference)).mul_(lost < 0)
+    return difference - step.nan_to_num_(0.0, posinf=math.inf)
 
 
 def down_to(values: Tensor, dtype: torch.dtype) -> Tensor:

@@ -173,6 +173,8 @@ def parse() -> argparse.Namespace:
     options = parser.parse_args()
     if not (options.data / "mnist").is_dir():
         parser.error(f"{options.data} has no folder mnist: give the data folder with --data")
+    if not 1 <= options.images <= published.IMAGES:
+        parser.error(f"--images {options.images}: expected 1 to {published.IMAGES}")
     return options
 
 

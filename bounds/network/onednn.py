@@ -37,6 +37,7 @@ def is_direct(
         and min(x.numel(), math.prod(kernel)) > 0
         and torch.backends.mkldnn.is_available()
         and _full_precision()
+        and not _followed()
     ):
         return False
     samples = min(SAMPLES, len(x))
@@ -89,6 +90,12 @@ def _full_precision() -> bool:
     return kind is None or kind.fp32_precision in ("none", "ieee")
 
 
+def _followed() -> bool:
+    """Whether torch.compile or torch.func follows what is computed: they know nothing of what is
+    called here."""
+    return torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None
+
+
 @lru_cache(maxsize=4096)
 def _tried(
     shape: Shape, kernel: Shape, stride: Shape, padding: Shape, dilation: Shape, groups: int
@@ -99,12 +106,14 @@ def _tried(
     ones = torch.ones(kernel, device="cpu", dtype=torch.float32)
     # In each sample one place, with all of its channels.
     places = torch.zeros(shape[0], math.prod(shape[2:]), device="cpu", dtype=torch.float32)
-    places[torch.arange(shape[0]), torch.arange(1, 1 + shape[0]) * 7919 % places.shape[1]] = 1.0
+    sample = torch.arange(shape[0], device="cpu")
+    places[sample, (sample + 1) * 7919 % places.shape[1]] = 1.0
     places = places.reshape(-1, 1, *shape[2:]).expand(shape)
     spoilt = correlate(numbers.masked_fill(places > 0, math.inf), ones, *options)
     # In each output channel one weight that is not 0.
     single = torch.zeros(kernel, device="cpu", dtype=torch.float32).flatten(1)
-    single[torch.arange(len(single)), torch.arange(len(single)) * 7919 % single.shape[1]] = 1.0
+    output = torch.arange(len(single), device="cpu")
+    single[output, output * 7919 % single.shape[1]] = 1.0
     single = single.reshape(kernel)
     moved = correlate(numbers, single, *options)
     # oneDNN has no float64.

@@ -12,7 +12,7 @@ import torch
 
 import bounds
 import lp_reference
-from benchmarks.published import lp_all, tables
+from benchmarks.published import lp_all, tables, true_error
 from benchmarks.published.escalate import Outcome, escalate
 from benchmarks.published.inner import inner_relaxation, refuted
 from benchmarks.published.signs import solve_rows
@@ -183,6 +183,21 @@ def test_bad_input_is_one_line(
         lp_all.parse()
     assert ended.value.code == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("images", ["0", "10001"])
+def test_the_true_error_is_of_images_that_there_are(
+    images: str,
+    shared_data: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    given = ["--model", "any", "--json", "any", "--data", str(shared_data), "--images", images]
+    monkeypatch.setattr("sys.argv", ["true_error.py", *given])
+    with pytest.raises(SystemExit) as ended:
+        true_error.parse()
+    assert ended.value.code == 2
+    assert "expected 1 to 10000" in capsys.readouterr().err
 
 
 def test_a_row_is_resumed_where_it_was_stopped(

@@ -122,3 +122,20 @@ def test_gradients_are_those_of_float64(operation: Convolution, samples: int, se
         gradients += [own.grad, weight.grad]
     for single, double in zip(found, expected, strict=True):
         torch.testing.assert_close(single.double(), double, rtol=1e-4, atol=1e-4)
+
+
+def test_what_follows_a_network_and_where_tensors_are_made_are_of_no_concern() -> None:
+    """torch.compile, torch.func and a default device."""
+    dice = Dice(0)
+    weight, x = dice.normal(*KERNEL).float(), dice.normal(2, 2, 4, 4).float()
+    operation = Convolution((2, 4, 4), (3, 4, 4), weight, None, UNIT, UNIT, UNIT, 1)
+    with torch.device("meta"):
+        assert onednn.is_direct(x, KERNEL, UNIT, UNIT, UNIT, 1)
+    expected = F.conv2d(x, weight, padding=1)
+    slope = F.conv_transpose2d(torch.ones_like(expected), weight, padding=1)
+    for found, right in (
+        (torch.compile(operation.linear, backend="eager")(x), expected),
+        (torch.func.vmap(operation.linear)(x.unsqueeze(1)), expected.unsqueeze(1)),
+        (torch.func.grad(lambda x: operation.linear(x).sum())(x), slope),
+    ):
+        torch.testing.assert_close(found, right, rtol=1e-4, atol=1e-4)

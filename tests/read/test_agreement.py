@@ -167,6 +167,26 @@ def test_a_module_is_compared_again_whenever_it_is_read() -> None:
             again()
 
 
+def test_modules_that_say_they_are_equal_are_compared_each() -> None:
+    class Equal(nn.Linear):
+        calls = 0
+
+        def __eq__(self, other: object) -> bool:
+            return True
+
+        def __hash__(self) -> int:
+            return 1
+
+        def forward(self, x: Tensor) -> Tensor:
+            Equal.calls += 1
+            return super().forward(x)
+
+    for twin in [Equal(3, 3) for _ in range(5)]:
+        Equal.calls = 0
+        bounds.robust_loss(twin, torch.zeros(1, 3), 0, radius=0.1)
+        assert Equal.calls == 4
+
+
 def test_state_that_forward_keeps_is_not_the_models() -> None:
     class Counting(nn.Linear):
         calls = 0

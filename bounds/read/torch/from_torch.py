@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.utils.weak import WeakIdKeyDictionary
 
 from bounds.errors import BoundsError, InvalidInputError, UnsupportedLayerError
 from bounds.network.build.builder import NetworkBuilder, Symbol
@@ -19,7 +19,7 @@ from bounds.read.torch.traced import Trace
 
 #: Of models that agreed with what was read from them, and with themselves: the form of that, and
 #: how often it has been read.
-_agreed: WeakKeyDictionary[nn.Module, tuple[Any, int]] = WeakKeyDictionary()
+_agreed = WeakIdKeyDictionary()
 
 
 def from_torch(

@@ -113,6 +113,8 @@ def main() -> int:
     unknown = set(options.suite) - set(suites(options.data))
     if unknown:
         parser.error(f"no suite {', '.join(unknown)}; there are {suites(options.data)}")
+    if missing := [path for path in options.decided if not path.is_file()]:
+        parser.error(f"--decided {missing[0]}: there is no such file; give one of searches.py's")
     torch.set_num_threads(1)
     fresh: Record = {
         "benchmark": "proofs",

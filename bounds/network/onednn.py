@@ -16,6 +16,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import Parameter
 
 from bounds.network.affine import Shape
 from bounds.network.convolution_products import scatter
@@ -37,7 +38,7 @@ def is_direct(
         and min(x.numel(), math.prod(kernel)) > 0
         and torch.backends.mkldnn.is_available()
         and _full_precision()
-        and not _followed()
+        and not _followed(x)
     ):
         return False
     samples = min(SAMPLES, len(x))
@@ -90,10 +91,14 @@ def _full_precision() -> bool:
     return kind is None or kind.fp32_precision in ("none", "ieee")
 
 
-def _followed() -> bool:
-    """Whether torch.compile or torch.func follows what is computed: they know nothing of what is
-    called here."""
-    return torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None
+def _followed(x: Tensor) -> bool:
+    """Whether torch.compile, torch.func or a tensor of another class, such as torch's fake ones,
+    follows what is computed: they know nothing of what is called here."""
+    return (
+        type(x) not in (Tensor, Parameter)
+        or torch.compiler.is_compiling()
+        or torch._C._functorch.peek_interpreter_stack() is not None
+    )
 
 
 @lru_cache(maxsize=4096)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from bounds.network import onednn
 from bounds.network.convolution import Convolution, convolution_output_shape
@@ -125,7 +126,7 @@ def test_gradients_are_those_of_float64(operation: Convolution, samples: int, se
 
 
 def test_what_follows_a_network_and_where_tensors_are_made_are_of_no_concern() -> None:
-    """torch.compile, torch.func and a default device."""
+    """torch.compile, torch.func, fake tensors and a default device."""
     dice = Dice(0)
     weight, x = dice.normal(*KERNEL).float(), dice.normal(2, 2, 4, 4).float()
     operation = Convolution((2, 4, 4), (3, 4, 4), weight, None, UNIT, UNIT, UNIT, 1)
@@ -139,3 +140,5 @@ def test_what_follows_a_network_and_where_tensors_are_made_are_of_no_concern() -
         (torch.func.grad(lambda x: operation.linear(x).sum())(x), slope),
     ):
         torch.testing.assert_close(found, right, rtol=1e-4, atol=1e-4)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        assert operation.linear(torch.empty(x.shape)).shape == expected.shape

@@ -8,8 +8,9 @@ the counterexamples and that with the open ones added.
         --data ../shared/data --json benchmarks/results/true_error.json
 
 Every image is written to a journal in the folder beside the JSON file when it is decided, and the
-same command goes on from there. Seconds are those of CPUs, in limits too; images share what is done
-for them together. Rows of other models stay in the JSON file, if they were given as much time.
+same command goes on from there; with a longer `--timeout` it searches again what a shorter one has
+left open. Seconds are those of CPUs, in limits too, and of every search of an image; images share
+what is done for them together. A row stays in the JSON file until it is measured anew.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def measure(row: Row, data: Path, seconds: float, task: Task) -> tuple[list[Reco
         [verdict], [method], [search] = found.verdicts, found.methods, found.searches
         spent += time.process_time() - start
         domains = search.domains if search is not None else 0
-        return [_line(images[0], method, verdict, domains, spent)], []
+        return [_line(images[0], method, verdict, domains, spent) | {"timeout": seconds}], []
     ball = bounds.Ball(x, radius=row.radius, lower=0.0, upper=1.0)
     relaxation = bounds.relax(network, ball, bounds.margins(y, 10))
     quick = bounds.solve(relaxation, method="adaptive_slope")
@@ -97,12 +98,17 @@ def run(row: Row, options: argparse.Namespace, folder: Path, progress: Progress)
         "model": row.model.name,
         "radius": row.radius,
         "network": network_digest(read_network(row.model, "cpu")),
-        "timeout": options.timeout,
     }
     open_journal(journal, about)
     done = images_of(entries(journal))
-    left = [image for image in range(options.images) if image not in done]
-    bar = progress.add_task(row.name, total=options.images, completed=options.images - len(left))
+    new = [image for image in range(options.images) if image not in done]
+    tasks: list[Task] = [
+        (tuple(new[first : first + CHUNK]), 0.0) for first in range(0, len(new), CHUNK)
+    ]
+    again = [image for image in range(options.images) if is_short(done.get(image), options.timeout)]
+    tasks += [((image,), done[image]["seconds"]) for image in again]
+    left = len(new) + len(again)
+    bar = progress.add_task(row.name, total=options.images, completed=options.images - left)
 
     def decided(task: Task, found: tuple[list[Record], list[Task]] | None) -> list[Task]:
         lines, more = require_done(task, found)
@@ -111,11 +117,14 @@ def run(row: Row, options: argparse.Namespace, folder: Path, progress: Progress)
         return more
 
     Processes(options.workers).run(
-        functools.partial(measure, row, options.data, options.timeout),
-        [(tuple(left[first : first + CHUNK]), 0.0) for first in range(0, len(left), CHUNK)],
-        decided,
+        functools.partial(measure, row, options.data, options.timeout), tasks, decided
     )
     return summary(row, options.images, list(images_of(entries(journal)).values()))
+
+
+def is_short(line: Record | None, timeout: float) -> bool:
+    """Whether the image is open after a search that was given less time than this."""
+    return line is not None and line["verdict"] == "unknown" and line["timeout"] < timeout
 
 
 def summary(row: Row, images: int, lines: list[Record]) -> Record:
@@ -126,6 +135,7 @@ def summary(row: Row, images: int, lines: list[Record]) -> Record:
         "model": row.model.name,
         "radius": row.radius,
         "images": len(every),
+        "timeout": max((line["timeout"] for line in every if "timeout" in line), default=0.0),
         "true_error": [
             share * verdicts["sat"],
             share * (verdicts["sat"] + verdicts["unknown"]),
@@ -141,10 +151,19 @@ def summary(row: Row, images: int, lines: list[Record]) -> Record:
 COLUMNS = ("pgd", "milp_lower", "lp_all")
 
 
+def put(rows: list[Record], new: Record) -> None:
+    """In the place of the row that it measures anew, or at the end."""
+    for k, row in enumerate(rows):
+        if (row["model"], row["radius"]) == (new["model"], new["radius"]):
+            rows[k] = new
+            return
+    rows.append(new)
+
+
 def table(record: Record) -> Table:
-    shown = Table(title=f"true adversarial error in percent, {record['timeout']:g} CPU s an image")
+    shown = Table(title="true adversarial error in percent")
     shown.add_column("model")
-    for column in ("radius", "images", "from", "to", "open", "domains", "seconds"):
+    for column in ("radius", "images", "from", "to", "open", "timeout", "domains", "seconds"):
         shown.add_column(column, justify="right")
     for row in record["rows"]:
         low, high = row["true_error"]
@@ -155,6 +174,7 @@ def table(record: Record) -> Table:
             f"{low:.2f}",
             f"{high:.2f}",
             str(row["open"]),
+            f"{row['timeout']:g}",
             str(row["domains"]),
             f"{row['seconds']:.0f}",
         )
@@ -192,12 +212,9 @@ def main() -> int:
     record: Record = {
         "benchmark": "true_error",
         **environment.describe(torch.device("cpu")),
-        "timeout": options.timeout,
         "rows": [],
     }
-    stored = resumed(options.json, record, same=("benchmark", "timeout"))["rows"]
-    measured = {(row.model.name, row.radius) for row in rows}
-    record["rows"] = [row for row in stored if (row["model"], row["radius"]) not in measured]
+    record["rows"] = resumed(options.json, record, same=("benchmark",))["rows"]
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -208,7 +225,7 @@ def main() -> int:
         try:
             for row in rows:
                 found = run(row, options, options.json.with_suffix(""), progress)
-                record["rows"].append({**found, "commit": record["commit"]})
+                put(record["rows"], {**found, "commit": record["commit"]})
                 save(options.json, record)
         except KeyboardInterrupt:
             console.print("stopped; the same command goes on from here")

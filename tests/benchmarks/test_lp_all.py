@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -247,3 +248,35 @@ def test_the_image_that_makes_the_difference_to_the_published_table(shared_data:
             -8.794e-6, abs=1e-9
         )
     assert (solution.lower[0].sort().values[1:] > 0.3).all()
+
+
+def test_the_true_error_searches_again_what_a_shorter_search_left_open(
+    shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched: list[tuple[float, true_error.Task]] = []
+
+    def measure(
+        row: lp_all.Row, data: Path, seconds: float, task: true_error.Task
+    ) -> tuple[list[true_error.Record], list[true_error.Task]]:
+        searched.append((seconds, task))
+        line = {"by": "relu_split", "verdict": "unknown", "domains": 1, "timeout": seconds}
+        return [{**line, "image": image, "seconds": task[1] + seconds} for image in task[0]], []
+
+    class Here:
+        def __init__(self, workers: int) -> None: ...
+        def run(self, measure: Any, tasks: Any, decided: Any) -> None:
+            for task in tasks:
+                assert not decided(task, measure(task))
+
+    monkeypatch.setattr(true_error, "measure", measure)
+    monkeypatch.setattr(true_error, "Processes", Here)
+    file = tmp_path / "record.json"
+    for images, timeout in [(2, 1), (2, 1), (3, 5)]:
+        given = f"--model LPD_MLP_B_0.1.pth --images {images} --timeout {timeout} --json {file}"
+        monkeypatch.setattr(
+            "sys.argv", ["true_error.py", *given.split(), "--data", str(shared_data)]
+        )
+        assert true_error.main() == 0
+    assert searched == [(1, ((0, 1), 0.0)), (5, ((2,), 0.0)), (5, ((0,), 1)), (5, ((1,), 1))]
+    [row] = json.loads(file.read_text())["rows"]
+    assert (row["images"], row["open"], row["timeout"], row["seconds"]) == (3, 3, 5, 6 + 6 + 5)

@@ -27,6 +27,7 @@ from rich.table import Table
 import bounds
 from benchmarks.competition.instances import Instance, instances, suites
 from benchmarks.support import command, environment, journal
+from benchmarks.support.cpu_time import limits_in_cpu_seconds
 from benchmarks.support.journal import Record
 
 
@@ -35,13 +36,14 @@ def measure(instance: Instance, *, timeout: float) -> Record:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "proof"
         start = time.process_time()
-        found = bounds.certify_vnnlib(
-            instance.model, instance.property, timeout=timeout, proof=path
-        )
+        with limits_in_cpu_seconds():
+            found = bounds.certify_vnnlib(
+                instance.model, instance.property, timeout=timeout, proof=path
+            )
         proved = time.process_time()
         entry: Record = {
             "verdict": found.verdict,
-            "boxes": sum(search.boxes for search in found.searches if search is not None),
+            "domains": sum(search.domains for search in found.searches if search is not None),
             "seconds": round(proved - start, 3),
         }
         if found.proof is not None:
@@ -68,7 +70,7 @@ def proved(entries: Record) -> list[Record]:
 
 def table(record: Record) -> Table:
     columns = ("unsat", "accepted", "leaves", "median B", "largest B", "B a leaf there", "CPU s")
-    shown = Table(title=f"{record['timeout']:g} s an instance, {record['threads']} thread(s)")
+    shown = Table(title=f"{record['timeout']:g} CPU s an instance, {record['threads']} thread(s)")
     for column in ("suite", "instances", *columns, "check CPU s", "slowest check"):
         shown.add_column(column, justify="left" if column == "suite" else "right")
     for suite, entries in record["suites"].items():
@@ -104,7 +106,7 @@ def rejected(record: Record) -> list[str]:
 def main() -> int:
     parser = command.parser(__doc__)
     parser.add_argument(
-        "--timeout", type=float, default=60.0, help="seconds an instance; %(default)s"
+        "--timeout", type=float, default=60.0, help="CPU seconds an instance; %(default)s"
     )
     parser.add_argument("--suite", nargs="+", metavar="NAME", default=["acasxu"])
     parser.add_argument("--decided", nargs="+", type=Path, metavar="JSON", default=[])

@@ -14,6 +14,7 @@ from bounds.certification.decision import Decision
 from bounds.certification.relu_splits import ReluSplits, bounding_of
 from bounds.certification.stopwatch import Stopwatch
 from bounds.deadline import Deadline
+from bounds.intermediate.forward import pays
 from bounds.intermediate.kept import Kept
 from bounds.relaxation.relaxation import Relaxation
 from bounds.rounding import difference_below
@@ -76,16 +77,18 @@ class OneInput:
         decision, whole, open_ = self.decision, self.whole, left_of(self.decision, self.disjuncts)
         rows = torch.tensor([list(each) for each in self.disjuncts]).to(whole.C.device)
         kept = VISIBLE if self.proving else 0.0
-        question = Question(whole.network, whole.C[0, rows], whole.d[0, rows], kept)
+        box = Box(whole.input_set.lower, whole.input_set.upper)
+        forward = not self.proving and pays(whole.network, box)
+        question = Question(whole.network, whole.C[0, rows], whole.d[0, rows], kept, forward)
         random, tree = restarts(whole.network), Tree(len(open_))
 
-        def descend(k: int, box: Box, starts: Tensor) -> bool:
-            return self._descended(whole, box, k, starts[0], random, deadline)
+        def descend(k: int, part: Box, starts: Tensor) -> bool:
+            return self._descended(whole, part, k, starts[0], random, deadline)
 
         decision.method = "input_split"
         search = BoxSearch(
             question,
-            Box(whole.input_set.lower, whole.input_set.upper),
+            box,
             signs_of(whole.relu_bounds, whole.d.new_zeros(1, 1, dtype=torch.int8)),
             {k: max(decision.lower[row] for row in self.disjuncts[k]) for k in open_},
             attack=Attack(self.confirm, descend, STEPS * PASSES * random),

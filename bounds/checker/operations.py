@@ -19,6 +19,7 @@ from bounds.errors import UnsupportedLayerError
 from bounds.network.affine import Affine, Linear, Reshape, Scale, Transposed
 from bounds.network.convolution import Convolution
 from bounds.network.indexing import Select
+from bounds.network.sparse import SparseLinear
 
 #: np.abs for the same operation with |W| in place of W.
 Change = Callable[[np.ndarray], np.ndarray]
@@ -51,6 +52,8 @@ def matrix(operation: Affine, arithmetic: Arithmetic, change: Change = np.asarra
     match operation:
         case Linear():
             return Dense(arithmetic, change(_float64(operation.weight)))
+        case SparseLinear():
+            return matrix(operation.dense, arithmetic, change)
         case Convolution():
             return Patches(arithmetic, change(_float64(operation.weight)), operation)
         case Scale():
@@ -74,7 +77,11 @@ def matrix(operation: Affine, arithmetic: Arithmetic, change: Change = np.asarra
 def bias(operation: Affine) -> np.ndarray:
     """b of y = W x + b, (outputs,), in float64."""
     match operation:
-        case Linear(bias=Tensor() as tensor) | Transposed(bias=Tensor() as tensor):
+        case (
+            Linear(bias=Tensor() as tensor)
+            | SparseLinear(bias=Tensor() as tensor)
+            | Transposed(bias=Tensor() as tensor)
+        ):
             numbers = _float64(tensor)
         case Scale(shift=Tensor() as tensor):
             numbers = _float64(tensor)

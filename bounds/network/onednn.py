@@ -38,7 +38,7 @@ def is_direct(
         and min(x.numel(), math.prod(kernel)) > 0
         and torch.backends.mkldnn.is_available()
         and _full_precision()
-        and not _followed(x)
+        and not followed(x)
     ):
         return False
     samples = min(SAMPLES, len(x))
@@ -91,7 +91,7 @@ def _full_precision() -> bool:
     return kind is None or kind.fp32_precision in ("none", "ieee")
 
 
-def _followed(x: Tensor) -> bool:
+def followed(x: Tensor) -> bool:
     """Whether torch.compile, torch.func or a tensor of another class, such as torch's fake ones,
     follows what is computed: they know nothing of what is called here."""
     return (

@@ -16,7 +16,8 @@ from torch import Tensor
 from bounds.deadline import Deadline
 from bounds.dual.dual import backward_pass
 from bounds.dual.fixed_slope import RULES
-from bounds.intermediate.intermediate import relu_bounds
+from bounds.intermediate.forward import dear, forward_bounds, passes
+from bounds.intermediate.intermediate import Intermediate, relu_bounds
 from bounds.network.graph import Network
 from bounds.relaxation.ranges import ranges
 from bounds.relaxation.triangle import ReluBounds
@@ -37,13 +38,15 @@ class Question:
 
     network: in float64. C: (disjuncts, rows, *output_shape). d: (disjuncts, rows). Shorter
     disjuncts repeat a row. reserve: what is taken off bounds, in parts of what rounding may have
-    raised them by, for others to see their sign too.
+    raised them by, for others to see their sign too. forward: whether l and u may be what is
+    carried forward from the input, where backward bounds are dear; a checker has the latter.
     """
 
     network: Network
     C: Tensor
     d: Tensor
     reserve: float = 0.0
+    forward: bool = False
 
     @property
     def rows(self) -> int:
@@ -64,7 +67,7 @@ class BoxBounds:
     others; (count, rules × rows). coefficients: c of linear functions ⟨c, x⟩ + k below the rows,
     whose smallest values on the box are at least these; (count, rules × rows, *input_shape).
     points: of the box, (count, points, *input_shape). values: of the disjunct's rows there, up to
-    rounding; (count, points, rows). unstable: how many neurons are left, (count,). signs: as
+    rounding; (count, points, rows). passes: how many of one row l and u took, (count,). signs: as
     `Domains` has them.
     """
 
@@ -72,7 +75,7 @@ class BoxBounds:
     coefficients: Tensor
     points: Tensor
     values: Tensor
-    unstable: Tensor
+    passes: Tensor
     signs: Tensor
 
     @property
@@ -113,15 +116,8 @@ def bound(question: Question, domains: Domains, deadline: Deadline) -> BoxBounds
     network, box = question.network, domains.box
     C, d = question.C[domains.disjunct], question.d[domains.disjunct]
     with plain_arithmetic():
-        layers = relu_bounds(
-            network,
-            box,
-            method="backward",
-            slope="adaptive",
-            max_memory=MEMORY,
-            deadline=deadline,
-            known=bounds_of(domains.signs, question.shapes, C.dtype),
-        ).layers
+        known = bounds_of(domains.signs, question.shapes, C.dtype)
+        layers, taken = _layers(question, box, known, deadline)
         within = ranges(network, box, layers, implied=True)
         last = len(network.nodes) - 1
         duals = [backward_pass(network, layers, last, C, rule, within) for rule in RULES.values()]
@@ -140,9 +136,53 @@ def bound(question: Question, domains: Domains, deadline: Deadline) -> BoxBounds
         coefficients,
         points,
         values,
-        sum((k.unstable.flatten(1).sum(1) for k in layers), torch.zeros_like(domains.node)),
+        taken,
         signs,
     )
+
+
+def _layers(
+    question: Question, box: Box, known: Sequence[ReluBounds], deadline: Deadline
+) -> tuple[Sequence[ReluBounds], Tensor]:
+    """l and u of every ReLU's input, and how many passes of one row they took of each box. Where
+    backward bounds are too dear, its halves are better bounded than a box is bounded better."""
+
+    network = question.network
+
+    def bounded(method: Intermediate, some: Tensor | slice) -> Sequence[ReluBounds]:
+        return relu_bounds(
+            network,
+            box.convert(lambda each: each[some]),
+            method=method,
+            slope="adaptive",
+            max_memory=MEMORY,
+            deadline=deadline,
+            known=[each.convert(lambda each: each[some]) for each in known],
+        ).layers
+
+    if not question.forward:
+        layers = bounded("backward", slice(None))
+        return layers, _unstable(layers, len(box))
+    known = forward_bounds(network, box, known)
+    few = ~dear(network, box, known)
+    kinds: dict[Intermediate, Tensor] = {"interval": ~few, "backward": few}
+    parts = [bounded(kind, some) for kind, some in kinds.items() if bool(some.any())]
+    back = torch.cat([(~few).nonzero(), few.nonzero()]).flatten().argsort()
+    layers = [ReluBounds(*_joined(layer, back)) for layer in zip(*parts, strict=True)]
+    return layers, passes(box) + few * _unstable(layers, len(box))
+
+
+def _joined(parts: Sequence[ReluBounds], order: Tensor) -> tuple[Tensor, Tensor]:
+    return (
+        torch.cat([part.lower for part in parts])[order],
+        torch.cat([part.upper for part in parts])[order],
+    )
+
+
+def _unstable(layers: Sequence[ReluBounds], count: int) -> Tensor:
+    """How many neurons are, of each box."""
+    numbers = [layer.unstable.flatten(1).sum(1) for layer in layers]
+    return torch.stack(numbers).sum(0) if numbers else torch.zeros(count, dtype=torch.long)
 
 
 def _points(

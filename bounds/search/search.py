@@ -33,7 +33,7 @@ BATCH, NUMBERS = 512, 2**24
 #: What open boxes may take, in bytes.
 CAPACITY = 2**30
 #: The share of the work on bounds that attacks may be, in passes of one row through the network;
-#: and what a box costs besides those of its unstable neurons.
+#: and what a box costs besides those of its l and u.
 ATTACKS, BOX = 0.2, 40
 #: Points of a batch that are looked at closely, where they seem to be counterexamples; and in how
 #: many batches they may turn out not to be any: rows that are 0 there exclude nothing, ever.
@@ -139,7 +139,7 @@ class BoxSearch:
                 self._frontier.restore(before)
                 return self._state("time")
             self._boxes += len(domains)
-            self._work += BOX * len(domains) + int(found.unstable.sum())
+            self._work += BOX * len(domains) + int(found.passes.sum())
             domains, found = self._cut(*self._close(domains, found))
             if len(domains):
                 if self._attacked(domains, found):

@@ -56,6 +56,7 @@ from bounds import __version__
 from bounds.files import write_file
 from bounds.network.affine import Affine
 from bounds.network.graph import AffineNode, Network
+from bounds.network.sparse import SparseLinear
 
 FORMAT = 1
 KEY = "bounds.certificate"
@@ -101,7 +102,7 @@ def network_digest(network: Network) -> str:
     little-endian.
 
     Names are no part of it, and neither is the dtype: float32 weights have the same digest in
-    float64.
+    float64; nor is whether zeros among them are left out.
     """
     digest = hashlib.sha256()
     for node in network.nodes:
@@ -112,6 +113,8 @@ def network_digest(network: Network) -> str:
 
 
 def _update_operation(digest: hashlib._Hash, operation: Affine) -> None:
+    if isinstance(operation, SparseLinear):
+        operation = operation.dense
     digest.update(json_bytes(type(operation).__name__))
     for field in fields(operation):
         value = getattr(operation, field.name)

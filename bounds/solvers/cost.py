@@ -36,6 +36,7 @@ from bounds.network.affine import Affine, Linear, Transposed
 from bounds.network.convolution import Convolution
 from bounds.network.graph import AffineNode, Network, SumNode
 from bounds.network.memory import numbers_that_fit, on_cpu
+from bounds.network.sparse import SparseLinear
 from bounds.relaxation.relaxation import Relaxation
 from bounds.sets.box import Box
 from bounds.sets.norm_balls import L1Ball
@@ -179,16 +180,21 @@ def _shares(network: Network) -> list[float]:
 
 def pass_flops(network: Network) -> int:
     """Floating-point operations of one pass through the network, for one sample."""
-    return sum(
+    return sum(node_flops(network))
+
+
+def node_flops(network: Network) -> list[int]:
+    """Of each node."""
+    return [
         _flops(node.operation) if isinstance(node, AffineNode) else math.prod(node.shape)
         for node in network.nodes
-    )
+    ]
 
 
 def _flops(operation: Affine) -> int:
     match operation:
-        case Linear(weight=weight):
-            each = 2 * weight.shape[1]
+        case Linear() | SparseLinear():
+            each = 2 * operation.fan_in
         case Convolution(weight=weight):
             each = 2 * math.prod(weight.shape[1:])
         case Transposed(operation=transposed):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ import bounds
 import lp_reference
 from bounds import deadline
 from bounds.deadline import NEVER, Deadline
+from bounds.intermediate import forward
 from bounds.search import bounding
 from bounds.search.bounding import Question
 from bounds.search.domains import signs_of
@@ -35,13 +37,15 @@ LIMIT = 4000
 
 @dataclass
 class Scene:
-    """A drawn MLP on a box of one to three inputs, and rows in disjuncts of one or two."""
+    """A drawn MLP on a box of one to three inputs, and rows in disjuncts of one or two. forward:
+    whether l and u are carried forward."""
 
     model: nn.Sequential
     box: Box
     C: Tensor
     d: Tensor
     pairs: bool
+    forward: bool = False
 
     @staticmethod
     def draw(seed: int, inputs: int, hidden: int, *, pairs: bool = False) -> Scene:
@@ -77,9 +81,8 @@ class Scene:
 
     def question(self) -> Question:
         together = 2 if self.pairs else 1
-        return Question(
-            self.network, self.C.unflatten(0, (-1, together)), self.d.unflatten(0, (-1, together))
-        )
+        C, d = (each.unflatten(0, (-1, together)) for each in (self.C, self.d))
+        return Question(self.network, C, d, forward=self.forward)
 
     def search(self, attack: Attack | None = None, **options: Any) -> BoxSearch:
         question = self.question()
@@ -125,15 +128,22 @@ class Hunter:
 
 
 drawn = st.tuples(seeds, st.integers(1, 3), st.integers(1, 8))
+#: How dear backward bounds may be besides those that are carried forward: as ever, or not at all;
+#: None where there are no others.
+prices = st.sampled_from([None, forward.DEAR, 0])
 
 
-@given(drawn, st.sampled_from([-0.3, -0.01, -1e-9, 0.0, 1e-9, 0.01, 0.3]))
-def test_the_verdict_is_the_sign_of_the_minimum(shape: tuple[int, int, int], by: float) -> None:
+@given(drawn, st.sampled_from([-0.3, -0.01, -1e-9, 0.0, 1e-9, 0.01, 0.3]), prices)
+def test_the_verdict_is_the_sign_of_the_minimum(
+    shape: tuple[int, int, int], by: float, price: int | None
+) -> None:
     """Each row is moved so that its minimum is `by`, of either sign or none."""
     scene = Scene.draw(*shape)
     scene.d = by - scene.minima
     hunter = Hunter(scene)
-    found = scene.search(hunter.attack).run(NEVER)
+    scene.forward = price is not None
+    with patch.object(forward, "DEAR", price):
+        found = scene.search(hunter.attack).run(NEVER)
     assert (found.ended == "found") == bool(hunter.found)
     if found.ended == "closed":
         assert by > -1e-7
@@ -148,16 +158,18 @@ def test_the_verdict_is_the_sign_of_the_minimum(shape: tuple[int, int, int], by:
 
 
 @settings(max_examples=settings().max_examples // 2)
-@given(drawn, st.floats(-0.5, 0.5))
+@given(drawn, st.floats(-0.5, 0.5), prices)
 def test_no_rational_point_contradicts_a_closed_tree(
-    shape: tuple[int, int, int], by: float
+    shape: tuple[int, int, int], by: float, price: int | None
 ) -> None:
     """Disjuncts of two rows. Where all trees are closed, nothing is unsafe anywhere; and every leaf
     is right about the points that it is asked about, whatever the others are."""
     scene = Scene.draw(*shape, pairs=True)
     scene.d = by - scene.minima.unflatten(0, (-1, 2)).amax(1).repeat_interleave(2)
     tree, dice = Tree(2), Dice(shape[0])
-    found = scene.search(tree=tree).run(NEVER)
+    scene.forward = price is not None
+    with patch.object(forward, "DEAR", price):
+        found = scene.search(tree=tree).run(NEVER)
     splits, leaves = tree.splits, tree.leaves
     assert not splits.keys() & leaves.keys()
     if found.ended == "closed":  # every part of every split is closed
@@ -207,9 +219,9 @@ def test_boxes_that_lie_at_each_other_share_their_face(shape: tuple[int, int, in
         seen.append((domains.lower[closed], domains.upper[closed], domains.disjunct[closed]))
         return found
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bounds.search.search.bound", watching)
-        patch.setattr("bounds.search.search.clip", lambda lower, upper, *_: (lower, upper))
+    with pytest.MonkeyPatch.context() as change:
+        change.setattr("bounds.search.search.bound", watching)
+        change.setattr("bounds.search.search.clip", lambda lower, upper, *_: (lower, upper))
         found = scene.search().run(NEVER)
     if found.ended != "closed":
         return

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from bounds.network.affine import Linear, Scale, transposed
+from bounds.network.affine import Scale, transposed
 from bounds.network.build.base import MAX_IN_ALL, Padding, Pairs, Sizes, Symbol
 from bounds.network.build.elementwise import Elementwise
 from bounds.network.convolution import Convolution, convolution_output_shape
+from bounds.network.sparse import linear
 
 
 class Weights(Elementwise):
@@ -29,7 +30,7 @@ class Weights(Elementwise):
         if x.shape[-1] != weight.shape[1]:
             raise self.misfit(x, f"{weight.shape[1]} features along the last axis")
         shape = (*x.shape[:-1], weight.shape[0])
-        return self._affine(x, Linear(x.shape, shape, self.tensor(weight), self._optional(bias)))
+        return self._affine(x, linear(x.shape, shape, self.tensor(weight), self._optional(bias)))
 
     def matmul_left(self, weight: Tensor, x: Symbol) -> Symbol:
         """weight @ x along the last axis but one; weight has shape (m, k), x (…, k, n)."""

@@ -22,7 +22,7 @@ from bounds.network.memory import Numbers, on_cpu
 WINDOWS = Numbers(cpu=2**20, device=2**28)
 #: From so many neighbouring sums on it pays to add up whole blocks of them.
 BLOCK = 16
-#: With fewer channels all blocks are filled up with zeros: adding a few numbers here and a few there
+#: With fewer channels all blocks are filled up with zeros: to add a few numbers here and there
 #: costs more than products with zeros.
 CHANNELS = 8
 #: Bytes of such sums that a CPU's core adds up at a time: half of what its own cache holds.
@@ -105,7 +105,7 @@ def _correlate(x: Tensor, weight: Tensor, stride: Shape, padding: Shape) -> Tens
 
 def _scatter(y: Tensor, weight: Tensor, stride: Shape, padding: Shape, shape: Shape) -> Tensor:
     """The kernel in blocks of the size of the stride, where that is large, one after the other."""
-    outputs, channels, high, wide = weight.shape
+    channels, high, wide = weight.shape[1:]
     down, right = stride
     if down * right * channels < BLOCK or not on_cpu(y):  # elsewhere what counts is to be few
         products = weight.flatten(1).mT @ y.flatten(2)

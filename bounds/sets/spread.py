@@ -23,6 +23,8 @@ from torch.linalg import vector_norm
 from bounds.network.memory import on_cpu
 from bounds.rounding import gamma
 
+#: One of so many coordinates is tried before a search for λ: so few are found in a pass.
+SHARE = 64
 #: Rounds of either search. Most rows are done after six; one that is not keeps its best multiplier.
 ROUNDS = 40
 #: Rounds of the one for λ after which hardly any row is done.
@@ -61,12 +63,18 @@ def _l1_by_sorting(sizes: Tensor, rooms: Tensor, budget: Tensor) -> tuple[Tensor
 def l1_multiplier(sizes: Tensor, rooms: Tensor, budget: Tensor) -> Tensor:
     """The best λ, (batch, rows), or nearly.
 
-    The value is convex in λ: at each λ' it is filled + slope λ', where filled = Σ {v e : v > λ'}
-    and slope = budget − Σ {e : v > λ'}, which is also its tangent there. Those at both ends of a
-    bracket, from 0 to the largest size, meet at the mean of the sizes in between, weighted by their
-    rooms: there lies a bound on all values, and the next λ to try. The first one is half of the
-    largest size at least, as most sizes are below the best λ of all balls that matter.
+    It is the size of the coordinate that uses up the budget, from the largest size on. Where that
+    is not among the first few, there is a search: the value is convex in λ, at each λ' filled +
+    slope λ', where filled = Σ {v e : v > λ'} and slope = budget − Σ {e : v > λ'}, which is also its
+    tangent there. Those at both ends of a bracket, from 0 to the largest size, meet at the mean of
+    the sizes in between, weighted by their rooms: there lies a bound on all values, and the next λ
+    to try. The first one is half of the largest size at least, as most sizes are below the best λ
+    of all balls that matter.
     """
+    if on_cpu(sizes):  # elsewhere it would wait
+        among_largest = _of_few(sizes, rooms, budget)
+        if among_largest is not None:
+            return among_largest
     # New memory for every product would cost several times the products; and calls of operations on
     # a number a row cost as much as products.
     done = max(DONE, ROUNDING * gamma(sizes.shape[2], sizes.dtype))
@@ -94,6 +102,18 @@ def l1_multiplier(sizes: Tensor, rooms: Tensor, budget: Tensor) -> Tensor:
         left, right = torch.where(falls, tried, left), torch.where(falls, right, tried)
     found = torch.where(_value(left) < _value(right), left[0], right[0])
     return torch.where(bound_by_box, 0.0, found)
+
+
+def _of_few(sizes: Tensor, rooms: Tensor, budget: Tensor) -> Tensor | None:
+    """The best λ, where the budget of no row is for more than the few largest sizes with room."""
+    count = sizes.shape[2] // SHARE
+    if count == 0:
+        return None
+    largest, order = torch.sign(rooms).mul_(sizes).topk(count, 2)
+    filled = rooms.gather(2, order).cumsum(2) < budget.unsqueeze(2)
+    if bool(filled[:, :, -1].any()):
+        return None
+    return largest.gather(2, filled.sum(2, keepdim=True)).squeeze(2)
 
 
 def _value(end: Tensor) -> Tensor:

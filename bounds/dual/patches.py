@@ -200,10 +200,16 @@ class Patches:
 
 
 def _fitted(tensor: Tensor, padding: Sequence[int]) -> Tensor:
-    """As `F.pad`, which cuts before it adds, and fails where that leaves less than nothing: windows
-    may lie outside the tensor altogether."""
-    tensor = F.pad(tensor, tuple(max(p, 0) for p in padding))
-    return F.pad(tensor, tuple(min(p, 0) for p in padding))
+    """As `F.pad`, which copies where there is nothing to add, and fails where it cuts too much:
+    windows may lie outside the tensor altogether."""
+    if max(padding) > 0:
+        tensor = F.pad(tensor, tuple(max(p, 0) for p in padding))
+    for axis, ends in enumerate(zip(padding[::2], padding[1::2], strict=True)):
+        begin, end = (max(-p, 0) for p in ends)
+        if begin or end:
+            size = tensor.shape[-1 - axis]
+            tensor = tensor.narrow(-1 - axis, begin, size - begin - end)
+    return tensor
 
 
 def neuron_patches(

@@ -31,7 +31,7 @@ ROUNDS = 40
 UNCHECKED = 4
 #: How close to the best multiplier's a value has to be, in parts of it and of its own rounding.
 DONE, ROUNDING = 1e-12, 0.25
-#: By what part of itself μ may still change: the value is off by its square.
+#: By what part of itself μ may still change, at least: the value is off by its square.
 CLOSE = 1e-6
 
 
@@ -135,18 +135,20 @@ def l2_multiplier(sizes: Tensor, rooms: Tensor, radius: Tensor) -> Tensor:
     From the largest μ on, let those that reach e stay there and the others share what they leave:
     no fewer reach it then.
     """
-    squares, ends, budget = sizes * sizes, rooms * rooms, radius * radius
+    ends, budget = rooms * rooms, radius * radius
+    squares = torch.sign(ends).mul_(sizes).mul_(sizes)  # what has no room never moves
     # v ≥ e / τ, where an e of 0 is always reached.
     until, moving = sizes.clamp(min=torch.finfo(sizes.dtype).tiny), torch.empty_like(squares)
     torch.div(rooms, until, out=until)
     whole, growth = ends.sum(2), squares.sum(2)
     tau = (budget / growth).sqrt()
+    close = 1 + max(CLOSE, (ROUNDING * gamma(sizes.shape[2], sizes.dtype)) ** 0.5)
     for _ in range(ROUNDS):
         torch.gt(until, tau.unsqueeze(2), out=moving)
         still_ends = moving.mul(ends).sum(2)
         growth = moving.mul_(squares).sum(2)
         left = (budget - (whole - still_ends)).clamp(min=0)
         last, tau = tau, torch.maximum(tau, (left / growth).sqrt())
-        if on_cpu(sizes) and bool((tau <= last * (1 + CLOSE)).all()):
+        if on_cpu(sizes) and bool((tau <= last * close).all()):
             break
     return torch.where((growth > 0) & (tau > 0), 1 / tau, 0.0)

@@ -23,7 +23,7 @@ from torch import Tensor
 from bounds.dual.descent import descent
 from bounds.dual.dual import Ledger, Seen, seen_whole
 from bounds.dual.fixed_slope import Faces
-from bounds.dual.patches import Patches, neuron_patches, one_hot_patches
+from bounds.dual.patches import Matrices, Patches, neuron_patches, one_hot_patches
 from bounds.network.affine import Affine, Linear, Scale, row_sums
 from bounds.network.convolution import Convolution
 from bounds.network.graph import AffineNode, InputNode, Network, ReluNode, SumNode
@@ -53,7 +53,7 @@ class OnePass:
         self._faces, self._ranges, self._start = faces, ranges, start
         self._positions = {index: k for k, index in enumerate(network.relus)}
         self._extents = descent(network, start)
-        self._odd = odd
+        self._odd, self._matrices = odd, Matrices()
         self._cut = isinstance(input_set, NormBall) and not input_set.uncut
         self._centred = isinstance(input_set, NormBall) and input_set.centred
         self._ahead = self._first_convolutions() if odd else []
@@ -96,7 +96,7 @@ class OnePass:
         match node:
             case AffineNode(parents=(parent,), operation=Convolution() as operation):
                 self._begin(operation, neurons, sign)
-                patches = neuron_patches(operation, neurons, sign)
+                patches = neuron_patches(operation, neurons, sign, self._matrices)
                 if self._first is not None:
                     parent, patches = self._through_first(patches, neurons)
                 self._through(parent, patches)
@@ -181,7 +181,7 @@ class OnePass:
         assert isinstance(node, AffineNode)
         assert isinstance(node.operation, Convolution)
         bent = patches.times(above)
-        return node.parents[0], bent.adjoint(node.operation)
+        return node.parents[0], bent.adjoint(node.operation, self._matrices)
 
     def _through(self, node: int, patches: Patches) -> None:
         """The rest of the way, of patches on a node."""
@@ -223,7 +223,7 @@ class OnePass:
                     if operation.offset is not None:
                         offset = operation.offset.expand(1, *operation.output_shape)
                         self._middle.append(row_sums(patches.values, patches.windows(offset)))
-                    send(parent, _adjoint(operation, patches))
+                    send(parent, self._adjoint(operation, patches))
         if whole:
             self._to_input(whole)
 
@@ -271,10 +271,9 @@ class OnePass:
         self._radius.append(radius)
         return True
 
-
-def _adjoint(operation: Affine, patches: Patches) -> Patches:
-    if isinstance(operation, Convolution):
-        return patches.inside().adjoint(operation)
-    assert isinstance(operation, Scale)
-    scale = operation.scale.expand(1, *operation.output_shape)
-    return patches.times(scale)
+    def _adjoint(self, operation: Affine, patches: Patches) -> Patches:
+        if isinstance(operation, Convolution):
+            return patches.inside().adjoint(operation, self._matrices)
+        assert isinstance(operation, Scale)
+        scale = operation.scale.expand(1, *operation.output_shape)
+        return patches.times(scale)

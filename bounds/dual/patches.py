@@ -135,14 +135,13 @@ class Patches:
         chosen = shown.flatten(1).index_select(0, places.flatten())
         return chosen.reshape(*self.places.shape, *shown.shape[1:])
 
-    def adjoint(self, operation: Convolution) -> Patches:
+    def adjoint(self, operation: Convolution, matrices: Matrices) -> Patches:
         """The coefficients on what `operation` reads, of which these are on the result."""
         local = window_convolution(operation, self.window)
         reads, results = math.prod(local.input_shape), math.prod(local.output_shape)
         if reads <= FILL * local.fan_in and reads * results <= ENTRIES:
-            values = (self.values.flatten(2) @ window_matrix(local, self.values)).unflatten(
-                2, local.input_shape
-            )
+            matrix = matrices.of(operation, self.window)
+            values = (self.values.flatten(2) @ matrix).unflatten(2, local.input_shape)
         else:
             values = per_row(local.adjoint, self.values)
         extent = self.extent.read_by(operation)
@@ -201,13 +200,21 @@ class Patches:
 
 
 def _fitted(tensor: Tensor, padding: Sequence[int]) -> Tensor:
-    """As `F.pad`, which cuts before it adds, and fails where that leaves less than nothing: windows
-    may lie outside the tensor altogether."""
-    tensor = F.pad(tensor, tuple(max(p, 0) for p in padding))
-    return F.pad(tensor, tuple(min(p, 0) for p in padding))
+    """As `F.pad`, which copies where there is nothing to add, and fails where it cuts too much:
+    windows may lie outside the tensor altogether."""
+    if max(padding) > 0:
+        tensor = F.pad(tensor, tuple(max(p, 0) for p in padding))
+    for axis, ends in enumerate(zip(padding[::2], padding[1::2], strict=True)):
+        begin, end = (max(-p, 0) for p in ends)
+        if begin or end:
+            size = tensor.shape[-1 - axis]
+            tensor = tensor.narrow(-1 - axis, begin, size - begin - end)
+    return tensor
 
 
-def neuron_patches(operation: Convolution, neurons: Tensor, sign: float) -> Patches:
+def neuron_patches(
+    operation: Convolution, neurons: Tensor, sign: float, matrices: Matrices
+) -> Patches:
     """The coefficients on what `operation` reads that sign · its results have, for single neurons.
 
     neurons: (batch, rows), int64, positions in the flattened result.
@@ -215,7 +222,7 @@ def neuron_patches(operation: Convolution, neurons: Tensor, sign: float) -> Patc
     grid = operation.output_shape[1:]
     places, alone = math.prod(grid), Extent.of_neurons(len(grid))
     local = window_convolution(operation, alone.window)
-    rows = window_matrix(local, operation.weight)
+    rows = matrices.of(operation, alone.window)
     values = (sign * rows).index_select(0, (neurons // places).flatten())
     return Patches(
         values.reshape(*neurons.shape, *local.input_shape),
@@ -236,6 +243,20 @@ def one_hot_patches(shape: Shape, neurons: Tensor, sign: float, like: Tensor) ->
     return Patches(values, neurons % places, tuple(grid), Extent.of_neurons(axes), shape)
 
 
+class Matrices:
+    """Those of convolutions on windows, for as many passes as go through them."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Convolution, Shape], Tensor] = {}
+
+    def of(self, operation: Convolution, window: Shape) -> Tensor:
+        """W of the part that computes such a window of the result."""
+        if (operation, window) not in self._known:
+            local = window_convolution(operation, window)
+            self._known[operation, window] = window_matrix(local)
+        return self._known[operation, window]
+
+
 def window_convolution(operation: Convolution, window: Shape) -> Convolution:
     """The part of `operation` that computes a window of its result, from the window that reads."""
     axes = len(window)
@@ -249,8 +270,8 @@ def window_convolution(operation: Convolution, window: Shape) -> Convolution:
     )
 
 
-def window_matrix(local: Convolution, like: Tensor) -> Tensor:
+def window_matrix(local: Convolution) -> Tensor:
     """W of a convolution, as a matrix."""
-    outputs = math.prod(local.output_shape)
-    rows = torch.eye(outputs, dtype=like.dtype, device=like.device)
+    outputs, weight = math.prod(local.output_shape), local.weight
+    rows = torch.eye(outputs, dtype=weight.dtype, device=weight.device)
     return local.adjoint(rows.unflatten(1, local.output_shape)).flatten(1)

@@ -22,6 +22,9 @@ from bounds.network.memory import Numbers, on_cpu
 WINDOWS = Numbers(cpu=2**20, device=2**28)
 #: From so many neighbouring sums on it pays to add up whole blocks of them.
 BLOCK = 16
+#: With fewer channels all blocks are filled up with zeros: to add a few numbers here and there
+#: costs more than products with zeros.
+CHANNELS = 8
 #: Bytes of such sums that a CPU's core adds up at a time: half of what its own cache holds.
 SUMS = 2**19
 
@@ -102,40 +105,45 @@ def _correlate(x: Tensor, weight: Tensor, stride: Shape, padding: Shape) -> Tens
 
 def _scatter(y: Tensor, weight: Tensor, stride: Shape, padding: Shape, shape: Shape) -> Tensor:
     """The kernel in blocks of the size of the stride, where that is large, one after the other."""
-    outputs, channels, high, wide = weight.shape
+    channels, high, wide = weight.shape[1:]
     down, right = stride
     if down * right * channels < BLOCK or not on_cpu(y):  # elsewhere what counts is to be few
         products = weight.flatten(1).mT @ y.flatten(2)
         return F.fold(products, shape[1:], (high, wide), padding=padding, stride=stride)
     # The kernel in blocks of the size of the stride: what a block adds to lies side by side.
-    blocks_down, blocks_right = -(-high // down), -(-wide // right)
-    filled = F.pad(weight, (0, blocks_right * right - wide, 0, blocks_down * down - high))
-    blocks = filled.reshape(outputs, channels, blocks_down, down, blocks_right, right)
-    matrices = blocks.permute(2, 4, 0, 3, 5, 1).flatten(3)
+    if channels < CHANNELS:
+        weight = F.pad(weight, (0, -wide % right, 0, -high % down))
+    blocks = [
+        [block.permute(0, 2, 3, 1) for block in line.split(right, 3)]
+        for line in weight.split(down, 2)
+    ]
     found = y.new_empty(len(y), *shape)
     sums = math.prod(shape) * y.element_size()
     together = max(1, SUMS * torch.get_num_threads() // sums)
     for first in range(0, len(y), together):
         some = slice(first, first + together)
-        image = _scatter_blocks(y[some], matrices, (channels, down, right))
+        image = _scatter_blocks(y[some], blocks, stride)
         found[some] = _fitting(image, padding, shape).permute(0, 3, 1, 2)
     return found
 
 
-def _scatter_blocks(y: Tensor, matrices: Tensor, block: Shape) -> Tensor:
-    """(samples, height, width, channels), padding included, from blocks of (channels, down,
-    right)."""
-    blocks_down, blocks_right, outputs, numbers = matrices.shape
-    channels, down, right = block
-    samples, _, rows, columns = y.shape
+def _scatter_blocks(y: Tensor, blocks: list[list[Tensor]], stride: Shape) -> Tensor:
+    """(samples, height, width, channels), padding included, from blocks of (outputs, down, right,
+    channels), of which the last ones may be smaller than the stride."""
+    down, right = stride
+    samples, outputs, rows, columns = y.shape
+    channels = blocks[0][0].shape[3]
     places = y.permute(0, 2, 3, 1).reshape(-1, outputs)
-    total = y.new_zeros(samples, rows + blocks_down - 1, columns + blocks_right - 1, numbers)
-    for i in range(blocks_down):
-        for j in range(blocks_right):
-            part = (places @ matrices[i, j]).unflatten(0, (samples, rows, columns))
-            total[:, i : i + rows, j : j + columns] += part
+    total = y.new_zeros(
+        samples, rows + len(blocks) - 1, columns + len(blocks[0]) - 1, down, right * channels
+    )
+    for i, line in enumerate(blocks):
+        for j, block in enumerate(line):
+            high, wide = block.shape[1], block.shape[2] * channels
+            part = (places @ block.flatten(1)).view(samples, rows, columns, high, wide)
+            total[:, i : i + rows, j : j + columns, :high, :wide] += part
     # (samples, rows, columns, down, right · channels) to (samples, height, width, channels)
-    image = total.unflatten(3, (down, -1)).permute(0, 1, 3, 2, 4)
+    image = total.permute(0, 1, 3, 2, 4)
     return image.reshape(samples, total.shape[1] * down, total.shape[2] * right, channels)
 
 

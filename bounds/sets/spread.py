@@ -23,13 +23,15 @@ from torch.linalg import vector_norm
 from bounds.network.memory import on_cpu
 from bounds.rounding import gamma
 
+#: One of so many coordinates is tried before a search for λ: so few are found in a pass.
+SHARE = 64
 #: Rounds of either search. Most rows are done after six; one that is not keeps its best multiplier.
 ROUNDS = 40
 #: Rounds of the one for λ after which hardly any row is done.
 UNCHECKED = 4
 #: How close to the best multiplier's a value has to be, in parts of it and of its own rounding.
 DONE, ROUNDING = 1e-12, 0.25
-#: By what part of itself μ may still change: the value is off by its square.
+#: By what part of itself μ may still change, at least: the value is off by its square.
 CLOSE = 1e-6
 
 
@@ -61,12 +63,18 @@ def _l1_by_sorting(sizes: Tensor, rooms: Tensor, budget: Tensor) -> tuple[Tensor
 def l1_multiplier(sizes: Tensor, rooms: Tensor, budget: Tensor) -> Tensor:
     """The best λ, (batch, rows), or nearly.
 
-    The value is convex in λ: at each λ' it is filled + slope λ', where filled = Σ {v e : v > λ'}
-    and slope = budget − Σ {e : v > λ'}, which is also its tangent there. Those at both ends of a
-    bracket, from 0 to the largest size, meet at the mean of the sizes in between, weighted by their
-    rooms: there lies a bound on all values, and the next λ to try. The first one is half of the
-    largest size at least, as most sizes are below the best λ of all balls that matter.
+    It is the size of the coordinate that uses up the budget, from the largest size on. Where that
+    is not among the first few, there is a search: the value is convex in λ, at each λ' filled +
+    slope λ', where filled = Σ {v e : v > λ'} and slope = budget − Σ {e : v > λ'}, which is also its
+    tangent there. Those at both ends of a bracket, from 0 to the largest size, meet at the mean of
+    the sizes in between, weighted by their rooms: there lies a bound on all values, and the next λ
+    to try. The first one is half of the largest size at least, as most sizes are below the best λ
+    of all balls that matter.
     """
+    if on_cpu(sizes):  # elsewhere it would wait
+        among_largest = _of_few(sizes, rooms, budget)
+        if among_largest is not None:
+            return among_largest
     # New memory for every product would cost several times the products; and calls of operations on
     # a number a row cost as much as products.
     done = max(DONE, ROUNDING * gamma(sizes.shape[2], sizes.dtype))
@@ -96,6 +104,18 @@ def l1_multiplier(sizes: Tensor, rooms: Tensor, budget: Tensor) -> Tensor:
     return torch.where(bound_by_box, 0.0, found)
 
 
+def _of_few(sizes: Tensor, rooms: Tensor, budget: Tensor) -> Tensor | None:
+    """The best λ, where the budget of no row is for more than the few largest sizes with room."""
+    count = sizes.shape[2] // SHARE
+    if count == 0:
+        return None
+    largest, order = torch.sign(rooms).mul_(sizes).topk(count, 2)
+    filled = rooms.gather(2, order).cumsum(2) < budget.unsqueeze(2)
+    if bool(filled[:, :, -1].any()):
+        return None
+    return largest.gather(2, filled.sum(2, keepdim=True)).squeeze(2)
+
+
 def _value(end: Tensor) -> Tensor:
     multiplier, filled, slope = end.unbind()
     return torch.addcmul(filled, slope, multiplier)
@@ -115,18 +135,20 @@ def l2_multiplier(sizes: Tensor, rooms: Tensor, radius: Tensor) -> Tensor:
     From the largest μ on, let those that reach e stay there and the others share what they leave:
     no fewer reach it then.
     """
-    squares, ends, budget = sizes * sizes, rooms * rooms, radius * radius
+    ends, budget = rooms * rooms, radius * radius
+    squares = torch.sign(ends).mul_(sizes).mul_(sizes)  # what has no room never moves
     # v ≥ e / τ, where an e of 0 is always reached.
     until, moving = sizes.clamp(min=torch.finfo(sizes.dtype).tiny), torch.empty_like(squares)
     torch.div(rooms, until, out=until)
     whole, growth = ends.sum(2), squares.sum(2)
     tau = (budget / growth).sqrt()
+    close = 1 + max(CLOSE, (ROUNDING * gamma(sizes.shape[2], sizes.dtype)) ** 0.5)
     for _ in range(ROUNDS):
         torch.gt(until, tau.unsqueeze(2), out=moving)
         still_ends = moving.mul(ends).sum(2)
         growth = moving.mul_(squares).sum(2)
         left = (budget - (whole - still_ends)).clamp(min=0)
         last, tau = tau, torch.maximum(tau, (left / growth).sqrt())
-        if on_cpu(sizes) and bool((tau <= last * (1 + CLOSE)).all()):
+        if on_cpu(sizes) and bool((tau <= last * close).all()):
             break
     return torch.where((growth > 0) & (tau > 0), 1 / tau, 0.0)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from bounds.dual import patches as patches_module
-from bounds.dual.patches import neuron_patches
+from bounds.dual.patches import Matrices, neuron_patches
 from bounds.network.affine import per_row
 from bounds.network.convolution import Convolution, convolution_output_shape
 from tests.support.layers import Dice
@@ -89,7 +89,10 @@ def test_windows_and_whole_tensors_agree(
     one_hot = torch.zeros(batch, rows, size, dtype=torch.float64)
     one_hot = one_hot.scatter(2, neurons.unsqueeze(2), sign).unflatten(2, last.output_shape)
     with mock.patch.object(patches_module, "FILL", fill):
-        patches, whole = neuron_patches(last, neurons, sign), per_row(last.adjoint, one_hot)
+        patches, whole = (
+            neuron_patches(last, neurons, sign, Matrices()),
+            per_row(last.adjoint, one_hot),
+        )
         while True:
             close(patches.dense(), whole)
             for images in (batch, 1):
@@ -99,7 +102,7 @@ def test_windows_and_whole_tensors_agree(
             if not below:
                 break
             operation = below.pop()
-            patches = patches.inside().adjoint(operation)
+            patches = patches.inside().adjoint(operation, Matrices())
             whole = per_row(operation.adjoint, whole)
 
 
@@ -110,7 +113,7 @@ def test_gradients_flow_through_windows(chain: Chain) -> None:
     weight = last.weight.requires_grad_()
     neurons = torch.arange(math.prod(last.output_shape)).unsqueeze(0)
     numbers = Dice(chain.seed).normal(1, *last.input_shape)
-    patches = neuron_patches(last, neurons, 1.0)
+    patches = neuron_patches(last, neurons, 1.0, Matrices())
     (patches.values * patches.windows(numbers)).sum().backward()
     found, weight.grad = weight.grad, None
     last.linear(numbers).sum().backward()

@@ -46,13 +46,15 @@ def close(actual: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("block", [0, 10**9])
+@pytest.mark.parametrize(("block", "channels"), [(0, 0), (0, 10**9), (10**9, 0)])
 @given(convolutions(), st.integers(0, 5), seeds)
 def test_scatter_is_the_transposed_convolution(
-    block: int, operation: Convolution, samples: int, seed: int
+    block: int, channels: int, operation: Convolution, samples: int, seed: int
 ) -> None:
+    """By blocks of the kernel, as they are or filled up, and by sums of neighbours."""
     y = Dice(seed).normal(samples, *operation.output_shape)
-    with mock.patch.object(convolution_products, "BLOCK", block):
+    limits = {"BLOCK": block, "CHANNELS": channels}
+    with mock.patch.multiple(convolution_products, **limits):
         found = scatter(
             y, operation.weight, operation.stride, operation.padding, operation.input_shape
         )

@@ -240,13 +240,15 @@ def test_the_largest_coefficients_are_enough_where_the_budget_ends_in_them(
     assert (((rows * x).flatten(2).sum(2) - expected).abs() <= slack * size).all()
 
 
-@given(drawn(), st.sampled_from([torch.float32, torch.float64]))
-def test_the_search_finds_the_best_multiplier(case: Drawn, dtype: torch.dtype) -> None:
-    """Both ends, beside those of an algorithm that sorts, in float64: below them, and hardly."""
+@given(drawn(), st.sampled_from([torch.float32, torch.float64]), st.sampled_from([1, 2, 64]))
+def test_the_search_finds_the_best_multiplier(case: Drawn, dtype: torch.dtype, share: int) -> None:
+    """Both ends, beside those of an algorithm that sorts, in float64: below them, and hardly.
+    share: whether all, half or none of the coordinates are tried before there is a search."""
     assume(centred(case))
     ball, rows = case.ball(dtype), case.rows(dtype)
     exact, double = ball.convert(lambda tensor: tensor.double()), rows.double()
-    middle, below, above = ball.spread(rows, lambda t: t.unsqueeze(1), cut=True, above=True)
+    with mock.patch.object(spread, "SHARE", share):
+        middle, below, above = ball.spread(rows, lambda t: t.unsqueeze(1), cut=True, above=True)
     rounding = 64 * torch.finfo(dtype).eps * (magnitude(exact, double) + 1e-25)
     # A ball that only just meets its box amplifies the rounding of its radius.
     if case.where == "outside":
@@ -285,7 +287,8 @@ def test_a_few_rounds_are_enough(norm: int, tail: float) -> None:
     ball = Ball(x, radius=2.0 if norm == 1 else 0.5, norm=norm, lower=0.0, upper=1.0)
     found = ball.resolve((800,))
     assert isinstance(found, NormBall)
-    with mock.patch.object(spread, "ROUNDS", spread.ROUNDS // 3):
+    limits = {"ROUNDS": spread.ROUNDS // 3, "SHARE": 1000}  # with a search for all
+    with mock.patch.multiple(spread, **limits):
         below = found.minimum_below(rows)
     value, size = found.minimum(rows), magnitude(found, rows)
     assert ((below - value).abs() <= 1e-11 * size).all()

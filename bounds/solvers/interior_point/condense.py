@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from bounds.deadline import NEVER, Deadline
-from bounds.dual.patches import neuron_patches
+from bounds.dual.patches import Matrices, neuron_patches
 from bounds.errors import InvalidInputError
 from bounds.network.affine import Linear
 from bounds.network.convolution import Convolution
@@ -202,7 +202,7 @@ def _unit_rows(
             offset = 0.0 if bias is None else bias[neurons] * real
             return parent, rows.unflatten(2, network.nodes[parent].shape), offset
         case AffineNode(parents=(parent,), operation=Convolution() as operation):
-            patches = neuron_patches(operation, neurons, 1.0)
+            patches = neuron_patches(operation, neurons, 1.0, Matrices())
             kept = real.reshape(*real.shape, *[1] * len(patches.values.shape[2:]))
             rows = replace(patches, values=patches.values * kept).dense()
             bias = operation.offset

@@ -9,7 +9,8 @@ in `benchmarks/measure/workloads.py`. Every cell is measured in a process of its
 `benchmarks/measure/cells.py` says. The JSON file is written after each; the same command goes on
 from there, however it was ended, unless the commit, the device or an option that matters is
 another. convex_adversarial and auto_LiRPA are skipped where they are not installed, published
-networks where their data is missing.
+networks where their data is missing. `--plot` writes pictures of memory and of gaps beside its
+file.
 """
 
 from __future__ import annotations

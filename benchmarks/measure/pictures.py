@@ -1,4 +1,4 @@
-"""The pictures of a record of `speed.py`: growth in time and in memory, and time against gap.
+"""The pictures of a record of `speed.py`: growth in time and in memory, and gap against time.
 
     python -m benchmarks.measure.pictures benchmarks/results/speed.json
 
@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any, get_args
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -24,8 +25,8 @@ from benchmarks.measure.protocol import Task
 from benchmarks.measure.report import entry, grown
 
 Record = dict[str, Any]
-#: Of the panel of all networks, and of the one in which a network's radius grows.
-ALL, LABELS = "unstable neurons, all networks", {"unstable": "unstable neurons, by the radius"}
+#: Of the panel of all networks, and of one whose radius grows.
+ALL, LABELS = "unstable neurons, all networks", {"unstable": "unstable neurons"}
 #: Ours are solid, peers dashed; neighbours in the table differ in colour and mark.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
 MARKS = "osD^vP*X"
@@ -34,7 +35,17 @@ TITLES = {
     "bound": "lower bounds of all margins, intermediate bounds included",
     "solve": "lower bounds of all margins, l and u given",
 }
-UNITS = {"seconds": "seconds", "megabytes": "MB"}
+#: Of the smaller picture of growth: what others of their kind stand for.
+LEFT_OUT = (
+    "solve: adaptive slope",
+    "solve: exact",
+    "solve: HiGHS simplex, cold",
+    "solve: Gurobi, warm",
+    "solve: HiGHS simplex, warm, condensed by us",
+    "solve: Gurobi, warm, condensed by us",
+    "solve: cvxpy + HiGHS",
+    "solve: cvxpy + CLARABEL",
+)
 #: One network of every kind, for gaps.
 KINDS = (
     "mlp 3×100",
@@ -51,10 +62,11 @@ FLOOR = 1e-7
 
 
 def draw(record: Record, path: Path) -> None:
-    """Seconds into the file, and into files beside it memory and gaps."""
-    growing(record, "seconds").savefig(path, dpi=110)
-    growing(record, "megabytes").savefig(path.with_stem(f"{path.stem}_memory"), dpi=110)
-    arriving(record).savefig(path.with_stem(f"{path.stem}_gaps"), dpi=110)
+    """All seconds into the file, and the smaller pictures of the pages into files beside it."""
+    everything(record).savefig(path, dpi=110)
+    with matplotlib.rc_context({"font.size": 8}):
+        growing(record).savefig(path.with_stem(f"{path.stem}_growth"), dpi=150)
+        arriving(record).savefig(path.with_stem(f"{path.stem}_gaps"), dpi=150)
 
 
 def styles(task: str) -> dict[str, dict[str, Any]]:
@@ -73,48 +85,70 @@ def style(method: str, index: int) -> dict[str, Any]:
     }
 
 
+def legend_of(looks: dict[str, dict[str, Any]]) -> list[Line2D]:
+    return [Line2D([], [], label=name.split(": ")[1], **look) for name, look in looks.items()]
+
+
 # -- growth
 
 
-def growing(record: Record, quantity: str) -> Figure:
-    """A row of panels a task: along every direction, and all networks by their unstable neurons."""
+def everything(record: Record) -> Figure:
+    """A row of panels a task: seconds along every direction, and of all networks by their unstable
+    neurons."""
     directions = (*growth.DIRECTIONS, ALL)
     figure = Figure(figsize=(22, 13), layout="constrained")
     parts = figure.subfigures(len(TITLES), 1)
     for part, task in zip(parts, get_args(Task), strict=True):
         part.suptitle(TITLES[task], fontweight="bold")
-        panels = part.subplots(1, len(directions), sharey=True)
-        looks = styles(task)
+        panels, looks = part.subplots(1, len(directions), sharey=True), styles(task)
         for panel, direction in zip(panels, directions, strict=True):
-            sizes = set()
-            for method, look in looks.items():
-                if found := points(record, method, direction, quantity):
-                    # Networks of one size differ: no line joins them.
-                    joined = {"linestyle": "none"} if direction == ALL else {}
-                    panel.plot(*zip(*found, strict=True), **look | joined)
-                    sizes |= {round(size) for size, _ in found}
-            if not sizes:  # of intermediate bounds, rows
-                panel.set_axis_off()
-                continue
-            logarithmic(panel, LABELS.get(direction, direction))
-            if direction != ALL:
-                panel.set_xticks(sorted(sizes))
-            panel.yaxis.set_tick_params(labelleft=panel is panels[0])
-        panels[0].set_ylabel(UNITS[quantity])
-        handles = [
-            Line2D([], [], label=method.removeprefix(f"{task}: "), **look)
-            for method, look in looks.items()
-        ]
-        part.legend(handles=handles, loc="outside right upper", fontsize=8.5, handlelength=3)
+            curves(panel, record, looks, direction, "seconds")
+        panels[0].set_ylabel("seconds")
+        part.legend(
+            handles=legend_of(looks), loc="outside right upper", fontsize=8.5, handlelength=3
+        )
     return figure
 
 
-def logarithmic(panel: Axes, label: str) -> None:
-    panel.set(xscale="log", yscale="log", xlabel=label)
+def growing(record: Record) -> Figure:
+    """Of some methods seconds, and memory below them, along every direction."""
+    figure = Figure(figsize=(9.5, 10), layout="constrained")
+    for part, task in zip(figure.subfigures(2, 1), ("bound", "solve"), strict=True):
+        part.suptitle(TITLES[task], fontweight="bold")
+        panels = part.subplots(2, len(growth.DIRECTIONS), sharey="row")
+        looks = {
+            name: look | {"linewidth": 0.7 * look["linewidth"], "markersize": 3.5}
+            for name, look in styles(task).items()
+            if name not in LEFT_OUT
+        }
+        for row, quantity in zip(panels, ("seconds", "megabytes"), strict=True):
+            for panel, direction in zip(row, growth.DIRECTIONS, strict=True):
+                curves(panel, record, looks, direction, quantity)
+            row[0].set_ylabel(quantity)
+        part.legend(handles=legend_of(looks), loc="outside lower center", ncols=4, handlelength=3)
+    return figure
+
+
+def curves(
+    panel: Axes, record: Record, looks: dict[str, Any], direction: str, quantity: str
+) -> None:
+    sizes = set()
+    for method, look in looks.items():
+        if found := points(record, method, direction, quantity):
+            # Networks of one size differ: no line joins them.
+            joined = {"linestyle": "none"} if direction == ALL else {}
+            panel.plot(*zip(*found, strict=True), **look | joined)
+            sizes |= {round(size) for size, _ in found}
+    if not sizes:  # as intermediate bounds have no rows
+        panel.set_axis_off()
+        return
+    panel.set(xscale="log", yscale="log", xlabel=LABELS.get(direction, direction))
     panel.minorticks_off()
     panel.xaxis.set_major_formatter(ScalarFormatter())
     panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     panel.grid(alpha=0.25)
+    if direction != ALL:
+        panel.set_xticks(sorted(sizes))
 
 
 def points(record: Record, method: str, direction: str, quantity: str) -> list[tuple[float, float]]:
@@ -136,39 +170,34 @@ def points(record: Record, method: str, direction: str, quantity: str) -> list[t
 def arriving(record: Record) -> Figure:
     """A panel a network: the mean gap to the LP optimum that each method leaves after its time."""
     networks = [name for name in KINDS if name in record["networks"]]
-    figure = Figure(figsize=(15, 7.5), layout="constrained")
+    figure = Figure(figsize=(9.5, 7), layout="constrained")
     looks = {
         method: look
-        | {"linestyle": "none", "markersize": 7 if METHODS[method].peer else 9}
+        | {"linestyle": "none", "markersize": 5 if METHODS[method].peer else 7}
         | ({"markerfacecolor": "none"} if METHODS[method].peer else {})
         for method, look in styles("solve").items()
     }
     columns = max(1, (len(networks) + 1) // 2)
-    panels = list(figure.subplots(2, columns, squeeze=False, sharey=True).flat)
+    panels = figure.subplots(2, columns, squeeze=False, sharey=True).ravel()
     drawn = set()
+    for panel in panels:
+        panel.set_axis_off()
     for panel, name in zip(panels, networks, strict=False):
         network = record["networks"][name]
         for method, cell in reading.solvers(network).items():
             gap = reading.mean_gap(network, cell)
             if gap is not None and np.isfinite(gap):
-                look = looks[f"solve: {method}"]
-                panel.plot([cell["seconds"]], [max(gap, FLOOR)], **look)
+                panel.plot([cell["seconds"]], [max(gap, FLOOR)], **looks[f"solve: {method}"])
                 drawn.add(f"solve: {method}")
         unstable = round(float(np.mean(network["unstable"])))
-        panel.set_title(f"{name}\n{unstable} unstable neurons", fontsize=10)
-        panel.set(xscale="log", yscale="log", ylim=(FLOOR / 3, 3))
+        panel.set_axis_on()
+        panel.set_title(f"{name}\n{unstable} unstable neurons", fontsize=8)
+        panel.set(xscale="log", yscale="log", ylim=(FLOOR / 3, 3), xlabel="seconds")
         panel.minorticks_off()
         panel.grid(alpha=0.25)
-    for panel in panels[len(networks) :]:
-        panel.set_axis_off()
-    figure.supxlabel("seconds for all LPs", fontsize=10)
-    figure.supylabel(f"mean gap to the LP optimum ({FLOOR:.0e} or less at the bottom)", fontsize=10)
-    handles = [
-        Line2D([], [], label=method.removeprefix("solve: "), **look)
-        for method, look in looks.items()
-        if method in drawn
-    ]
-    figure.legend(handles=handles, loc="outside right upper", fontsize=9)
+    figure.supylabel("mean gap to the LP optimum; at the bottom: that or less", fontsize=9)
+    shown = {name: look for name, look in looks.items() if name in drawn}
+    figure.legend(handles=legend_of(shown), loc="outside lower center", ncols=4)
     return figure
 
 

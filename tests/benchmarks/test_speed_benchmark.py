@@ -18,7 +18,7 @@ from benchmarks.measure import cells, growth, peers, pictures
 from benchmarks.measure import report as speed_report
 from benchmarks.measure.cells import Cell, Entry
 from benchmarks.measure.methods import METHODS
-from benchmarks.measure.workloads import NETWORKS, QUICK
+from benchmarks.measure.workloads import NETWORKS, QUICK, Problem, Setting
 from benchmarks.support import environment, journal
 from tests.support.timing import SMALLEST, cell, problem, without_a_limit
 
@@ -69,6 +69,36 @@ def test_a_generated_problem_is_the_same_every_time() -> None:
     assert ((shares > 0.1) & (shares < 0.3)).all()
 
 
+def test_settings_change_what_they_say() -> None:
+    def of(**changes: Any) -> Problem:
+        setting = Setting(batch=2, **changes)
+        cpu = torch.device("cpu")
+        return NETWORKS[SMALLEST].load(Path(), setting=setting, dtype=torch.float32, device=cpu)
+
+    def rows(problem: Problem) -> torch.Tensor:
+        return problem.specification.resolve(2, problem.network.output_shape, problem.centre)[0]
+
+    usual, few, many = of(), of(rows=3), of(rows=12)
+    assert [tuple(rows(each).shape) for each in (few, many)] == [(2, 3, 10), (2, 12, 10)]
+    assert torch.equal(rows(many)[:, :9], rows(usual))
+    assert torch.equal(rows(many)[:, :3], rows(few))
+    assert of(radii=2.0).radius == 2 * usual.radius
+    keys = [Setting(batch=1, rows=1), Setting(batch=3, rows=30, cores=1), Setting(batch=3, radii=2)]
+    assert list(map(str, keys)) == ["1, 1 row", "3, 30 rows, 1 core", "3, 2 radii"]
+
+
+def test_one_core_is_measured_where_there_are_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    def alone() -> set[str]:
+        name, shared = growth.ON_ONE_CORE[0], {"budget": 1.0, "data": Path(), "stored": Path()}
+        cells_of = speed.plan([name], quick=False, device="cpu", **shared)[name]
+        return {cell.method for cell in cells_of if cell.setting.cores == 1}
+
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    assert alone() == {*METHODS}
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    assert alone() == set()
+
+
 # -- a run
 
 
@@ -84,6 +114,7 @@ def few(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., dict[s
     methods = {name: METHODS[name] for name in FEW}
     for module in (speed, speed_report, pictures):
         monkeypatch.setattr(module, "METHODS", methods)
+    monkeypatch.setattr(pictures, "KINDS", (SMALLEST,))
     file = tmp_path / "speed.json"
 
     def run(*options: str) -> dict[str, Any]:
@@ -117,7 +148,9 @@ def test_end_to_end(
     (told,) = [line for line in output.splitlines() if "is skipped" in line]
     assert told.startswith("convex_adversarial is skipped (no module of this name): pip install")
     assert told.endswith('".[peers]"')
-    assert (tmp_path / "speed.png").stat().st_size > 10_000
+    for name in ("speed", "speed_growth", "speed_gaps"):
+        assert (tmp_path / f"{name}.png").stat().st_size > 10_000
+    assert len(pictures.arriving(record).axes[0].lines) == len(FEW[3:])
     network = record["networks"][SMALLEST]
     assert (network["neurons"], network["parameters"]) == (150, 44_860)
     entries = network["cells"]

@@ -150,7 +150,7 @@ def on_one_core(measure: Callable[[], dict[str, float]]) -> dict[str, float]:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument("--networks", nargs="+", metavar="NAME", help="default: all there are")
-    parser.add_argument("--quick", action="store_true", help="small ones, in two minutes")
+    parser.add_argument("--quick", action="store_true", help="small ones, in a few minutes")
     parser.add_argument(
         "--budget", type=float, help=f"seconds a cell; {BUDGET:g}, quick {QUICK_BUDGET:g}"
     )

@@ -198,14 +198,15 @@ def of_the_rate() -> str:
 
 
 def missing() -> str:
-    """Which method has no time on which network, and why."""
+    """Which method has no time on which network, and why; growth only where a network has one."""
     why: dict[tuple[str, str], list[str]] = {}
     for name, network in _networks().items():
         for key, cell in network["cells"].items():
             method, setting = key.split(" @ ")
-            if "note" in cell:
-                usual = setting == reading.setting(network, method)
-                place = name if usual else f"{name} @ {setting}"
+            usual = reading.setting(network, method)
+            stopped = "note" in network["cells"][f"{method} @ {usual}"]
+            if "note" in cell and (setting == usual or not stopped):
+                place = name if setting == usual else f"{name} @ {setting}"
                 note = cell["note"].removeprefix(SMALLER)
                 why.setdefault((method, note), []).append(place)
     rows = [[method, note, ", ".join(places)] for (method, note), places in why.items()]

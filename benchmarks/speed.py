@@ -53,17 +53,16 @@ def plan(names: Sequence[str], *, quick: bool, **shared: Any) -> dict[str, list[
     for name in names:
         cells_of[name] = []
         for key, method in METHODS.items():
-            settings = growth.settings(name, method)
+            usual, *others = growth.settings(name, method)
             if quick:
-                settings = settings[:1] + [
-                    setting
-                    for setting in settings[1:]
-                    if setting == Setting(batch=setting.batch) and setting.batch <= QUICK[name]
-                ]
+                batches = [Setting(batch=batch) for batch in method.batches(NETWORKS[name])]
+                most = QUICK.get(name, 0)
+                others = [each for each in others if each in batches and each.batch <= most]
             elif not several_cores(shared["device"]):
-                settings = [setting for setting in settings if setting.cores is None]
+                others = [each for each in others if each.cores is None]
             cells_of[name] += [
-                Cell(network=name, method=key, setting=setting, **shared) for setting in settings
+                Cell(network=name, method=key, setting=setting, **shared)
+                for setting in (usual, *others)
             ]
     return cells_of
 

@@ -99,6 +99,16 @@ def test_one_core_is_measured_where_there_are_several(monkeypatch: pytest.Monkey
     assert alone() == set()
 
 
+@pytest.mark.parametrize(
+    ("network", "batches"), [("mlp 3×100", {"10", "1", "3"}), ("deep conv", {"10"})]
+)
+def test_quick_takes_small_batches_and_nothing_else(network: str, batches: set[str]) -> None:
+    shared = {"device": "cpu", "budget": 1.0, "data": Path(), "stored": Path()}
+    planned = speed.plan([network], quick=True, **shared)[network]
+    fast = {str(cell.setting) for cell in planned if METHODS[cell.method].task != "solve"}
+    assert fast == batches
+
+
 # -- a run
 
 

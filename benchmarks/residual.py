@@ -22,58 +22,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor, nn
+from torch import Tensor
 
 import bounds
 from benchmarks.measure import peers
+from benchmarks.measure.modules import Model
 from benchmarks.published import instances
 from benchmarks.support import command, environment
 from benchmarks.support.journal import save
-from bounds.network.affine import Linear
-from bounds.network.convolution import Convolution
-from bounds.network.graph import AffineNode, ReluNode, SumNode
 
 NETWORKS, REPEATS = ("resnet_2b", "resnet_4b"), 7
-
-
-class Model(nn.Module):
-    """A network of convolutions, dense layers and sums as a module that auto_LiRPA reads."""
-
-    def __init__(self, network: bounds.Network) -> None:
-        super().__init__()
-        self.nodes, self.layers = network.nodes, nn.ModuleDict()
-        for index, node in enumerate(network.nodes):
-            if isinstance(node, AffineNode):
-                self.layers[str(index)] = layer(node.operation)
-
-    def forward(self, x: Tensor) -> Tensor:
-        values = [x]
-        for index, node in enumerate(self.nodes[1:], 1):
-            first, *others = (values[parent] for parent in node.parents)
-            if isinstance(node, AffineNode):
-                values.append(self.layers[str(index)](first))
-            elif isinstance(node, ReluNode):
-                values.append(torch.relu(first))
-            else:
-                assert isinstance(node, SumNode)
-                values.append(sum(others, first))
-        return values[-1]
-
-
-def layer(operation: Any) -> nn.Module:
-    match operation:
-        case Convolution(weight=weight, bias=bias):
-            options = operation.stride, operation.padding, operation.dilation, operation.groups
-            kernel = weight.shape[2:]
-            found: nn.Module = nn.Conv2d(
-                operation.input_shape[0], len(weight), kernel, *options, bias is not None
-            )
-        case Linear(weight=weight, bias=bias):
-            found = nn.Linear(*reversed(weight.shape), bias is not None)
-        case _:
-            return nn.Flatten()
-    found.load_state_dict({"weight": weight} | ({} if bias is None else {"bias": bias}))
-    return found.to(weight.dtype)
 
 
 def crown(

@@ -9,7 +9,8 @@ in `benchmarks/measure/workloads.py`. Every cell is measured in a process of its
 `benchmarks/measure/cells.py` says. The JSON file is written after each; the same command goes on
 from there, however it was ended, unless the commit, the device or an option that matters is
 another. convex_adversarial and auto_LiRPA are skipped where they are not installed, published
-networks where their data is missing.
+networks where their data is missing. `--plot` writes pictures of memory and of gaps beside its
+file.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +27,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 from rich.console import Console
 
-from benchmarks.measure import cells, peers, workloads
+from benchmarks.measure import cells, growth, peers, pictures, workloads
 from benchmarks.measure import report as speed_report
 from benchmarks.measure.cells import Cell, Entry
 from benchmarks.measure.methods import METHODS
 from benchmarks.measure.protocol import DTYPES
-from benchmarks.measure.workloads import FAMILIES, NETWORKS, QUICK
+from benchmarks.measure.workloads import NETWORKS, QUICK, Setting
 from benchmarks.published import instances
 from benchmarks.support import environment, journal
 
 Record = dict[str, Any]
 #: Seconds a cell: of a full run, and of a quick one.
-BUDGET, QUICK_BUDGET = 1.0, 0.1
+BUDGET, QUICK_BUDGET = 0.3, 0.1
 #: What begins the note of a cell that is not tried.
 SMALLER = "a smaller one: "
 #: Columns of the tables where the output is no terminal.
@@ -46,26 +47,39 @@ WIDTH = 132
 SAME = ("benchmark", "commit", "device", "threads", "peers", "budget", "seed")
 
 
-def plan(
-    names: Sequence[str], absent: set[str], *, quick: bool, **shared: Any
-) -> dict[str, list[Cell]]:
-    """Each network's cells: the batch that networks are compared at first, then the others from
-    small to large."""
+def plan(names: Sequence[str], *, quick: bool, **shared: Any) -> dict[str, list[Cell]]:
+    """Each network's cells, a method after the other, from small to large."""
     cells_of: dict[str, list[Cell]] = {}
     for name in names:
-        workload, most = NETWORKS[name], QUICK.get(name, 0) if quick else float("inf")
-        cells_of[name] = [
-            Cell(network=name, method=key, batch=batch, **shared)
-            for key, method in METHODS.items()
-            if method.package not in absent and (workload.make or not method.package)
-            for first, *others in [method.batches(workload)]
-            for batch in [first, *sorted(batch for batch in others if batch <= most)]
-        ]
+        cells_of[name] = []
+        for key, method in METHODS.items():
+            usual, *others = growth.settings(name, method)
+            if quick:
+                batches = [Setting(batch=batch) for batch in method.batches(NETWORKS[name])]
+                most = QUICK.get(name, 0)
+                others = [each for each in others if each in batches and each.batch <= most]
+            elif not several_cores(shared["device"]):
+                others = [each for each in others if each.cores is None]
+            cells_of[name] += [
+                Cell(network=name, method=key, setting=setting, **shared)
+                for setting in (usual, *others)
+            ]
     return cells_of
 
 
-def fill(record: Record, todo: dict[str, list[Cell]], path: Path | None, console: Console) -> None:
-    """Measure what the record lacks, a network after the other."""
+def several_cores(device: str) -> bool:
+    """Whether one of them alone makes a difference."""
+    return device == "cpu" and torch.get_num_threads() > 1
+
+
+def fill(
+    record: Record,
+    todo: dict[str, list[Cell]],
+    absent: set[str],
+    path: Path | None,
+    console: Console,
+) -> None:
+    """Measure what the record lacks, a network after the other, but for absent packages."""
     with journal.progress(console) as progress:
         bar = progress.add_task("", total=sum(map(len, todo.values())))
         for name, wanted in todo.items():
@@ -82,26 +96,21 @@ def fill(record: Record, todo: dict[str, list[Cell]], path: Path | None, console
             for cell in wanted:
                 progress.update(bar, description=f"{name}: {cell.key}")
                 if cell.key not in done:
-                    done[cell.key] = stuck(record, cell) or cells.apart(cells.measure, cell)
+                    package = METHODS[cell.method].package
+                    if package in absent:
+                        done[cell.key] = {"note": f"{package} is not installed"}
+                    else:
+                        done[cell.key] = stuck(record, cell) or cells.apart(cells.measure, cell)
                     journal.save(path, record)
                 progress.update(bar, advance=1)
             console.print(speed_report.table(record, name))
 
 
 def stuck(record: Record, cell: Cell) -> Entry | None:
-    """A note where the method had one on a smaller batch, or on a smaller network of the family."""
-    smaller = [
-        (cell.network, batch)
-        for batch in METHODS[cell.method].batches(NETWORKS[cell.network])
-        if batch < cell.batch
-    ]
-    for family in FAMILIES.values():
-        names = list(family.values())
-        if cell.network in names:
-            smaller += [(name, cell.batch) for name in names[: names.index(cell.network)]]
-    for name, batch in smaller:
+    """A note where the method had one on what takes less."""
+    for name, setting in growth.easier(cell.network, cell.setting, METHODS[cell.method]):
         entries = record["networks"].get(name, {}).get("cells", {})
-        note = entries.get(f"{cell.method} @ {batch}", {}).get("note")
+        note = entries.get(f"{cell.method} @ {setting}", {}).get("note")
         if note is not None:
             return {"note": SMALLER + note.removeprefix(SMALLER)}
     return None
@@ -115,18 +124,32 @@ def fresh(options: argparse.Namespace, budget: float) -> Record:
         "peers": {package: peers.version(package) for package in peers.REMEDIES},
         "seed": workloads.SEED,
         "budget": budget,
-        "matrix_rate": {
-            name: environment.matrix_rate(device, dtype=getattr(torch, name))
-            for name in sorted(set(DTYPES.values()))
-        },
+        "matrix_rate": rates(device),
+        "matrix_rate_of_one_core": on_one_core(lambda: rates(device)),
         "networks": {},
     }
+
+
+def rates(device: torch.device) -> dict[str, float]:
+    return {
+        name: environment.matrix_rate(device, dtype=getattr(torch, name))
+        for name in sorted(set(DTYPES.values()))
+    }
+
+
+def on_one_core(measure: Callable[[], dict[str, float]]) -> dict[str, float]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return measure()
+    finally:
+        torch.set_num_threads(threads)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument("--networks", nargs="+", metavar="NAME", help="default: all there are")
-    parser.add_argument("--quick", action="store_true", help="small ones, in two minutes")
+    parser.add_argument("--quick", action="store_true", help="small ones, in a few minutes")
     parser.add_argument(
         "--budget", type=float, help=f"seconds a cell; {BUDGET:g}, quick {QUICK_BUDGET:g}"
     )
@@ -167,7 +190,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as stored:
         todo = plan(
             [name for name in names if name not in missing],
-            {package for package, message in absent.items() if message},
             quick=options.quick,
             device=options.device,
             budget=budget,
@@ -175,16 +197,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stored=Path(stored),
         )
         try:
-            fill(record, todo, options.json, console)
+            missing_packages = {package for package, message in absent.items() if message}
+            fill(record, todo, missing_packages, options.json, console)
         except KeyboardInterrupt:
             console.print("stopped; the same command goes on from here" if options.json else "")
             return 130
-    record["exponents"] = speed_report.exponents(record)
+    record["exponents"] = speed_report.exponents(record, "seconds")
+    record["memory_exponents"] = speed_report.exponents(record, "megabytes")
     if record["exponents"]:
         console.print(speed_report.exponents_table(record))
+    if several_cores(options.device):
+        console.print(speed_report.cores_table(record))
     journal.save(options.json, record)
     if options.plot is not None:
-        speed_report.draw(record, options.plot)
+        pictures.draw(record, options.plot)
     return 0
 
 

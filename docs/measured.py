@@ -7,32 +7,22 @@ writes them again, between the comments that name them; a test sees that they ar
 
 from __future__ import annotations
 
-import json
 import re
 import statistics
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from docs import speed_tables
+from docs.tools.tables import results, seconds, table
 
 DOCS = Path(__file__).resolve().parent
-RESULTS = DOCS.parent / "benchmarks" / "results"
 #: The text between <!-- name --> and <!-- end -->.
 TABLE = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- end -->)", re.S)
 #: The largest gap at which a method counts as arrived.
 CLOSE = 1e-3
-
-
-def _results(name: str) -> Any:
-    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-
-
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def _seconds(number: float) -> str:
-    return f"{number:.2g}" if number < 10 else f"{number:.0f}"
 
 
 def tightness() -> str:
@@ -40,18 +30,18 @@ def tightness() -> str:
     head = ["network (unstable neurons)", "fixed slope", "adaptive slope"]
     head += [f"{name}, gap ≤ 1e-3" for name in ("optimised slopes", "interior point", "pdhg")]
     rows = []
-    for name, network in _results("tightness")["networks"].items():
+    for name, network in results("tightness")["networks"].items():
         row = [f"{name} ({statistics.mean(network['unstable']):.0f})"]
         for runs in network["methods"].values():
             arrived = [run for run in runs if run["largest"] <= CLOSE]
             if len(runs) == 1:
-                row.append(f"{_seconds(runs[0]['seconds'])} s, gap {runs[0]['mean']:.0%}")
+                row.append(f"{seconds(runs[0]['seconds'])} s, gap {runs[0]['mean']:.0%}")
             elif arrived:
-                row.append(f"{_seconds(arrived[0]['seconds'])} s")
+                row.append(f"{seconds(arrived[0]['seconds'])} s")
             else:
-                row.append(f"over {_seconds(runs[-1]['seconds'])} s")
+                row.append(f"over {seconds(runs[-1]['seconds'])} s")
         rows.append(row)
-    return _table(head, rows)
+    return table(head, rows)
 
 
 #: LPs of few and many neurons, dense and convolutional, one input and many.
@@ -75,39 +65,40 @@ def simplex() -> str:
         "simplex",
         "`exact` takes",
     ]
-    measured = _results("simplex")["lps"]
+    measured = results("simplex")["lps"]
     rows = []
     for name in SIMPLEX:
         found = measured[name]
         times = [
-            f"{_seconds(found[method]['optimum']['cpu_seconds'])} s"
+            f"{seconds(found[method]['optimum']['cpu_seconds'])} s"
             for method in ("interior_point", "simplex")
         ]
         unstable = f"{statistics.mean(found['unstable']):.0f}"
         size = f"{found['inputs']} × {found['rows']}"
         rows.append([name, size, unstable, *times, found["exact"].replace("_", " ")])
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def intermediate() -> str:
     """Seconds for the intermediate bounds of ten inputs, and how many neurons stay unstable."""
     kinds = ("interval", "backward", "optimised")
     rows = []
-    for name, network in _results("speed")["networks"].items():
+    for name, network in results("speed")["networks"].items():
         cells = [network["cells"].get(f"relax: {kind} @ 10") for kind in kinds]
         if all(cell is not None and "seconds" in cell for cell in cells):
             row = [f"{name} ({network['neurons']})"]
             for cell in cells:
                 unstable = statistics.mean(cell["values"])
-                row.append(f"{_seconds(cell['seconds'])} s, {unstable:.0f} unstable")
+                row.append(f"{seconds(cell['seconds'])} s, {unstable:.0f} unstable")
             rows.append(row)
-    return _table(["network (neurons)", *(f'`"{kind}"`' for kind in kinds)], rows)
+    return table(["network (neurons)", *(f'`"{kind}"`' for kind in kinds)], rows)
 
 
 TABLES: dict[str, Callable[[], str]] = {
     "tightness": tightness,
     "simplex": simplex,
     "intermediate": intermediate,
+    **speed_tables.TABLES,
 }
 
 

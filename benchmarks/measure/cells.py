@@ -25,7 +25,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
@@ -38,7 +38,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.measure.methods import METHODS
 from benchmarks.measure.protocol import DTYPES, Method, Work
-from benchmarks.measure.workloads import NETWORKS, Problem
+from benchmarks.measure.workloads import NETWORKS, Problem, Setting
 from benchmarks.support import environment
 from bounds.network.memory import free_memory
 
@@ -47,7 +47,7 @@ Entry = dict[str, Any]
 REPEATS = 7
 #: How many seconds a process may take to get ready, how many budgets then for its entry, and how
 #: many more for counting its operations.
-READY, LIMIT, COUNTING = 60.0, 8, 4
+READY, LIMIT, COUNTING = 60.0, 40, 10
 #: How many of its values a cell keeps, for comparing it with others.
 KEPT = 27
 #: Characters of a refusal.
@@ -67,14 +67,14 @@ OPERATIONS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """Which method on which network, and how it is measured.
+    """Which method on which network with what, and how it is measured.
 
     stored: the folder where the LPs of a network are kept while the benchmark runs.
     """
 
     network: str
     method: str
-    batch: int
+    setting: Setting
     device: str
     budget: float
     data: Path
@@ -82,15 +82,16 @@ class Cell:
 
     @property
     def key(self) -> str:
-        return f"{self.method} @ {self.batch}"
+        return f"{self.method} @ {self.setting}"
 
     def problem(self, method: Method) -> Problem:
+        lps = replace(self.setting, cores=None)
         return NETWORKS[self.network].load(
             self.data,
-            batch=self.batch,
+            setting=self.setting,
             dtype=getattr(torch, DTYPES[method.task]),
             device=torch.device("cpu" if method.host else self.device),
-            stored=self.stored / f"{self.network}-{self.batch}.pt",
+            stored=self.stored / f"{self.network} @ {lps}.pt",
         )
 
 
@@ -269,6 +270,9 @@ def _start_server() -> None:
 def _answer(
     function: Callable[[Cell], Iterator[Entry]], cell: Cell, threads: int, sender: Connection
 ) -> None:
+    if cell.setting.cores is not None:
+        threads = cell.setting.cores
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
     torch.set_num_threads(threads)
     if cell.device == "cpu":  # a GPU's driver reserves addresses without limit
         limit_memory(MEMORY_SHARE)

@@ -93,6 +93,7 @@ METHODS: dict[str, Method] = {
             "optimised slope to 1e-3": solving("optimised_slope"),
             "pdhg to 1e-3": solving("pdhg", exact=True, tolerance=1e-3),
             "interior point": solving("interior_point", exact=True),
+            "simplex": solving("simplex", exact=True),
             "exact": solving("exact", exact=True),
         }.items()
     },

@@ -9,13 +9,14 @@ import copy
 import importlib
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import cvxpy as cp
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import bounds
 import lp_reference
@@ -68,11 +69,11 @@ def ours_with(problem: Problem, method: Any, lower: list[Tensor], upper: list[Te
     return bounds.solve(relaxation, method=method, sound=False).lower
 
 
-def rows(problem: Problem) -> Tensor:
-    """C, of shape (batch, rows, outputs); margins have no d."""
+def rows(problem: Problem) -> tuple[Tensor, Tensor]:
+    """C, of shape (batch, rows, outputs), and d."""
     return problem.specification.resolve(
         len(problem.centre), problem.network.output_shape, problem.centre
-    )[0]
+    )
 
 
 # -- convex_adversarial
@@ -80,12 +81,14 @@ def rows(problem: Problem) -> Tensor:
 
 def wong_kolter(problem: Problem) -> Work:
     """Its dual network, exact (without random projections), out of the reach of gradients."""
-    package, C = load("convex_adversarial"), rows(problem)
+    package, (C, d) = load("convex_adversarial"), rows(problem)
+    if not isinstance(problem.model, nn.Sequential):
+        raise ValueError("takes no sums of layers")
 
     @torch.no_grad()
     def build() -> tuple[Any, Tensor]:
         dual = package.DualNetwork(problem.model, problem.centre, problem.radius)
-        return dual, dual(C)
+        return dual, dual(C) + d
 
     def check() -> float:
         dual, value = build()
@@ -100,7 +103,7 @@ def wong_kolter(problem: Problem) -> Work:
 
 
 def bounded_model(problem: Problem, iterations: int = 0) -> tuple[Any, Any]:
-    """Its model, of a copy because it switches `requires_grad` on, and its ball."""
+    """Its model, of a copy because it switches `requires_grad` on, and its ball or box."""
     package = load("auto_LiRPA")
     model = package.BoundedModule(
         copy.deepcopy(problem.model),
@@ -108,8 +111,11 @@ def bounded_model(problem: Problem, iterations: int = 0) -> tuple[Any, Any]:
         bound_opts={"optimize_bound_args": {"iteration": iterations}},
         device=problem.centre.device,
     )
-    ball = package.PerturbationLpNorm(norm=float("inf"), eps=problem.radius)
-    return model, package.BoundedTensor(problem.centre, ball)
+    region: dict[str, Any] = {"eps": problem.radius}
+    if isinstance(problem.region, bounds.Box):
+        region = {"x_L": problem.region.lower, "x_U": problem.region.upper}
+    perturbation = package.PerturbationLpNorm(norm=float("inf"), **region)
+    return model, package.BoundedTensor(problem.centre, perturbation)
 
 
 def before_relus(model: Any) -> list[Any]:
@@ -117,11 +123,11 @@ def before_relus(model: Any) -> list[Any]:
 
 
 def crown(problem: Problem) -> Work:
-    (model, x), C = bounded_model(problem), rows(problem)
+    (model, x), (C, d) = bounded_model(problem), rows(problem)
 
     @torch.no_grad()
     def call() -> Tensor:
-        return model.compute_bounds(x=(x,), C=C, method="CROWN", bound_upper=False)[0]
+        return d + model.compute_bounds(x=(x,), C=C, method="CROWN", bound_upper=False)[0]
 
     def check() -> float:
         value, nodes = call(), before_relus(model)
@@ -131,11 +137,22 @@ def crown(problem: Problem) -> Work:
     return at_once(call, check)
 
 
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Optimising, auto_LiRPA puts numbers of the model's dtype into tensors of torch's default."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
 def alpha_crown(iterations: int, *, given: bool) -> Callable[[Problem], Work]:
     """given: with our l and u; otherwise its own, whose slopes are optimised too."""
 
     def prepare(problem: Problem) -> Work:
-        (model, x), C = bounded_model(problem, iterations), rows(problem)
+        (model, x), (C, d) = bounded_model(problem, iterations), rows(problem)
         options: dict[str, Any] = {}
         if given:
             # Told to keep them alone, it would find its own first.
@@ -148,9 +165,13 @@ def alpha_crown(iterations: int, *, given: bool) -> Callable[[Problem], Work]:
             }
 
         def call() -> Tensor:
-            return model.compute_bounds(
-                x=(x,), C=C, method="CROWN-Optimized", bound_upper=False, **options
-            )[0]
+            with default_dtype(C.dtype):
+                return (
+                    d
+                    + model.compute_bounds(
+                        x=(x,), C=C, method="CROWN-Optimized", bound_upper=False, **options
+                    )[0]
+                )
 
         return at_once(call)
 

@@ -3,6 +3,7 @@
 import torch._dynamo  # noqa: F401 - counting operations brings it along
 
 from benchmarks.measure import cells, peers  # noqa: F401
+from bounds import relax, solve  # noqa: F401 - which brings all methods along
 
 for package in peers.REMEDIES:
     peers.absent(package)

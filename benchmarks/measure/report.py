@@ -1,32 +1,36 @@
-"""What `speed.py` shows of its record: tables, fitted exponents and a picture."""
+"""What `speed.py` shows of its record: tables and fitted exponents."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, get_args
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 from rich import box
 from rich.table import Table
 
+from benchmarks.measure import growth
 from benchmarks.measure.methods import METHODS
-from benchmarks.measure.protocol import DTYPES, Method, Task
-from benchmarks.measure.workloads import FAMILIES, GROWING_BATCH, NETWORKS
+from benchmarks.measure.protocol import DTYPES, Method
+from benchmarks.measure.workloads import Setting
 
 Record = dict[str, Any]
 #: Fewer sizes than this give no exponent.
 LEAST = 3
+#: Less memory says nothing of a method, but of what libraries load.
+LEAST_MEGABYTES = 10
+#: Whose values are unstable neurons.
+BACKWARD = "relax: backward"
 COLUMNS = ("seconds", "× ours", "difference", "at its l, u", "MB", "Gflop", "of rate")
 
 
-def entry(record: Record, network: str, method: str, batch: int | None = None) -> Record | None:
-    """A cell that has a time; of the batch that networks are compared at, unless told."""
-    first = METHODS[method].batches(NETWORKS[network])[0]
+def entry(
+    record: Record, network: str, method: str, setting: Setting | None = None
+) -> Record | None:
+    """A cell that has a time; of what networks are compared at, unless told."""
+    setting = setting or growth.usual(network, METHODS[method])
     cells = record["networks"].get(network, {}).get("cells", {})
-    found = cells.get(f"{method} @ {first if batch is None else batch}")
+    found = cells.get(f"{method} @ {setting}")
     return found if found is not None and "seconds" in found else None
 
 
@@ -44,25 +48,26 @@ def table(record: Record, network: str) -> Table:
         box=box.SIMPLE_HEAD,
     )
     shown.add_column("method")
-    shown.add_column("batch", justify="right")
+    shown.add_column("inputs", justify="right")
     for column in COLUMNS:
         shown.add_column(column, justify="right", no_wrap=True)
     for name, method in METHODS.items():
-        for batch in sorted(method.batches(NETWORKS[network])):
-            cell = found["cells"].get(f"{name} @ {batch}")
+        for setting in growth.settings(network, method):
+            cell = found["cells"].get(f"{name} @ {setting}")
             if cell is not None and "seconds" in cell:
-                ours = entry(record, network, method.ours, batch)
-                shown.add_row(name, str(batch), *columns(record, method, cell, ours))
+                ours = entry(record, network, method.ours, setting)
+                rate = record["matrix_rate" if setting.cores is None else "matrix_rate_of_one_core"]
+                row = columns(method, cell, ours, rate[DTYPES[method.task]])
+                shown.add_row(name, str(setting), *row)
             elif cell is not None:
-                shown.add_row(f"{name}: {cell['note']}", str(batch))
+                shown.add_row(f"{name}: {cell['note']}", str(setting))
     return shown
 
 
-def columns(record: Record, method: Method, cell: Record, ours: Record | None) -> list[str]:
+def columns(method: Method, cell: Record, ours: Record | None, rate: float) -> list[str]:
     mark = "" if cell["solved"] == cell["of"] else "~"
     flops, share = "", ""
     if "operations" in cell:
-        rate = record["matrix_rate"][DTYPES[method.task]]
         flops = f"{cell['operations'] / 1e9:.3g}"
         share = f"{100 * cell['operations'] / cell['seconds'] / rate:.2g} %"
     at_theirs = cell.get("at_their_bounds")
@@ -92,108 +97,84 @@ def deviation(method: Method, cell: Record, ours: Record | None) -> str:
     return f"{max(((v - o) / max(1, abs(o)) for v, o in both), key=abs):+.0e}{failed}"
 
 
-def exponents(record: Record) -> dict[str, dict[str, float]]:
-    """The powers of width, depth and batch that the seconds of each method grow with, by least
+# -- growth
+
+
+def exponents(record: Record, quantity: str) -> dict[str, dict[str, float]]:
+    """The powers of the sizes that "seconds" or "megabytes" of each method grow with, by least
     squares of their logarithms; only where there are LEAST sizes."""
+    least = LEAST_MEGABYTES if quantity == "megabytes" else 0.0
     found: dict[str, dict[str, float]] = {}
     for method in METHODS:
-        for direction in (*FAMILIES, "batch"):
-            points = growth(record, method, direction)
+        for direction in growth.DIRECTIONS:
+            points = [
+                (size, cell[quantity])
+                for size, cell in grown(record, method, direction)
+                if cell[quantity] > least
+            ]
             if len(points) >= LEAST:
-                sizes, seconds = np.log(np.array(points)).T
-                found.setdefault(method, {})[direction] = float(np.polyfit(sizes, seconds, 1)[0])
+                sizes, values = np.log(np.array(points)).T
+                found.setdefault(method, {})[direction] = float(np.polyfit(sizes, values, 1)[0])
     return found
 
 
-def growth(record: Record, method: str, direction: str) -> list[tuple[float, float]]:
-    """(size, seconds) of a method along one direction."""
-    if direction == "batch":
-        batches = sorted(METHODS[method].batches(NETWORKS[GROWING_BATCH]))
-        cells = [(batch, entry(record, GROWING_BATCH, method, batch)) for batch in batches]
-    else:
-        cells = [
-            (size, entry(record, network, method)) for size, network in FAMILIES[direction].items()
-        ]
-    return [(size, cell["seconds"]) for size, cell in cells if cell is not None]
+def grown(record: Record, method: str, direction: str) -> list[tuple[float, Record]]:
+    """(size, cell) of a method along one direction, where it has a time."""
+    found = []
+    for network, setting in growth.line(direction, METHODS[method]):
+        cell = entry(record, network, method, setting)
+        size = size_of(record, network, setting, direction)
+        if cell is not None and size is not None:
+            found.append((size, cell))
+    return found
+
+
+def size_of(record: Record, network: str, setting: Setting, direction: str) -> float | None:
+    if direction in growth.FAMILIES:
+        (size,) = (size for size, name in growth.FAMILIES[direction].items() if name == network)
+        return size
+    if direction != "unstable":
+        return setting.batch if direction == "batch" else setting.rows
+    fast = growth.usual(network, METHODS[BACKWARD])
+    counted = entry(record, network, BACKWARD, replace(fast, radii=setting.radii))
+    # The inputs of a smaller batch are the first of a larger one.
+    return None if counted is None else float(np.mean(counted["values"][: setting.batch]))
 
 
 def exponents_table(record: Record) -> Table:
-    shown = Table(title="seconds grow with this power of")
+    """Of seconds, and behind them of memory."""
+    shown = Table(title="seconds (megabytes) grow with this power of", box=box.SIMPLE_HEAD)
     shown.add_column("method")
-    for direction in (*FAMILIES, "batch"):
+    for direction in growth.DIRECTIONS:
         shown.add_column(direction, justify="right")
     for method, fitted in record["exponents"].items():
-        powers = [fitted.get(direction) for direction in (*FAMILIES, "batch")]
-        shown.add_row(method, *("" if power is None else f"{power:.2f}" for power in powers))
+        row = []
+        for direction in growth.DIRECTIONS:
+            powers = [
+                found.get(direction)
+                for found in (fitted, record["memory_exponents"].get(method, {}))
+            ]
+            time, memory = ("" if power is None else f"{power:.2f}" for power in powers)
+            row.append(f"{time} ({memory})" if memory else time)
+        shown.add_row(method, *row)
     return shown
 
 
-# -- picture
-
-UNSTABLE = "unstable neurons"
-#: Ours are solid, peers dashed; neighbours in the table differ in colour and mark.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
-MARKS = "osD^vP*X"
-TITLES = {
-    "relax": "intermediate bounds",
-    "bound": "lower bounds of all margins, intermediate bounds included",
-    "solve": "lower bounds of all margins, l and u given",
-}
+def cores_table(record: Record) -> Table:
+    """How much faster all cores are than one."""
+    shown = Table(title="times as fast on all cores as on one", box=box.SIMPLE_HEAD)
+    shown.add_column("method")
+    for network in growth.ON_ONE_CORE:
+        shown.add_column(network, justify="right")
+    for method in METHODS:
+        shown.add_row(method, *(speedup(record, network, method) for network in growth.ON_ONE_CORE))
+    return shown
 
 
-def draw(record: Record, path: Path) -> None:
-    """A row of panels a task: seconds against width, depth and batch, and all networks by their
-    unstable neurons."""
-    directions = (*FAMILIES, "batch", UNSTABLE)
-    figure = Figure(figsize=(17, 13), layout="constrained")
-    parts = figure.subfigures(len(TITLES), 1)
-    for part, task in zip(parts, get_args(Task), strict=True):
-        part.suptitle(TITLES[task], fontweight="bold")
-        panels = part.subplots(1, len(directions), sharey=True)
-        styles = {
-            method: style(method, k)
-            for k, method in enumerate(m for m in METHODS if METHODS[m].task == task)
-        }
-        for panel, direction in zip(panels, directions, strict=True):
-            for method, look in styles.items():
-                if found := points(record, method, direction):
-                    # Networks of one size differ: no line joins them.
-                    line = {"linestyle": "none"} if direction == UNSTABLE else {}
-                    panel.plot(*zip(*found, strict=True), **look | line)
-            panel.set(xscale="log", yscale="log", xlabel=direction)
-            panel.xaxis.set_minor_formatter(NullFormatter())
-            panel.xaxis.set_major_formatter(ScalarFormatter())
-            panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            if direction != UNSTABLE:
-                sizes = {size for method in styles for size, _ in points(record, method, direction)}
-                panel.set_xticks(sorted(sizes))
-            panel.grid(alpha=0.25)
-        panels[0].set_ylabel("seconds")
-        handles = [
-            Line2D([], [], label=method.removeprefix(f"{task}: "), **look)
-            for method, look in styles.items()
-        ]
-        part.legend(handles=handles, loc="outside right upper", fontsize=8.5, handlelength=3)
-    figure.savefig(path, dpi=110)
-
-
-def style(method: str, index: int) -> dict[str, Any]:
-    ours = not METHODS[method].peer
-    return {
-        "color": COLOURS[index % len(COLOURS)],
-        "marker": MARKS[(index + index // len(COLOURS)) % len(MARKS)],
-        "linestyle": "-" if ours else "--",
-        "linewidth": 2 if ours else 1.1,
-        "markersize": 5,
-    }
-
-
-def points(record: Record, method: str, direction: str) -> list[tuple[float, float]]:
-    """(size, seconds) along one direction, or of all networks by their unstable neurons."""
-    if direction != UNSTABLE:
-        return growth(record, method, direction)
-    return [
-        (float(np.mean(facts["unstable"])), cell["seconds"])
-        for network, facts in record["networks"].items()
-        if (cell := entry(record, network, method)) is not None
-    ]
+def speedup(record: Record, network: str, method: str) -> str:
+    setting = growth.usual(network, METHODS[method])
+    all_cores = entry(record, network, method, setting)
+    one_core = entry(record, network, method, replace(setting, cores=1))
+    if all_cores is None or one_core is None:
+        return ""
+    return f"{one_core['seconds'] / all_cores['seconds']:.2f}"

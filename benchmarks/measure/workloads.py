@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 import bounds
+from benchmarks.measure.modules import Model
 from benchmarks.published import instances
 from benchmarks.published import tables as published
 
@@ -27,16 +28,40 @@ SHAPE, CLASSES = (1, 28, 28), 10
 
 
 @dataclass(frozen=True, kw_only=True)
-class Problem:
-    """What is bounded, and for peers that bound a PyTorch model, the model itself if there is one.
+class Setting:
+    """A batch, and what is not as usual besides.
 
-    centre, radius: of the balls. stored: where its LPs are kept for whoever needs them next.
+    batch: of inputs. rows: of each, the first of its margins and of drawn ones behind them; None
+    for all margins. radii: times the network's own. cores: None for all.
+    """
+
+    batch: int
+    rows: int | None = None
+    radii: float = 1.0
+    cores: int | None = None
+
+    def __str__(self) -> str:
+        """As in the names of cells."""
+        return ", ".join(
+            [str(self.batch)]
+            + [f"{self.rows} row{'s' * (self.rows != 1)}"] * (self.rows is not None)
+            + [f"{self.radii:g} radii"] * (self.radii != 1)
+            + [f"{self.cores} core"] * (self.cores is not None)
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """What is bounded, and the same as a PyTorch model, for peers that bound those.
+
+    centre, radius: of the balls; where the inputs are a box, its middle and 0. stored: where its
+    LPs are kept for whoever needs them next.
     """
 
     network: bounds.Network
     region: bounds.Ball | bounds.Box
     specification: bounds.Specification
-    model: nn.Sequential | None
+    model: nn.Module
     centre: Tensor
     radius: float
     stored: Path | None = None
@@ -76,37 +101,51 @@ class Workload:
         self,
         data: Path,
         *,
-        batch: int,
+        setting: Setting,
         dtype: torch.dtype,
         device: torch.device,
         stored: Path | None = None,
     ) -> Problem:
         if self.make is None:
             network, box, specification = instances.resnet_property(data, self.property_of)
-            assert batch == len(box.lower), "a property of VNN-COMP has its own boxes"
-            rows = specification.resolve(batch, network.output_shape, box.lower)
+            assert setting.batch == len(box.lower), "a property of VNN-COMP has its own boxes"
+            rows = specification.resolve(len(box.lower), network.output_shape, box.lower)
+            network = network.convert(lambda tensor: tensor.to(device, dtype))
             return Problem(
-                network=network.convert(lambda tensor: tensor.to(device, dtype)),
+                network=network,
                 region=box.convert(lambda tensor: tensor.to(device, dtype)),
                 specification=bounds.Specification(*(part.to(device, dtype) for part in rows)),
-                model=None,
+                model=Model(network).requires_grad_(False),
                 centre=((box.lower + box.upper) / 2).to(device, dtype),
                 radius=0.0,
                 stored=stored,
             )
-        model, centre = self.make(data, batch)
+        model, centre = self.make(data, setting.batch)
         with torch.no_grad():
             labels = model(centre).argmax(1)
         model, centre = model.to(device, dtype).requires_grad_(False), centre.to(device, dtype)
+        radius = setting.radii * self.radius
         return Problem(
             network=bounds.from_torch(model, centre.shape[1:]),
-            region=bounds.Ball(centre, radius=self.radius),
-            specification=bounds.margins(labels.to(device), CLASSES),
+            region=bounds.Ball(centre, radius=radius),
+            specification=rows_of(labels.to(device), setting.rows),
             model=model,
             centre=centre,
-            radius=self.radius,
+            radius=radius,
             stored=stored,
         )
+
+
+def rows_of(labels: Tensor, number: int | None) -> bounds.Specification:
+    """All margins, or the first so many of them and of the rows that are drawn once for all."""
+    margins = bounds.margins(labels, CLASSES)
+    if number is None:
+        return margins
+    generator = torch.Generator().manual_seed(SEED)
+    drawn = [torch.randn(CLASSES, generator=generator) for _ in range(number)]
+    # Drawn in float32, so that they are the same rows in either dtype.
+    rows = torch.stack(drawn).to(margins.C).expand(len(labels), -1, -1)
+    return bounds.Specification(torch.cat((margins.C, rows), 1)[:, :number])
 
 
 # -- generated
@@ -206,12 +245,6 @@ NETWORKS: dict[str, Workload] = {
     "cifar_cnn_small_LPD": salman("cifar_cnn_small_LPD", 2 / 255),
     "cifar10_resnet_2b": Workload(property_of="resnet_2b", fast=(1,), exact=(1,), published=True),
 }
-#: The networks along which one size grows, by that size; the batch grows on one network.
-FAMILIES: dict[str, dict[int, str]] = {
-    "width": {width: f"mlp 3×{width}" for width in (50, 100, 200, 400, 800)},
-    "depth": {depth: f"mlp {depth}×100" for depth in (2, 3, 4, 6, 9)},
-}
-GROWING_BATCH = "mlp 3×100"
 #: What --quick takes, with the largest batch besides the first.
 QUICK = {
     "mlp 3×50": 0,

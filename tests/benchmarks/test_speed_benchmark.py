@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,11 @@ import torch
 from rich.console import Console
 
 from benchmarks import speed
-from benchmarks.measure import cells, peers
+from benchmarks.measure import cells, growth, peers, pictures
 from benchmarks.measure import report as speed_report
 from benchmarks.measure.cells import Cell, Entry
 from benchmarks.measure.methods import METHODS
-from benchmarks.measure.workloads import FAMILIES, GROWING_BATCH, NETWORKS, QUICK
+from benchmarks.measure.workloads import NETWORKS, QUICK, Problem, Setting
 from benchmarks.support import environment, journal
 from tests.support.timing import SMALLEST, cell, problem, without_a_limit
 
@@ -47,14 +47,18 @@ def test_a_method_is_compared_with_one_of_ours_on_the_same_task() -> None:
 
 def test_families_grow() -> None:
     order = list(NETWORKS)
-    for family in FAMILIES.values():
+    for family in growth.FAMILIES.values():
         assert len(family) >= speed_report.LEAST
         for (small, one), (large, other) in pairwise(family.items()):
             assert small < large
             assert order.index(one) < order.index(other)
-    assert len(NETWORKS[GROWING_BATCH].fast) >= speed_report.LEAST
-    assert len(NETWORKS[GROWING_BATCH].exact) >= speed_report.LEAST
-    assert QUICK.keys() <= NETWORKS.keys()
+    for direction, method in product(growth.DIRECTIONS, METHODS.values()):
+        if (direction, method.task) != ("rows", "relax"):
+            line = growth.line(direction, method)
+            assert len(line) >= speed_report.LEAST
+            for network, setting in line:
+                assert setting in growth.settings(network, method)
+    assert QUICK.keys() | {*growth.ON_ONE_CORE} <= NETWORKS.keys()
 
 
 def test_a_generated_problem_is_the_same_every_time() -> None:
@@ -63,6 +67,46 @@ def test_a_generated_problem_is_the_same_every_time() -> None:
     assert torch.equal(one.network(one.centre), other.network(one.centre))
     shares = torch.tensor(other.lps().unstable) / 150
     assert ((shares > 0.1) & (shares < 0.3)).all()
+
+
+def test_settings_change_what_they_say() -> None:
+    def of(**changes: Any) -> Problem:
+        setting = Setting(batch=2, **changes)
+        cpu = torch.device("cpu")
+        return NETWORKS[SMALLEST].load(Path(), setting=setting, dtype=torch.float32, device=cpu)
+
+    def rows(problem: Problem) -> torch.Tensor:
+        return problem.specification.resolve(2, problem.network.output_shape, problem.centre)[0]
+
+    usual, few, many = of(), of(rows=3), of(rows=12)
+    assert [tuple(rows(each).shape) for each in (few, many)] == [(2, 3, 10), (2, 12, 10)]
+    assert torch.equal(rows(many)[:, :9], rows(usual))
+    assert torch.equal(rows(many)[:, :3], rows(few))
+    assert of(radii=2.0).radius == 2 * usual.radius
+    keys = [Setting(batch=1, rows=1), Setting(batch=3, rows=30, cores=1), Setting(batch=3, radii=2)]
+    assert list(map(str, keys)) == ["1, 1 row", "3, 30 rows, 1 core", "3, 2 radii"]
+
+
+def test_one_core_is_measured_where_there_are_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    def alone() -> set[str]:
+        name, shared = growth.ON_ONE_CORE[0], {"budget": 1.0, "data": Path(), "stored": Path()}
+        cells_of = speed.plan([name], quick=False, device="cpu", **shared)[name]
+        return {cell.method for cell in cells_of if cell.setting.cores == 1}
+
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    assert alone() == {*METHODS}
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    assert alone() == set()
+
+
+@pytest.mark.parametrize(
+    ("network", "batches"), [("mlp 3×100", {"10", "1", "3"}), ("deep conv", {"10"})]
+)
+def test_quick_takes_small_batches_and_nothing_else(network: str, batches: set[str]) -> None:
+    shared = {"device": "cpu", "budget": 1.0, "data": Path(), "stored": Path()}
+    planned = speed.plan([network], quick=True, **shared)[network]
+    fast = {str(cell.setting) for cell in planned if METHODS[cell.method].task != "solve"}
+    assert fast == batches
 
 
 # -- a run
@@ -78,8 +122,9 @@ def few(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., dict[s
     """Run the benchmark with few methods and one batch each; its record."""
     without_a_limit(monkeypatch)
     methods = {name: METHODS[name] for name in FEW}
-    for module in (speed, speed_report):
+    for module in (speed, speed_report, pictures):
         monkeypatch.setattr(module, "METHODS", methods)
+    monkeypatch.setattr(pictures, "KINDS", (SMALLEST,))
     file = tmp_path / "speed.json"
 
     def run(*options: str) -> dict[str, Any]:
@@ -113,11 +158,15 @@ def test_end_to_end(
     (told,) = [line for line in output.splitlines() if "is skipped" in line]
     assert told.startswith("convex_adversarial is skipped (no module of this name): pip install")
     assert told.endswith('".[peers]"')
-    assert (tmp_path / "speed.png").stat().st_size > 10_000
+    for name in ("speed", "speed_growth", "speed_gaps"):
+        assert (tmp_path / f"{name}.png").stat().st_size > 10_000
+    assert len(pictures.arriving(record).axes[0].lines) == len(FEW[3:])
     network = record["networks"][SMALLEST]
     assert (network["neurons"], network["parameters"]) == (150, 44_860)
     entries = network["cells"]
-    assert {key.rsplit(" @ ")[0] for key in entries} == {*FEW} - {"bound: convex_adversarial"}
+    assert {key.rsplit(" @ ")[0] for key in entries} == {*FEW}
+    missing = {"note": "convex_adversarial is not installed"}
+    assert entries["bound: convex_adversarial @ 10"] == missing
     exact = entries["solve: exact @ 3"]
     for name in FEW[4:]:
         entry = entries[f"{name} @ 3"]
@@ -178,7 +227,7 @@ def test_what_a_smaller_one_could_not_do_is_not_tried(monkeypatch: pytest.Monkey
             ("mlp 4×100", (), 30),  # only a larger network has a note for this batch
         ]
     }
-    speed.fill(record, todo, None, Console(quiet=True))
+    speed.fill(record, todo, set(), None, Console(quiet=True))
     assert asked == [
         ("mlp 6×100", "solve: exact @ 30"),
         ("mlp 3×50", "relax: interval @ 10"),
@@ -198,7 +247,7 @@ def test_a_network_that_is_not_ready_in_time_is_told(
 ) -> None:
     monkeypatch.setattr(cells, "apart", lambda *_: {"note": "not ready in 60 s"})
     record: dict[str, Any] = {"networks": {}}
-    speed.fill(record, {SMALLEST: [cell()]}, None, Console())
+    speed.fill(record, {SMALLEST: [cell()]}, set(), None, Console())
     assert record["networks"] == {}
     assert f"{SMALLEST} is skipped: not ready in 60 s" in capsys.readouterr().out
 
@@ -207,8 +256,9 @@ def test_exponents_are_those_of_powers() -> None:
     def entries(seconds: float) -> dict[str, Any]:
         return {"relax: interval @ 10": {"seconds": seconds}}
 
-    networks = {name: {"cells": entries(width**2.5)} for width, name in FAMILIES["width"].items()}
-    fitted = speed_report.exponents({"networks": networks})
+    widths = growth.FAMILIES["width"].items()
+    networks = {name: {"cells": entries(width**2.5)} for width, name in widths}
+    fitted = speed_report.exponents({"networks": networks}, "seconds")
     assert fitted == {"relax: interval": {"width": pytest.approx(2.5)}}
 
 
@@ -249,6 +299,3 @@ def test_does_without_the_published_networks(
         assert speed.main(["--networks", "cifar10_resnet_2b", SMALLEST]) == 0
     assert [list(todo) for todo in asked] == [["cifar10_resnet_2b", SMALLEST], [SMALLEST]]
     assert capsys.readouterr().out.count("cifar10_resnet_2b skipped") == 1
-    # Without a PyTorch model, no peer that needs one.
-    packages = {METHODS[cell.method].package for cell in asked[0]["cifar10_resnet_2b"]}
-    assert packages == {""}

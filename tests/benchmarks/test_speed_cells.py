@@ -15,7 +15,11 @@ import torch
 from benchmarks.measure import cells, peers
 from benchmarks.measure.cells import Cell, Entry
 from benchmarks.measure.methods import METHODS
+from benchmarks.measure.modules import Model
 from benchmarks.measure.protocol import Call, Work, at_once
+from benchmarks.measure.workloads import Setting
+from tests.support.layers import Conv, Dense, Flatten, Relu, Residual
+from tests.support.networks import Architecture
 from tests.support.timing import cell, problem, without_a_limit
 
 CPU = torch.device("cpu")
@@ -132,7 +136,26 @@ def test_a_process_may_end_in_any_way(
     assert cells.apart(function, cell()) == entry
 
 
+def counts(cell: Cell) -> Iterator[Entry]:
+    yield {"threads": torch.get_num_threads(), "processors": len(os.sched_getaffinity(0))}
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no affinity")
+def test_on_one_core_there_is_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_a_limit(monkeypatch)
+    found = cells.apart(counts, cell(setting=Setting(batch=1, cores=1)))
+    assert found == {"threads": 1, "processors": 1}
+
+
 # -- the peers
+
+
+def test_a_residual_network_is_the_same_module() -> None:
+    conv = Conv(2, (3, 3), (1, 1), (1, 1), (1, 1), 1)
+    layers = (conv, Relu(), Residual((conv, Relu(), conv)), Relu(), Flatten(), Dense(3))
+    network = Architecture((2, 4, 4), layers, seed=3).network()
+    x = torch.randn(5, 2, 4, 4, dtype=torch.float64)
+    torch.testing.assert_close(Model(network)(x), network(x), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize(

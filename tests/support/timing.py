@@ -10,17 +10,20 @@ import torch
 
 from benchmarks.measure import cells
 from benchmarks.measure.cells import Cell
-from benchmarks.measure.workloads import NETWORKS, Problem
+from benchmarks.measure.workloads import NETWORKS, Problem, Setting
 
 SMALLEST = "mlp 3×50"
 
 
 def problem(dtype: torch.dtype, batch: int = 2) -> Problem:
-    return NETWORKS[SMALLEST].load(Path(), batch=batch, dtype=dtype, device=torch.device("cpu"))
+    return NETWORKS[SMALLEST].load(
+        Path(), setting=Setting(batch=batch), dtype=dtype, device=torch.device("cpu")
+    )
 
 
-def cell(**changes: Any) -> Cell:
-    fields = {"network": SMALLEST, "method": "solve: exact", "batch": 1, "device": "cpu"}
+def cell(*, batch: int = 1, **changes: Any) -> Cell:
+    fields = {"network": SMALLEST, "method": "solve: exact", "device": "cpu"}
+    fields["setting"] = Setting(batch=batch)
     return Cell(**{**fields, "budget": 0.05, "data": Path(), "stored": Path(), **changes})
 
 

@@ -106,8 +106,8 @@ def test_the_migration_table_names_all_that_the_predecessor_takes() -> None:
 
 
 def test_tables_have_the_figures_of_the_results() -> None:
-    text = PAGES[DOCS / "guide" / "methods.md"]
-    assert {name for _, name, _ in measured.TABLE.findall(text)} == set(measured.TABLES)
+    text = "".join(PAGES.values())
+    assert sorted(name for _, name, _ in measured.TABLE.findall(text)) == sorted(measured.TABLES)
     assert measured.filled(text) == text
 
 

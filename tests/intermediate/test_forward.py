@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
+import pytest
 import torch
 from hypothesis import given
 from torch import nn
@@ -13,6 +16,7 @@ from bounds.relaxation.triangle import ReluBounds
 from bounds.sets.box import Box
 from tests.support.networks import architectures
 from tests.support.problems import Problem, points, pre_activations, problems
+from tests.support.rational import evaluate, fractions
 
 
 def unknown(network: Network, count: int) -> list[ReluBounds]:
@@ -66,6 +70,21 @@ def test_they_are_exact_where_the_network_is_linear() -> None:
         centre, reach = middle @ weight.T + shift, radius @ weight.abs().T
         torch.testing.assert_close(found.lower, centre - reach, rtol=1e-12, atol=1e-11)
         torch.testing.assert_close(found.upper, centre + reach, rtol=1e-12, atol=1e-11)
+
+
+@pytest.mark.parametrize("width", [0.0, 1e-16])
+def test_rounding_is_accounted_for(width: float) -> None:
+    """On boxes that are hardly more than a point, nothing else makes room for exact values."""
+    model = wide(3, 12, 3)
+    network = bounds.from_torch(model, (3,))
+    lower = torch.rand(5, 3, dtype=torch.float64) - 0.5
+    found = forward_bounds(network, Box(lower, lower + width), unknown(network, 5))
+    for k, neurons in enumerate(found):
+        for image, x in enumerate(lower):
+            exact = evaluate(model[: 2 * k + 1], fractions(x))
+            low, high = (fractions(end[image]) for end in (neurons.lower, neurons.upper))
+            assert all(l <= z <= u for l, z, u in zip(low, exact, high, strict=True))
+            assert all(u - l < Fraction(1, 10**12) for l, u in zip(low, high, strict=True))
 
 
 def test_what_is_known_is_kept() -> None:

@@ -22,7 +22,7 @@ from bounds.network.graph import Network
 from bounds.relaxation.ranges import ranges
 from bounds.relaxation.triangle import ReluBounds
 from bounds.rounding import down, plain_arithmetic
-from bounds.search.domains import Domains, bounds_of, signs_of
+from bounds.search.domains import Domains, bounds_of, distinct, signs_of
 from bounds.sets.box import Box
 from bounds.solution.status import Status
 from bounds.solution.verdict import trusted
@@ -67,7 +67,8 @@ class BoxBounds:
     others; (count, rules × rows). coefficients: c of linear functions ⟨c, x⟩ + k below the rows,
     whose smallest values on the box are at least these; (count, rules × rows, *input_shape).
     points: of the box, (count, points, *input_shape). values: of the disjunct's rows there, up to
-    rounding; (count, points, rows). passes: how many of one row l and u took, (count,). signs: as
+    rounding; (count, points, rows). passes: how many of one row l and u took, where they
+    are not another's, (count,). signs: as
     `Domains` has them.
     """
 
@@ -116,9 +117,15 @@ def bound(question: Question, domains: Domains, deadline: Deadline) -> BoxBounds
     network, box = question.network, domains.box
     C, d = question.C[domains.disjunct], question.d[domains.disjunct]
     with plain_arithmetic():
-        known = bounds_of(domains.signs, question.shapes, C.dtype)
-        layers, taken = _layers(question, box, known, deadline)
-        within = ranges(network, box, layers, implied=True)
+        first, of = distinct(domains)
+        known = bounds_of(domains.signs[first], question.shapes, C.dtype)
+        own = box.convert(lambda each: each[first])
+        layers, taken = _layers(question, own, known, deadline)
+        within = [
+            each.convert(lambda each: each[of])
+            for each in ranges(network, own, layers, implied=True)
+        ]
+        layers = [each.convert(lambda each: each[of]) for each in layers]
         last = len(network.nodes) - 1
         duals = [backward_pass(network, layers, last, C, rule, within) for rule in RULES.values()]
         lower = torch.cat([dual.value_below(box, layers, d) for dual in duals], 1)
@@ -136,7 +143,7 @@ def bound(question: Question, domains: Domains, deadline: Deadline) -> BoxBounds
         coefficients,
         points,
         values,
-        taken,
+        torch.zeros_like(of).index_put((first,), taken.to(of)),
         signs,
     )
 

@@ -54,6 +54,19 @@ class Domains:
         return self.convert(lambda tensor: tensor[chosen])
 
 
+def distinct(domains: Domains) -> tuple[Tensor, Tensor]:
+    """The first of the domains of each box and its signs, and which of these each domain has: roots
+    of several disjuncts are one box, and often halved alike."""
+    count, device = len(domains), domains.node.device
+    every = torch.arange(count, device=device)
+    if bool((domains.disjunct == domains.disjunct[:1]).all()):
+        return every, every
+    parts = domains.lower, domains.upper, domains.signs.to(domains.lower)
+    _, of = torch.cat([each.flatten(1) for each in parts], 1).unique(dim=0, return_inverse=True)
+    first = every.new_full((int(of.max()) + 1,), count).scatter_reduce(0, of, every, "amin")
+    return first, of
+
+
 def join(parts: Sequence[Domains]) -> Domains:
     """All of them, one after another."""
     return Domains(

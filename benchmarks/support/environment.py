@@ -39,6 +39,11 @@ def describe(device: torch.device) -> dict[str, Any]:
     }
 
 
+def commit_of(folder: Path) -> str | None:
+    """Of a checkout; None where it is none."""
+    return _git("rev-parse", "HEAD", folder=folder)
+
+
 def matrix_rate(
     device: torch.device, size: int = 1536, *, dtype: torch.dtype = torch.float64
 ) -> float:
@@ -84,14 +89,14 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _git(*arguments: str) -> str | None:
+def _git(*arguments: str, folder: Path = Path(__file__).parent) -> str | None:
     try:
         finished = subprocess.run(
             ["git", *arguments],
             capture_output=True,
             text=True,
             check=True,
-            cwd=Path(__file__).parent,
+            cwd=folder,
         )
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -27,6 +27,7 @@ SHARED = {
     "bounds.network.indexing",
     "bounds.read.load",
     "bounds.network.graph",
+    "bounds.network.sparse",
     "bounds.read.vnnlib",
     "bounds.read.vnnlib.property",
     "bounds.solution.proof_file",

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from bounds.arguments import integers
-from bounds.dual.dual import backward_pass
+from bounds.dual.dual import DualPoint, backward_pass
 from bounds.dual.primal import PrimalPoint, push_forward
 from bounds.errors import InvalidInputError
 from bounds.network.affine import Convert
+from bounds.relaxation.ranges import Range
 from bounds.relaxation.relaxation import Relaxation
 from bounds.rounding import plain_arithmetic
 from bounds.solution.certificate_file import network_digest, write_certificate
@@ -64,19 +65,29 @@ class Certificate:
         sound: rounded down so far that it holds over the reals; if not, up to rounding.
         """
         relaxation = self._alike(relaxation)
-        network, relu_bounds = relaxation.network, relaxation.relu_bounds
-        last = len(network.nodes) - 1
-
-        def rule(position: int, *_: object) -> Tensor:
-            return self.multipliers[position]
-
         if not sound:
-            point = backward_pass(network, relu_bounds, last, relaxation.C, rule)
-            return point.value(relaxation.input_set, relu_bounds) + relaxation.d
+            point = self._dual_point(relaxation)
+            return point.value(relaxation.input_set, relaxation.relu_bounds) + relaxation.d
+        with plain_arithmetic():
+            return self._lower(relaxation, relaxation.ranges())
+
+    def both(self, relaxation: Relaxation) -> tuple[Tensor, PrimalPoint]:
+        """`lower` and `point`, sound, of which both need the ranges of all nodes."""
+        relaxation = self._alike(relaxation)
         with plain_arithmetic():
             ranges = relaxation.ranges()
-            point = backward_pass(network, relu_bounds, last, relaxation.C, rule, ranges)
-            return point.value_below(relaxation.input_set, relu_bounds, relaxation.d)
+            return self._lower(relaxation, ranges), self._point(relaxation, ranges)
+
+    def _lower(self, relaxation: Relaxation, ranges: Sequence[Range]) -> Tensor:
+        point = self._dual_point(relaxation, ranges)
+        return point.value_below(relaxation.input_set, relaxation.relu_bounds, relaxation.d)
+
+    def _dual_point(
+        self, relaxation: Relaxation, ranges: Sequence[Range] | None = None
+    ) -> DualPoint:
+        network = relaxation.network
+        rows = relaxation.relu_bounds, len(network.nodes) - 1, relaxation.C
+        return backward_pass(network, *rows, lambda k, *_: self.multipliers[k], ranges)
 
     def upper(self, relaxation: Relaxation, *, sound: bool = True) -> Tensor:
         """The objective at the feasible point; (batch, rows).
@@ -88,14 +99,15 @@ class Certificate:
     def point(self, relaxation: Relaxation, *, sound: bool = True) -> PrimalPoint:
         """The feasible point that x and z describe."""
         relaxation = self._alike(relaxation)
-
-        def stored(position: int, *_: object) -> Tensor:
-            return self.z[position]
-
         if not sound:
-            return push_forward(relaxation, self.x, stored)
+            return self._point(relaxation)
         with plain_arithmetic():
-            return push_forward(relaxation, self.x, stored, relaxation.ranges())
+            return self._point(relaxation, relaxation.ranges())
+
+    def _point(
+        self, relaxation: Relaxation, ranges: Sequence[Range] | None = None
+    ) -> PrimalPoint:
+        return push_forward(relaxation, self.x, lambda k, *_: self.z[k], ranges)
 
     def _alike(self, relaxation: Relaxation) -> Relaxation:
         """The relaxation in the dtype of the evidence, if that is float64."""

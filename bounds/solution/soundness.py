@@ -32,7 +32,7 @@ def soundly(solution: Solution, relaxation: Relaxation, max_memory: int | None =
             return tensor if some is None else tensor[some[0]][:, some[1]]
 
         certificate = evidence.convert(part_of)
-        lower, point = certificate.lower(part), certificate.point(part)
+        lower, point = certificate.both(part)
         said_lower, said_upper = part_of(solution.lower), part_of(solution.upper)
         # Evidence does not mend what broke down.
         slack = FEASIBILITY * torch.finfo(solution.lower.dtype).eps * point.magnitude

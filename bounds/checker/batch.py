@@ -202,7 +202,7 @@ class Batch:
         matrix = self.passes.matrix.get(start)
         constant = paid = np.zeros((len(boxes), 2 * neurons.shape[1]))
         if isinstance(matrix, Dense) and matrix.outputs == self.passes.graph.sizes[start]:
-            rows = matrix.weight.array[neurons]
+            rows = matrix.weight.lines(neurons)
             rows = np.concatenate((rows, -rows), 1)
             bias = self.passes.bias[start]
             if bias is not None:

@@ -170,7 +170,7 @@ class Proof:
             else:
                 self._note("disjunct.refutations", [0])
 
-    def _tree(self, kinds: object, forward: object = False) -> None:
+    def _tree(self, kinds: object, forward: np.ndarray | bool = False) -> None:
         kind = np.asarray(kinds, dtype=np.uint8)
         self._note("node.forward", np.broadcast_to(forward, kind.shape))
         self._note("disjunct.nodes", [len(kind)])

@@ -57,3 +57,20 @@ def test_rounding_is_accounted_for(width: float) -> None:
             low, high = (list(map(Fraction, end[image])) for end in (face.lower, face.upper))
             assert all(l <= z <= u for l, z, u in zip(low, exact, high, strict=True))
             assert all(u - l < Fraction(1, 10**11) for l, u in zip(low, high, strict=True))
+
+
+def test_ties_are_no_matter_of_rounding() -> None:
+    """Every neuron of the first layer has u = −l but for rounding, and a slope of 1/2."""
+    model, dice = random_model(5, 60, 60, 2, scale=2.0).double(), Dice(0)
+    centre, reach = dice.normal(1, 5), dice.uniform(20, 5)
+    model[0].bias.data = -(model[0].weight.data @ centre[0])
+    network = bounds.from_torch(model, (5,)).detach()
+    box = Box(centre - reach, centre + reach)
+    shapes = [torch.Size(network.nodes[index].shape) for index in network.relus]
+    signs = torch.zeros(20, 120, dtype=torch.int8)
+    expected = forward_bounds(network, box, bounds_of(signs, shapes, torch.float64))
+    ends, some = (box.lower.numpy(), box.upper.numpy()), np.ones(20, dtype=bool)
+    faces = carried(Passes(network), *ends, signs.numpy(), some).faces
+    for face, layer in zip(faces, expected, strict=True):
+        for found, end in ((face.lower, layer.lower), (face.upper, layer.upper)):
+            torch.testing.assert_close(torch.from_numpy(found), end, rtol=1e-11, atol=1e-11)

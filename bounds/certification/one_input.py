@@ -78,7 +78,7 @@ class OneInput:
         rows = torch.tensor([list(each) for each in self.disjuncts]).to(whole.C.device)
         kept = VISIBLE if self.proving else 0.0
         box = Box(whole.input_set.lower, whole.input_set.upper)
-        forward = not self.proving and pays(whole.network, box)
+        forward = pays(whole.network, box)
         question = Question(whole.network, whole.C[0, rows], whole.d[0, rows], kept, forward)
         random, tree = restarts(whole.network), Tree(len(open_))
 
@@ -104,7 +104,8 @@ class OneInput:
             decision.search = search.state
         if search.state.ended != "closed":
             return False
-        self.excluded.update({k: Branches(tree, root) for root, k in enumerate(search.roots)})
+        trees = (Branches(tree, root, forward) for root in range(len(search.roots)))
+        self.excluded.update(zip(search.roots, trees, strict=True))
         return True
 
     def split_relus(self, deadline: Deadline) -> tuple[Relaxation, Sequence[Kept]] | None:

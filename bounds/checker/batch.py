@@ -26,6 +26,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bounds.checker.floats import FLOOR, UNIT, down, gamma
+from bounds.checker.forward import Carried
 from bounds.checker.operations import Dense
 from bounds.checker.passes import Faces, Passes
 from bounds.checker.refutations import Stated
@@ -53,8 +54,9 @@ class Batch:
     """Boxes [lower, upper], (boxes, inputs), and what follows for the nodes on each.
 
     signs: of ReLU inputs, (boxes, neurons): 1 where it is known to be never negative, −1 where
-    never positive. slope: of backward passes from neurons, None for intervals alone. known: other
-    batches of the same boxes, whose l and u hold too; stated: what more a file says of one box.
+    never positive. slope: of backward passes from neurons, None for intervals alone. alone: which
+    boxes have none all the same. known: what else has l and u of the same boxes, which hold too;
+    stated: what more a file says of one box.
     usable: whether all l and u are numbers; (boxes,).
     """
 
@@ -66,13 +68,15 @@ class Batch:
         signs: np.ndarray,
         *,
         slope: str | None = "adaptive",
-        known: Sequence[Batch] = (),
+        alone: np.ndarray | None = None,
+        known: Sequence[Batch | Carried] = (),
         stated: Stated | None = None,
     ) -> None:
         self.passes, self.lower, self.upper = passes, lower, upper
         self.usable = np.ones(len(lower), dtype=bool)
         self.faces: list[Faces] = []
         self._slope, self._known, self._stated = slope, known, stated
+        self._alone = np.zeros(len(lower), dtype=bool) if alone is None else alone
         self._sizes: list[np.ndarray] = []
         self._prices: dict[int, np.ndarray] = {}
         self._underflow = np.zeros(len(lower))
@@ -148,7 +152,7 @@ class Batch:
 
     def _improve(self, node: int, lower: np.ndarray, upper: np.ndarray) -> None:
         """Backward passes from the neurons that are unstable by these bounds, which get better."""
-        unstable = (lower < 0) & (upper > 0)
+        unstable = (lower < 0) & (upper > 0) & ~self._alone[:, None]
         counts = unstable.sum(1)
         order = np.argsort(-counts, kind="stable")
         order = order[counts[order] > 0]
@@ -198,7 +202,7 @@ class Batch:
         matrix = self.passes.matrix.get(start)
         constant = paid = np.zeros((len(boxes), 2 * neurons.shape[1]))
         if isinstance(matrix, Dense) and matrix.outputs == self.passes.graph.sizes[start]:
-            rows = matrix.weight.array[neurons]
+            rows = matrix.weight.lines(neurons)
             rows = np.concatenate((rows, -rows), 1)
             bias = self.passes.bias[start]
             if bias is not None:

@@ -19,7 +19,8 @@ import numpy as np
 
 from bounds.checker.batch import Batch
 from bounds.checker.floats import down, up
-from bounds.checker.forest import Cases, Forest
+from bounds.checker.forest import BACKWARD, FORWARD, Cases, Forest
+from bounds.checker.forward import carried
 from bounds.checker.passes import Passes
 from bounds.solution.proof_file import ADAPTIVE, CUT, FIXED, SPLIT
 
@@ -39,9 +40,10 @@ class Open:
     def take(self, chosen: np.ndarray | slice) -> Open:
         return Open(*(getattr(self, each.name)[chosen] for each in fields(self)))
 
-    def distinct(self) -> tuple[Open, np.ndarray]:
-        """Nodes one for each box and signs, and for each node here which of them has its own."""
-        parts = self.lower, self.upper, self.signs
+    def distinct(self, how: np.ndarray) -> tuple[Open, np.ndarray]:
+        """Nodes one for each box, signs and way of bounding, (nodes,), and for each node here which
+        of them has its own."""
+        parts = self.lower, self.upper, self.signs, how
         lines = [np.ascontiguousarray(part).view(np.uint8).reshape(len(self), -1) for part in parts]
         whole = np.concatenate(lines, 1)
         keys = whole.view(np.dtype((np.void, whole.shape[1]))).ravel()
@@ -103,8 +105,8 @@ class BoxTrees:
         self.evaluated += len(part)
         kind = self._forest.kind[part.node]
         # The roots of all disjuncts of a case are one box.
-        boxes, of = part.distinct()
-        batch = Batch(self._passes, boxes.lower, boxes.upper, boxes.signs)
+        boxes, of = part.distinct(self._forest.how[part.node])
+        batch = self._batch(boxes, self._forest.how[boxes.node])
         proved = self._by_row(batch, of, part, kind)
         others = np.flatnonzero((kind == SPLIT) | (kind == CUT))
         lower, upper, empty = self._cut(batch, of, part, others)
@@ -115,6 +117,11 @@ class BoxTrees:
         cut = Open(part.node[left], lower[~empty], upper[~empty], signs)
         children = self._children(cut.take(kind[left] == SPLIT))
         return children, part.take((every | ~proved) & (kind != SPLIT))
+
+    def _batch(self, boxes: Open, how: np.ndarray) -> Batch:
+        at = self._passes, boxes.lower, boxes.upper, boxes.signs
+        known = [carried(*at, how > BACKWARD)] if (how > BACKWARD).any() else []
+        return Batch(*at, alone=how == FORWARD, known=known)
 
     def _by_row(self, batch: Batch, of: np.ndarray, part: Open, kind: np.ndarray) -> np.ndarray:
         """Which of the nodes, of these boxes of the batch, are leaves whose row is proved

@@ -37,7 +37,8 @@ def require_small(network: Network, forest: Forest) -> None:
 
 class Closely:
     """What `bounds.checker.batch` computes, in numbers of another arithmetic. l and u are rounded
-    outward to float64, so that those of rationals stay short."""
+    outward to float64, so that those of rationals stay short; they have backward passes, also where
+    a file says that those which are carried forward do."""
 
     def __init__(self, network: Network, arithmetic: Arithmetic) -> None:
         self._graph, self._numbers = Graph(network, arithmetic), arithmetic.numbers

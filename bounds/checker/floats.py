@@ -19,12 +19,15 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from bounds.checker.arithmetic import Arithmetic, Array
 from bounds.errors import BoundsError
 
 UNIT = 2.0**-53
 FLOOR = 2.0**-900
+#: A matrix of so many numbers is large, and of few if this share is not 0.
+LARGE, SHARE = 2**14, 1 / 32
 #: The longest sums that anything is proved of.
 TERMS = 2**40
 
@@ -37,10 +40,16 @@ def gamma(terms: int) -> float:
 class _Numbers:
     """A matrix, as those of other arithmetics."""
 
-    array: np.ndarray
+    array: np.ndarray | csr_array
+
+    def lines(self, numbers: np.ndarray) -> np.ndarray:
+        """Rows by their numbers, (*numbers.shape, columns)."""
+        if isinstance(self.array, np.ndarray):
+            return np.asarray(self.array[numbers])
+        return np.asarray(self.array[numbers.ravel()].toarray()).reshape(*numbers.shape, -1)
 
     def nrows(self) -> int:
-        return len(self.array)
+        return int(self.array.shape[0])
 
     def ncols(self) -> int:
         return int(self.array.shape[1])
@@ -59,10 +68,13 @@ class Floats(Arithmetic):
         return np.zeros(shape)
 
     def constant(self, floats: np.ndarray) -> _Numbers:
-        return _Numbers(np.ascontiguousarray(floats, dtype=np.float64))
+        """Without its zeros, where most of a large matrix is."""
+        array = np.ascontiguousarray(floats, dtype=np.float64)
+        few = array.size >= LARGE and np.count_nonzero(array) <= SHARE * array.size
+        return _Numbers(csr_array(array) if few else array)
 
     def product(self, left: Array, right: _Numbers) -> Array:
-        return np.matmul(left, right.array)
+        return np.asarray(left @ right.array)
 
     def dot(self, left: Array, right: Array) -> Array:
         return np.matmul(left, right)

@@ -11,6 +11,9 @@ from bounds.checker.proof_file import ProofFile
 from bounds.network.graph import Network
 from bounds.solution.proof_file import ADAPTIVE, FIXED, MULTIPLIERS, SPLIT
 
+#: How the l and u of a node are found: by backward passes, by these after what is carried forward,
+#: or by the latter alone.
+BACKWARD, BOTH, FORWARD = range(3)
 #: Rows times outputs: what an edited file may make this reserve.
 NUMBERS = 2**28
 
@@ -41,7 +44,8 @@ class Cases:
 class Forest:
     """The trees of all disjuncts. Of each node: kind, and its disjunct. first: the first child of a
     split, the second comes after it. at, place: of a split. which: of a leaf, the row of its
-    disjunct, or the refutation of its disjunct. roots: of each disjunct."""
+    disjunct, or the refutation of its disjunct. how: its l and u are found. roots: of each
+    disjunct."""
 
     kind: np.ndarray
     disjunct: np.ndarray
@@ -49,6 +53,7 @@ class Forest:
     at: np.ndarray
     place: np.ndarray
     which: np.ndarray
+    how: np.ndarray
     roots: np.ndarray
 
     @property
@@ -138,4 +143,18 @@ def forest_of(file: ProofFile, cases: Cases, sizes: tuple[int, int]) -> Forest:
         if "leaf.refutation" not in file.arrays:
             raise Rejected("the file has leaves of multipliers, and none of these")
         which[by_multipliers] = file.list("leaf.refutation", int(by_multipliers.sum()))
-    return Forest(kind, disjunct, first, at, place, which, ends[:-1])
+    how = _how(file, disjunct, disjuncts)
+    return Forest(kind, disjunct, first, at, place, which, how, ends[:-1])
+
+
+def _how(file: ProofFile, disjunct: np.ndarray, disjuncts: int) -> np.ndarray:
+    """Of each node, by the disjunct that it is of."""
+    how = np.zeros(len(disjunct), dtype=np.uint8)
+    if "disjunct.forward" in file.arrays:
+        forward = file.list("disjunct.forward", disjuncts) > 0
+        alone = np.unpackbits(file.arrays["node.forward"].ravel())
+        if file.arrays["node.forward"].shape != (-(-len(how) // 8),):
+            raise Rejected("the file has 'node.forward' of another number of nodes")
+        how[forward[disjunct]] = BOTH
+        how[forward[disjunct] & (alone[: len(how)] > 0)] = FORWARD
+    return how

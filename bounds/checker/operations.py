@@ -101,7 +101,9 @@ class Dense(Matrix):
 
     def __init__(self, arithmetic: Arithmetic, weight: np.ndarray) -> None:
         self.arithmetic, (self.outputs, self.inputs) = arithmetic, weight.shape
-        self.terms = self.inputs, self.outputs
+        # What is multiplied by 0 is no part of a sum.
+        entries = weight != 0
+        self.terms = max(1, int(entries.sum(1).max())), max(1, int(entries.sum(0).max()))
         self.weight = arithmetic.constant(weight)
         self.transposed = arithmetic.constant(weight.T)
 

@@ -58,6 +58,7 @@ REFUTATIONS = {
     "multipliers.f32": "F32",
     "multipliers.f64": "F64",
 }
+CARRIED = {"disjunct.forward": "U8", "node.forward": "U8"}
 INTEGERS = ("U8", "U16", "U32", "U64")
 
 
@@ -158,7 +159,7 @@ def read_proof(path: str | os.PathLike[str]) -> ProofFile:
 
 def _require_types(file: ProofFile, kinds: dict[str, str]) -> None:
     expected = dict(ALWAYS)
-    for more in (REFUTATIONS, BOUNDS):
+    for more in (REFUTATIONS, BOUNDS, CARRIED):
         if more.keys() & kinds.keys():
             expected |= more
     for name in sorted(expected.keys() ^ kinds.keys()):

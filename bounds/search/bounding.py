@@ -38,8 +38,8 @@ class Question:
 
     network: in float64. C: (disjuncts, rows, *output_shape). d: (disjuncts, rows). Shorter
     disjuncts repeat a row. reserve: what is taken off bounds, in parts of what rounding may have
-    raised them by, for others to see their sign too. forward: whether l and u may be what is
-    carried forward from the input, where backward bounds are dear; a checker has the latter.
+    raised them by, for others to see their sign too. forward: whether l and u are carried forward
+    from the input first, and have no backward bounds besides where these are dear.
     """
 
     network: Network
@@ -68,7 +68,7 @@ class BoxBounds:
     whose smallest values on the box are at least these; (count, rules × rows, *input_shape).
     points: of the box, (count, points, *input_shape). values: of the disjunct's rows there, up to
     rounding; (count, points, rows). passes: how many of one row l and u took, where they
-    are not another's, (count,). signs: as
+    are not another's, (count,). forward: where they are carried forward alone, (count,). signs: as
     `Domains` has them.
     """
 
@@ -77,6 +77,7 @@ class BoxBounds:
     points: Tensor
     values: Tensor
     passes: Tensor
+    forward: Tensor
     signs: Tensor
 
     @property
@@ -120,7 +121,7 @@ def bound(question: Question, domains: Domains, deadline: Deadline) -> BoxBounds
         first, of = distinct(domains)
         known = bounds_of(domains.signs[first], question.shapes, C.dtype)
         own = box.convert(lambda each: each[first])
-        layers, taken = _layers(question, own, known, deadline)
+        layers, taken, forward = _layers(question, own, known, deadline)
         within = [
             each.convert(lambda each: each[of])
             for each in ranges(network, own, layers, implied=True)
@@ -144,15 +145,17 @@ def bound(question: Question, domains: Domains, deadline: Deadline) -> BoxBounds
         points,
         values,
         torch.zeros_like(of).index_put((first,), taken.to(of)),
+        forward[of],
         signs,
     )
 
 
 def _layers(
     question: Question, box: Box, known: Sequence[ReluBounds], deadline: Deadline
-) -> tuple[Sequence[ReluBounds], Tensor]:
-    """l and u of every ReLU's input, and how many passes of one row they took of each box. Where
-    backward bounds are too dear, its halves are better bounded than a box is bounded better."""
+) -> tuple[Sequence[ReluBounds], Tensor, Tensor]:
+    """l and u of every ReLU's input, how many passes of one row they took of each box, and whether
+    they were carried forward alone. Where backward bounds are too dear, its halves are better
+    bounded than a box is bounded better."""
 
     network = question.network
 
@@ -169,14 +172,15 @@ def _layers(
 
     if not question.forward:
         layers = bounded("backward", slice(None))
-        return layers, _unstable(layers, len(box))
+        taken = _unstable(layers, len(box))
+        return layers, taken, torch.zeros_like(taken, dtype=torch.bool)
     known = forward_bounds(network, box, known)
     few = ~dear(network, box, known)
     kinds: dict[Intermediate, Tensor] = {"interval": ~few, "backward": few}
     parts = [bounded(kind, some) for kind, some in kinds.items() if bool(some.any())]
     back = torch.cat([(~few).nonzero(), few.nonzero()]).flatten().argsort()
     layers = [ReluBounds(*_joined(layer, back)) for layer in zip(*parts, strict=True)]
-    return layers, passes(box) + few * _unstable(layers, len(box))
+    return layers, passes(box) + few * _unstable(layers, len(box)), ~few
 
 
 def _joined(parts: Sequence[ReluBounds], order: Tensor) -> tuple[Tensor, Tensor]:

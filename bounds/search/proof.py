@@ -56,10 +56,12 @@ class Leaf:
 
 @dataclass(frozen=True, eq=False)
 class Branches:
-    """The tree of boxes below one of the roots."""
+    """The tree of boxes below one of the roots. forward: whether their l and u were carried forward
+    first."""
 
     tree: Tree
     root: int
+    forward: bool = False
 
 
 Exclusion = Leaf | Branches | ReluTree
@@ -147,6 +149,8 @@ class Proof:
         C, d = whole.C[0].flatten(1).cpu().numpy(), whole.d[0].cpu().numpy()
         for rows, excluded in zip(case.disjuncts, case.excluded, strict=True):
             self._note("disjunct.rows", [len(rows)])
+            forward = isinstance(excluded, Branches) and excluded.forward
+            self._note("disjunct.forward", np.array([forward], dtype=np.uint8))
             for row in rows:
                 at = C[row].nonzero()[0]
                 self._note("row.terms", [len(at)])
@@ -166,8 +170,9 @@ class Proof:
             else:
                 self._note("disjunct.refutations", [0])
 
-    def _tree(self, kinds: object) -> None:
+    def _tree(self, kinds: object, forward: np.ndarray | bool = False) -> None:
         kind = np.asarray(kinds, dtype=np.uint8)
+        self._note("node.forward", np.broadcast_to(forward, kind.shape))
         self._note("disjunct.nodes", [len(kind)])
         self._note("node.kind", kind)
         self.leaves += int((kind != SPLIT).sum())
@@ -178,7 +183,7 @@ class Proof:
         kind = np.zeros(len(nodes.rule), dtype=np.uint8)
         for rule, stands_for in kinds.items():
             kind[nodes.rule == rule] = stands_for
-        self._tree(kind)
+        self._tree(kind, nodes.forward)
         split = kind == SPLIT
         self._note("split.at", nodes.coordinate[split])
         self._note("split.place", nodes.place[split])
@@ -249,7 +254,8 @@ class Proof:
         self._lists.setdefault(name, []).append(array)
 
     def _arrays(self) -> dict[str, np.ndarray]:
-        """The tensors by name; those of refutations only where there are any."""
+        """The tensors by name; those of refutations, of what is stated and of what is carried
+        forward only where there is any."""
         floats: dict[str, str] = {"row.coefficient": "f8", "split.place": "f8"}
         of_refutations = {"case.bounds", "case.neurons", "disjunct.refutations"}
         of_bounds = {"bound.counts", "bound.of", "bound.present", "bound.multipliers"}
@@ -259,14 +265,18 @@ class Proof:
             floats |= {"multipliers.f16": "f2", "multipliers.f32": "f4", "multipliers.f64": "f8"}
             if any(STATED in part for part in self._lists["case.bounds"]):
                 left_out -= of_bounds
+        if not any(part.any() for part in self._lists.get("disjunct.forward", [])):
+            left_out |= {"disjunct.forward", "node.forward"}
         lists = {name: parts for name, parts in self._lists.items() if name not in left_out}
         found = {name: np.concatenate(parts) for name, parts in lists.items()}
+        if "node.forward" in found:
+            found["node.forward"] = np.packbits(found["node.forward"])
         for name in floats.keys() - found.keys():
             found[name] = np.zeros(0, floats[name])
         for name in {"split.at", "leaf.row"} - found.keys():
             found[name] = np.zeros(0, np.int64)
         octets = {"node.kind", "refutation.bytes", "case.neurons", "case.bounds"}
-        octets |= {"multipliers.present", "bound.present"}
+        octets |= {"multipliers.present", "bound.present", "disjunct.forward", "node.forward"}
         return {
             name: whole_numbers(array)
             if array.dtype.kind in "iu" and name not in octets

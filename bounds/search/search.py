@@ -138,6 +138,7 @@ class BoxSearch:
                 # What such bounds close, cut and split, others that hold too need not.
                 self._frontier.restore(before)
                 return self._state("time")
+            self._tree.bound_forward(domains.node[found.forward])
             self._boxes += len(domains)
             self._work += BOX * len(domains) + int(found.passes.sum())
             domains, found = self._cut(*self._close(domains, found))

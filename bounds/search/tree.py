@@ -23,7 +23,7 @@ CUT, SPLIT, OPEN = -1, -2, -3
 class Nodes:
     """Of each node, by its number: rule: as of `RULES` or CUT where it was closed, SPLIT where it
     was split, OPEN else; row: which closed it; coordinate and place: of the split, whose children
-    are low and high."""
+    are low and high; forward: whether its l and u were carried forward alone."""
 
     rule: np.ndarray
     row: np.ndarray
@@ -31,6 +31,7 @@ class Nodes:
     place: np.ndarray
     low: np.ndarray
     high: np.ndarray
+    forward: np.ndarray
 
     @property
     def columns(self) -> list[np.ndarray]:
@@ -48,6 +49,11 @@ class Tree:
         self._begun: Nodes | None = None
         self._split: list[tuple[int, Tensor, Tensor, Tensor]] = []
         self._closed: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._forward: list[Tensor] = []
+
+    def bound_forward(self, node: Tensor) -> None:
+        """Note nodes whose l and u were carried forward alone."""
+        self._forward.append(node.cpu())
 
     def split(self, node: Tensor, coordinate: Tensor, place: Tensor) -> int:
         """Note a batch of splits; the number of the first new node, of which the lower children
@@ -67,7 +73,7 @@ class Tree:
     def go_on(self, roots: int, nodes: Nodes) -> None:
         """From what was noted before, in another search for the same."""
         self.roots, self._nodes, self._begun = roots, len(nodes.rule), nodes
-        self._split, self._closed = [], []
+        self._split, self._closed, self._forward = [], [], []
 
     @property
     def splits(self) -> dict[int, tuple[int, float, int, int]]:
@@ -91,8 +97,8 @@ class Tree:
         """All that was noted, node by node."""
         rule = np.full(self._nodes, OPEN, dtype=np.int8)
         row, coordinate, low, high = np.zeros((4, self._nodes), dtype=np.int64)
-        place = np.full(self._nodes, np.nan)
-        found = Nodes(rule, row, coordinate, place, low, high)
+        place, forward = np.full(self._nodes, np.nan), np.zeros(self._nodes, dtype=bool)
+        found = Nodes(rule, row, coordinate, place, low, high, forward)
         if self._begun is not None:
             for column, begun in zip(found.columns, self._begun.columns, strict=True):
                 column[: len(begun)] = begun
@@ -100,6 +106,8 @@ class Tree:
             at, numbers = node.numpy(), first + np.arange(len(node))
             rule[at], coordinate[at], place[at] = SPLIT, coordinates.numpy(), places.numpy()
             low[at], high[at] = numbers, numbers + len(numbers)
+        for node in self._forward:
+            forward[node.numpy()] = True
         for node, rules, rows in self._closed:
             rule[node.numpy()], row[node.numpy()] = rules.numpy(), rows.numpy()
         return found

@@ -104,9 +104,7 @@ class Certificate:
         with plain_arithmetic():
             return self._point(relaxation, relaxation.ranges())
 
-    def _point(
-        self, relaxation: Relaxation, ranges: Sequence[Range] | None = None
-    ) -> PrimalPoint:
+    def _point(self, relaxation: Relaxation, ranges: Sequence[Range] | None = None) -> PrimalPoint:
         return push_forward(relaxation, self.x, lambda k, *_: self.z[k], ranges)
 
     def _alike(self, relaxation: Relaxation) -> Relaxation:

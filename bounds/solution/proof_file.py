@@ -40,6 +40,15 @@ positive value. A node that is split, and leaf 3: the linear bounds of all rows 
 its box first, see `bounds/search/clipping.py`; of leaf 3 nothing is left, and a node that is split
 is so after the cut. Boxes, l and u are not in the file: whoever checks it computes its own.
 
+Where backward passes from all unstable neurons are dear, l and u are first carried forward, as
+`bounds/intermediate/forward.py` does, and some nodes have no others. In files with such trees:
+
+| tensor | type | shape | what |
+|---|---|---|---|
+| `disjunct.forward` | uint8 | (K,) | 1 where l and u in its tree are carried forward first |
+| `node.forward` | uint8 | (⌈N / 8⌉,) | a bit for each node, the highest first: whether it has no \
+backward passes then |
+
 *Leaf 4*, of trees that split neurons or nothing, takes l and u of the whole case by the case's
 recipe, and multipliers from a refutation, which leaves may share. In files that have such leaves:
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from bounds.checker import closely, proof
 from bounds.checker.batch import Batch
 from bounds.checker.boxes import BoxTrees
 from bounds.checker.passes import Passes
+from bounds.intermediate import forward
 from bounds.models import load_digits_images, load_digits_model
 from bounds.read.vnnlib import parse_vnnlib
 from bounds.search.relu_tree import ReluTree
@@ -60,20 +62,26 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("short")
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(architectures(), seeds, st.sampled_from([0.01, 0.1, 0.3]), st.booleans())
+@given(
+    architectures(), seeds, st.sampled_from([0.01, 0.1, 0.3]), st.booleans(),
+    st.sampled_from([forward.DEAR, 0]),
+)  # fmt: skip
 def test_what_is_unsat_is_proved_again(
     tmp_path_factory: pytest.TempPathFactory,
     architecture: Architecture,
     seed: int,
     radius: float,
     split: bool,
+    dear: int,
 ) -> None:
+    """dear: with 0, boxes that are split have no backward bounds while neurons are unstable."""
     network = architecture.network()
     x = Dice(seed).normal(3, *network.input_shape) / 2
     labels = network(x).flatten(1).argmax(1)
     path = tmp_path_factory.mktemp("proof") / "proof"
     method = "input_split" if split else "no_split"
-    found = bounds.certify(network, x, labels, radius=radius, method=method, proof=path)
+    with patch.object(forward, "DEAR", dear):
+        found = bounds.certify(network, x, labels, radius=radius, method=method, proof=path)
     proved = found.verified.nonzero().flatten().tolist()
     assert (found.proof is None) == (not proved)
     if found.proof is not None:
@@ -102,6 +110,39 @@ def test_a_search_whose_boxes_are_cut(tmp_path: Path) -> None:
     assert check.accepted, reasons(check)
     assert check.vnnlib == property.name
     assert watched[-1] == (len(kinds), len(kinds))
+
+
+@pytest.mark.parametrize("dear", [0, 1e-3])
+def test_a_search_whose_bounds_are_carried_forward(tmp_path: Path, dear: float) -> None:
+    """With 1e-3, boxes of many unstable neurons have no others, and those of few do."""
+    network, property = hard_property(0.05)
+    path = tmp_path / "proof"
+    with patch.object(forward, "DEAR", dear):
+        found = bounds.certify_vnnlib(network, property, proof=path)
+    assert found.verdict == "unsat"
+    check = bounds.check_proof(path, network, vnnlib=property)
+    assert check.accepted, reasons(check)
+    assert bounds.check_proof(path, network, vnnlib=property, exact=True).accepted
+    _, arrays = contents(path)
+    nodes = len(arrays["node.kind"])
+    alone = np.unpackbits(arrays["node.forward"])[:nodes]
+    assert arrays["disjunct.forward"].tolist() == [1]
+    assert 0 < alone.sum() <= nodes
+    assert dear == 0 or alone.sum() < nodes
+
+    def other(name: str, change: Callable[[np.ndarray], np.ndarray]) -> Path:
+        return edit(path, lambda _, arrays: arrays.update({name: change(arrays[name])}))
+
+    short = other("node.forward", lambda bits: bits[:-1])
+    assert "of another number of nodes" in reasons(bounds.check_proof(short, network))
+    none = edit(path, lambda _, arrays: arrays.pop("node.forward"))
+    refused(
+        lambda: bounds.check_proof(none, network),
+        bounds.InvalidInputError,
+        "lacks tensor 'node.forward'",
+    )
+    moved = other("row.d", lambda d: d - 0.1)
+    assert not bounds.check_proof(moved, network).accepted
 
 
 # -- trees that split ReLUs
@@ -352,12 +393,12 @@ def test_in_balls_and_rationals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         lifted = replace(relaxation, d=relaxation.d + slack - min(values))
         save(phases, lifted, whole_tree(lifted, neurons, weights, Dice(0))[0])
         assert bounds.check_proof(phases, lifted.network, exact=True).accepted == (slack > 0)
-        with monkeypatch.context() as patch:
-            patch.setattr(Batch, "mixtures", lambda *_: np.full(4, -np.inf))
+        with monkeypatch.context() as change:
+            change.setattr(Batch, "mixtures", lambda *_: np.full(4, -np.inf))
             check = bounds.check_proof(phases, lifted.network)
             assert check.accepted == (slack > 0)
             assert slack > 0 or "1 of 4 leaves" in reasons(check)
-            patch.setattr(proof, "LEAVES", 3)
+            change.setattr(proof, "LEAVES", 3)
             assert not bounds.check_proof(phases, lifted.network).accepted
     assert bounds.check_proof(boxes, network, vnnlib=property, exact=True).accepted
     # Leaves that float64 leaves open, of boxes that it has cut.
@@ -376,9 +417,9 @@ def test_an_image_is_bounded_once_for_all_its_rows(
     bounds.certify(network, x.double(), y, radius=0.02, proof=tmp_path / "proof")
     sizes: list[int] = []
 
-    def counted(passes: Passes, lower: np.ndarray, *rest: np.ndarray) -> Batch:
+    def counted(passes: Passes, lower: np.ndarray, *rest: np.ndarray, **how: Any) -> Batch:
         sizes.append(len(lower))
-        return Batch(passes, lower, *rest)
+        return Batch(passes, lower, *rest, **how)
 
     monkeypatch.setattr(boxes_of_trees, "Batch", counted)
     assert bounds.check_proof(tmp_path / "proof", network).accepted

@@ -17,6 +17,7 @@ import numpy as np
 
 from bounds.checker.arithmetic import Arithmetic, Array, smaller
 from bounds.checker.evidence import InputSet, Neurons
+from bounds.checker.floats import TIE
 from bounds.checker.graph import Graph
 from bounds.checker.input_sets import minimum
 
@@ -77,7 +78,7 @@ def slope_rule(arithmetic: Arithmetic, name: str, relus: Sequence[Neurons]) -> R
         return arriving * slopes[k]
 
     def adaptive(k: int, arriving: Array) -> Array:
-        steep = arithmetic.numbers((relus[k].upper > -relus[k].lower).astype(float))
+        steep = arithmetic.numbers((relus[k].upper > -TIE * relus[k].lower).astype(float))
         negative = np.asarray(arriving < 0, dtype=bool)
         return arriving * np.where(negative, slopes[k], steep)
 

@@ -26,6 +26,9 @@ from bounds.errors import BoundsError
 
 UNIT = 2.0**-53
 FLOOR = 2.0**-900
+#: By what u has to be larger than −l for the adaptive slope to be 1: no rounding makes that of a
+#: tie.
+TIE = 1 + 2.0**-30
 #: A matrix of so many numbers is large, and of few if this share is not 0.
 LARGE, SHARE = 2**14, 1 / 32
 #: The longest sums that anything is proved of.

@@ -7,7 +7,7 @@ lies between two linear functions of t on [-1, 1]ⁿ,
 
 each of 1 + n numbers, of which the first is the constant. An affine node takes M to W M + b and R
 to |W| R. For a ReLU with l ≤ ẑ ≤ u, where l < 0 < u, let s be a multiple of 2⁻²⁰, at least
-u / (u − l) and at most 1 (that next above it by 0.3 of these), α = 1 if u > −(1 + 2⁻⁷) l and else
+u / (u − l) and at most 1 (that next above it by 0.3 of these), α = 1 if u > −(1 + 2⁻³⁰) l and else
 0, and t₀ = max(−s l, (1 − s) u). Then
 
     α ẑ  ≤  max(ẑ, 0)  ≤  s ẑ + t₀   on [l, u],
@@ -24,11 +24,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bounds.checker.floats import FLOOR, gamma, up
+from bounds.checker.floats import FLOOR, TIE, gamma, up
 from bounds.checker.passes import VALUES, Passes
 from bounds.network.graph import AffineNode, ReluNode, SumNode
 
-GRID, MORE, ABOVE = 2.0**-20, 0.3, 1 + 2.0**-7
+GRID, MORE = 2.0**-20, 0.3
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +140,7 @@ def _relu(before: Planes, ends: Ends) -> Planes:
     unstable, active = (lower < 0) & (upper > 0), (lower >= 0).astype(float)
     chord = np.minimum(np.ceil(upper / (upper - lower) / GRID + MORE) * GRID, 1.0)
     slope = np.where(unstable, chord, active)
-    alpha = np.where(unstable, (upper > -ABOVE * lower).astype(float), active)
+    alpha = np.where(unstable, (upper > -TIE * lower).astype(float), active)
     above = np.where(unstable, up(np.maximum(-slope * lower, (1 - slope) * upper)), 0.0)
     p, q = ((slope + alpha) / 2)[:, None], ((slope - alpha) / 2)[:, None]
     middle = p * before.middle + q * before.spread

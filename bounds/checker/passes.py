@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bounds.checker.floats import FLOOR, UNIT, floats
+from bounds.checker.floats import FLOOR, TIE, UNIT, floats
 from bounds.checker.graph import Graph
 from bounds.checker.operations import Diagonal, Identity, Matrix, Selection
 from bounds.network.graph import AffineNode, Network
@@ -88,5 +88,5 @@ class Faces:
         slope = np.where(unstable, height / (height + depth), 0.0)
         lost = np.maximum(slope * depth, (1 - slope) * height)
         lost = lost + 8 * UNIT * (lost + slope * np.maximum(depth, height)) + FLOOR
-        adaptive = (unstable & (height > depth)) + active.astype(float)
+        adaptive = (unstable & (height > TIE * depth)) + active.astype(float)
         return Faces(lower, upper, adaptive, slope + active, np.where(unstable, lost, 0.0))

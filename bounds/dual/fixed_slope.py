@@ -3,7 +3,8 @@
 `fixed_slope` is Wong & Kolter's (2018, arXiv 1711.00851): both faces of the triangle get the slope
 u / (u − l). `adaptive_slope` is CROWN's (Zhang et al. 2018, arXiv 1811.00866): where the arriving
 coefficient ĉ is positive, so that z is bounded from below, the slope is 1 if u > −l and 0
-otherwise, whichever triangle is smaller.
+otherwise, whichever triangle is smaller. Larger means by a part of 2⁻³⁰ at least (in float64), so
+that what is a tie but for rounding is one for everybody.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def fixed(position: int, arriving: Tensor, neurons: ReluBounds) -> Tensor:
 
 def adaptive(position: int, arriving: Tensor, neurons: ReluBounds) -> Tensor:
     """ν = ĉ u / (u − l) for ĉ < 0, and ĉ or 0 for ĉ ≥ 0."""
-    below = (neurons.upper > -neurons.lower).to(arriving.dtype)
+    below = neurons.mostly_active.to(arriving.dtype)
     return arriving * torch.where(arriving < 0, neurons.slope.unsqueeze(1), below.unsqueeze(1))
 
 
@@ -55,7 +56,7 @@ class Faces:
         above = steep + active
         below = above
         if slope == "adaptive":
-            below = unstable * (neurons.upper > depth) + active
+            below = unstable * neurons.mostly_active + active
         # −ν l and (ν − ĉ) u, which are equal over the reals.
         intercept = torch.maximum(depth * steep, (1 - steep) * neurons.upper)
         eps = torch.finfo(dtype).eps

@@ -29,9 +29,9 @@ from bounds.solvers.cost import node_flops, pass_flops
 
 #: Slopes are multiples of this, so that half their sum and difference with 0 or 1 are exact.
 GRID = 2.0**-20
-#: Where these are chosen: not at ties such as u = −l, which are common, so that a checker whose
-#: rounding is another chooses the same.
-ABOVE, MORE = 1.0 + 2.0**-7, 0.3
+#: They are rounded up from here on, as slopes of 1/2 are common: so a checker, whose rounding is
+#: another, finds the same.
+MORE = 0.3
 #: Backward bounds of a box are dear where they cost as much as forward ones of so many times the
 #: 2ⁿ boxes that halving all of its n sides makes: these tell more.
 DEAR = 2
@@ -162,7 +162,7 @@ def _relu(before: Planes, neurons: ReluBounds) -> Planes:
     active = neurons.active.to(lower)
     chord = (upper / (upper - lower) / GRID + MORE).ceil() * GRID
     s = torch.where(unstable, chord.clamp(max=1), active)
-    alpha = torch.where(unstable, (upper > -ABOVE * lower).to(lower), active)
+    alpha = torch.where(unstable, neurons.mostly_active.to(lower), active)
     t = torch.where(unstable, up(torch.maximum(-s * lower, (1 - s) * upper)), 0.0)
     p, q = ((s + alpha) / 2).unsqueeze(1), ((s - alpha) / 2).unsqueeze(1)
     middle = p * before.middle + q * before.spread

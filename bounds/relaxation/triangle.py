@@ -26,6 +26,10 @@ from torch import Tensor
 
 from bounds.network.affine import Convert
 
+#: How much larger than −l a larger u is, at least: a checker, whose rounding is another, is to
+#: choose the same slopes.
+TIE = 1.0 + 2.0**-30
+
 
 @dataclass(frozen=True, eq=False)
 class ReluBounds:
@@ -88,6 +92,11 @@ class ReluBounds:
                 phases > 0, self.lower, torch.where(phases < 0, self.upper, before)
             ).detach(),
         )
+
+    @cached_property
+    def mostly_active(self) -> Tensor:
+        """Whether u > −l, and by more than rounding makes of u = −l, which is common."""
+        return self.upper > -TIE * self.lower
 
     @cached_property
     def slope(self) -> Tensor:

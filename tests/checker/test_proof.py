@@ -44,7 +44,7 @@ from tests.support.proofs import (
     unstable_neurons,
     whole_tree,
 )
-from tests.support.referee import random_net, random_relaxation
+from tests.support.referee import random_model, random_net, random_relaxation
 from tests.support.refusals import refused
 from tests.support.vnnlib_texts import file
 
@@ -143,6 +143,23 @@ def test_a_search_whose_bounds_are_carried_forward(tmp_path: Path, dear: float) 
     )
     moved = other("row.d", lambda d: d - 0.1)
     assert not bounds.check_proof(moved, network).accepted
+
+
+@pytest.mark.parametrize(
+    ("seed", "radius"), [(20, 0.1), (23, 0.2), (24, 0.1), (47, 0.1), (55, 0.1)]
+)
+def test_ties_are_no_matter_of_rounding(tmp_path: Path, seed: int, radius: float) -> None:
+    """Every neuron of the first layer has u = −l but for rounding, which is not the checker's."""
+    model, dice = random_model(4, 30, 30, 3, seed=seed, scale=1.5).double(), Dice(seed)
+    centre = dice.normal(1, 4)
+    model[0].bias.data = -(model[0].weight.data @ centre[0])
+    model[2].bias.data = dice.normal(30)
+    network = bounds.from_torch(model, (4,)).detach()
+    label, path = network(centre).argmax(1), tmp_path / "proof"
+    found = bounds.certify(network, centre, label, radius=radius, method="input_split", proof=path)
+    assert found.verdicts == ("unsat",)
+    check = bounds.check_proof(path, network)
+    assert check.accepted, reasons(check)
 
 
 # -- trees that split ReLUs

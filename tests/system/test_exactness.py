@@ -17,7 +17,7 @@ from torch import Tensor
 import bounds
 import lp_reference
 from benchmarks.published import instances
-from bounds import Relaxation, Solution, Status
+from bounds import Relaxation, Status
 from bounds.solution.soundness import soundly
 from bounds.solvers.solve import Method
 from tests.support.problems import Problem, problems
@@ -28,9 +28,11 @@ ROUNDING = 1e-9
 EXACTNESS = 1e-6
 
 ONE_PASS: tuple[Method, ...] = ("fixed_slope", "adaptive_slope")
+EXACT: tuple[Method, ...] = ("interior_point", "simplex")
+Optima = tuple[Tensor, Tensor, Tensor]
 
 
-def referee_optima(relaxation: Relaxation) -> tuple[Tensor, Tensor, Tensor]:
+def referee_optima(relaxation: Relaxation) -> Optima:
     """What the referee's feasible point attains, what its multipliers prove, and the unit of every
     tolerance. The LP optimum lies between the two."""
     referee = lp_reference.solve(relaxation)
@@ -39,9 +41,16 @@ def referee_optima(relaxation: Relaxation) -> tuple[Tensor, Tensor, Tensor]:
     return lp, torch.from_numpy(referee.dual_value), lp.abs().clamp(min=1)
 
 
-def assert_dual_equals_lp(relaxation: Relaxation, method: Method = "interior_point") -> Solution:
-    """Compare an exact method and the one-pass bounds with the referee; returns the former."""
-    lp, dual, unit = referee_optima(relaxation)
+def assert_dual_equals_lp(relaxation: Relaxation, *methods: Method) -> None:
+    """Compare exact methods, the interior point if none is given, and the one-pass bounds with the
+    referee, which is asked once."""
+    optima = referee_optima(relaxation)
+    for method in methods or ("interior_point",):
+        assert_equals(relaxation, method, optima)
+
+
+def assert_equals(relaxation: Relaxation, method: Method, optima: Optima) -> None:
+    lp, dual, unit = optima
     exact = bounds.solve(relaxation, method=method, sound=False)
     assert (exact.status == Status.OPTIMAL).all(), (exact.status, exact.gap)
     assert (exact.lower <= lp + ROUNDING * unit).all(), exact.lower - lp
@@ -58,17 +67,13 @@ def assert_dual_equals_lp(relaxation: Relaxation, method: Method = "interior_poi
         loose = bounds.solve(relaxation.double(), method=one_pass)
         assert (loose.lower <= exact.lower + ROUNDING * unit).all(), loose.lower - exact.lower
         assert (dual <= loose.upper + ROUNDING * unit).all(), dual - loose.upper
-    return sound
 
 
-@pytest.mark.parametrize("method", ["interior_point", "simplex"])
 @pytest.mark.parametrize("intermediate", ["interval", "backward"])
 @settings(max_examples=max(100, settings().max_examples))
 @given(problem=problems())
-def test_dual_equals_lp_on_drawn_networks(
-    problem: Problem, intermediate: str, method: Method
-) -> None:
-    assert_dual_equals_lp(problem.relax(intermediate=intermediate), method)
+def test_dual_equals_lp_on_drawn_networks(problem: Problem, intermediate: str) -> None:
+    assert_dual_equals_lp(problem.relax(intermediate=intermediate), *EXACT)
 
 
 @given(problem=problems())
@@ -112,13 +117,10 @@ PUBLISHED_MLPS = [
 ]
 
 
-@pytest.mark.parametrize("method", ["interior_point", "simplex"])
 @pytest.mark.parametrize(("name", "radius"), PUBLISHED_MLPS)
-def test_dual_equals_lp_on_published_mlps(
-    shared_data: Path, name: str, radius: float, method: Method
-) -> None:
+def test_dual_equals_lp_on_published_mlps(shared_data: Path, name: str, radius: float) -> None:
     _, relaxation = instances.relaxation(shared_data, name, radius, slice(0, 2))
-    assert_dual_equals_lp(relaxation, method)
+    assert_dual_equals_lp(relaxation, *EXACT)
 
 
 @pytest.mark.parametrize(
@@ -134,8 +136,7 @@ def test_dual_equals_lp_on_published_mlps(
 )
 def test_dual_equals_lp_on_published_conv_nets(shared_data: Path, name: str, radius: float) -> None:
     _, relaxation = instances.relaxation(shared_data, name, radius, slice(1, 2))
-    assert_dual_equals_lp(relaxation)
-    assert_dual_equals_lp(relaxation, "simplex")
+    assert_dual_equals_lp(relaxation, *EXACT)
 
 
 @pytest.mark.slow

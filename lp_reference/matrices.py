@@ -16,6 +16,7 @@ from bounds import UnsupportedLayerError
 from bounds.network.affine import Affine, Linear, Reshape, Scale, Shape, Transposed
 from bounds.network.convolution import Convolution
 from bounds.network.indexing import Select
+from bounds.network.sparse import SparseLinear
 
 
 def float64(tensor: Tensor) -> np.ndarray:
@@ -34,6 +35,8 @@ def affine_matrix(operation: Affine) -> tuple[sp.csr_array, np.ndarray]:
         UnsupportedLayerError: an operation that has no matrix here.
     """
     match operation:
+        case SparseLinear():
+            return _linear(operation.dense)
         case Linear():
             return _linear(operation)
         case Convolution():

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from bounds.network.affine import Linear, Scale
 from bounds.network.graph import AffineNode, Network, Node
+from bounds.network.sparse import SparseLinear
 
 
 def with_biases(network: Network) -> Network:
@@ -36,7 +37,7 @@ def _together(before: Node, node: Node) -> Node | None:
     """A dense layer on a vector and what is added to it as one node, where they are just that."""
     match before, node:
         case (
-            AffineNode(operation=Linear(bias=None) as linear),
+            AffineNode(operation=(Linear(bias=None) | SparseLinear(bias=None)) as linear),
             AffineNode(operation=Scale(scale=scale, shift=Tensor() as shift, inexact=0.0)),
         ) if len(before.shape) == 1 and bool((scale == 1).all()):
             bias = shift.expand(linear.output_shape)

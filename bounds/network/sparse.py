@@ -8,6 +8,7 @@ rounding.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -49,14 +50,20 @@ class Entries:
     def dense(self) -> Tensor:
         """The whole matrix."""
         rows = torch.arange(len(self.starts) - 1, device=self.starts.device)
-        rows = rows.repeat_interleave(self.starts.diff())
+        rows = rows.repeat_interleave(self.starts.diff(), output_size=len(self.columns))
         whole = self.values.new_zeros(len(self.starts) - 1, self.width)
         return whole.index_put((rows, self.columns), self.values)
 
-    def times(self, x: Tensor) -> Tensor:
-        """The products with x, (…, columns), along its last axis."""
-        if x.numel() == 0 or followed(x):
+    def times(self, x: Tensor, transposed: Entries) -> Tensor:
+        """The products with x, (…, columns), along its last axis; transposed: those of the
+        transposed matrix, which derivatives are products with."""
+        if x.numel() == 0 or followed(x) or self.values.requires_grad:
             return F.linear(x, self.dense)
+        found: Tensor = _Product.apply(x, self, transposed)
+        return found
+
+    def sums(self, x: Tensor) -> Tensor:
+        """The same, which torch has no second derivatives of."""
         flat = x.reshape(-1, self.width)
         found = F.embedding_bag(
             self.columns,
@@ -67,6 +74,29 @@ class Entries:
             include_last_offset=True,
         )
         return found.T.reshape(*x.shape[:-1], len(self.starts) - 1)
+
+
+class _Product(torch.autograd.Function):
+    """W x, whose derivatives are products, too."""
+
+    @staticmethod
+    def forward(x: Tensor, entries: Entries, transposed: Entries) -> Tensor:
+        return entries.sums(x)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Entries, Entries], output: Tensor) -> None:
+        ctx.pair = inputs[1:]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        entries, transposed = ctx.pair
+        return transposed.times(grad, entries), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
+        entries, transposed = ctx.pair
+        found: Tensor = entries.times(tangent, transposed)
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,10 +121,10 @@ class SparseLinear(Affine):
         return self.columns.longest
 
     def linear(self, x: Tensor) -> Tensor:
-        return self.rows.times(x)
+        return self.rows.times(x, self.columns)
 
     def adjoint(self, y: Tensor) -> Tensor:
-        return self.columns.times(y)
+        return self.columns.times(y, self.rows)
 
     def absolute(self) -> SparseLinear:
         return replace(self.convert(torch.abs), bias=None)

@@ -54,7 +54,7 @@ from torch import Tensor
 
 from bounds import __version__
 from bounds.files import write_file
-from bounds.network.affine import Affine
+from bounds.network.affine import Affine, Linear
 from bounds.network.graph import AffineNode, Network
 from bounds.network.sparse import SparseLinear
 
@@ -102,7 +102,8 @@ def network_digest(network: Network) -> str:
     little-endian.
 
     Names are no part of it, and neither is the dtype: float32 weights have the same digest in
-    float64; nor is whether zeros among them are left out.
+    float64; nor is the sign of zeros among the weights of dense layers, or whether they are left
+    out.
     """
     digest = hashlib.sha256()
     for node in network.nodes:
@@ -124,7 +125,10 @@ def _update_operation(digest: hashlib._Hash, operation: Affine) -> None:
         elif isinstance(value, Tensor):
             kind = "<f8" if value.is_floating_point() else "<i8"
             digest.update(json_bytes(list(value.shape)))
-            digest.update(value.detach().cpu().contiguous().numpy().astype(kind).tobytes())
+            array = value.detach().cpu().contiguous().numpy().astype(kind)
+            # Pruning makes zeros of either sign.
+            unsigned = isinstance(operation, Linear) and field.name == "weight"
+            digest.update((array + 0.0 if unsigned else array).tobytes())
         else:
             digest.update(json_bytes(value))
 

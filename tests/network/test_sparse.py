@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+import torch.autograd.forward_ad as fwAD
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import bounds
-from bounds.network.affine import Linear
+import lp_reference
+from bounds.network.affine import Affine, Linear
 from bounds.network.graph import AffineNode, Network
+from bounds.network.merge import with_biases
 from bounds.network.sparse import SHARE, WEIGHTS, SparseLinear, linear
+from bounds.solution.certificate_file import network_digest
 
 OUT, IN = 100, 300
 DTYPES = [torch.float32, torch.float64]
@@ -73,7 +79,7 @@ def pruned() -> nn.Sequential:
     model = nn.Sequential(
         nn.Linear(3, 150), nn.ReLU(), nn.Linear(150, 150), nn.ReLU(), nn.Linear(150, 2)
     )
-    model[2].weight.data *= torch.rand(150, 150) < 1 / 40
+    model[2].weight.data *= torch.rand(150, 150) < 1 / 40  # zeros of either sign
     return model.double().requires_grad_(False)
 
 
@@ -115,6 +121,62 @@ def test_bounds_are_those_of_the_dense_network(method: bounds.Method) -> None:
         for each in (network, dense(network))
     )
     torch.testing.assert_close(found, expected, rtol=1e-7, atol=1e-7)
+
+
+def test_the_referee_has_the_same_optima() -> None:
+    network, ball, rows = scene()
+    relaxation = bounds.relax(network, ball, rows)
+    found = bounds.solve(relaxation, method="exact")
+    expected = torch.from_numpy(lp_reference.solve(relaxation).value)
+    torch.testing.assert_close(found.lower, expected, rtol=1e-7, atol=1e-7)
+
+
+def test_derivatives_of_any_order_are_those_of_the_dense_layer() -> None:
+    W = weight()
+    sparse, dense = linear((IN,), (OUT,), W, None), Linear((IN,), (OUT,), W)
+    x = torch.randn(3, IN, dtype=torch.float64, requires_grad=True)
+
+    def second(layer: Affine) -> torch.Tensor:
+        [first] = torch.autograd.grad(layer.linear(x).pow(3).sum(), x, create_graph=True)
+        return torch.autograd.grad(first.square().sum(), x)[0]
+
+    torch.testing.assert_close(second(sparse), second(dense))
+    with fwAD.dual_level():
+        y = sparse.linear(fwAD.make_dual(x.detach(), torch.ones_like(x)))
+        tangent = fwAD.unpack_dual(y).tangent
+        torch.testing.assert_close(tangent, torch.ones_like(x) @ W.T)
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        assert sparse.linear(mode.from_tensor(x.detach())).shape == (3, OUT)
+    live = sparse.convert(lambda values: values.clone().requires_grad_(True))
+    assert isinstance(live, SparseLinear)
+    [found] = torch.autograd.grad(live.linear(x.detach()).sum(), live.rows.values)
+    columns = W.nonzero()[:, 1]
+    torch.testing.assert_close(found, x.detach().sum(0)[columns])
+
+
+class Added(nn.Module):
+    """relu(a x) W + b: a product and a sum, as in ONNX."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model, self.W = pruned()[:2], nn.Parameter(pruned()[2].weight.mT)
+        self.b = nn.Parameter(torch.ones(150).double())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.model(x) @ self.W + self.b
+
+
+@pytest.mark.parametrize("make", [pruned, Added])
+def test_a_network_is_the_same_whether_it_can_be_trained(make: Callable[[], nn.Module]) -> None:
+    """Its pruned weights are zeros of either sign."""
+    model = make()
+    trained, frozen = (
+        bounds.from_torch(model.requires_grad_(some), (3,)).detach() for some in (True, False)
+    )
+    kinds = [type(node.operation) for node in frozen.nodes if isinstance(node, AffineNode)]
+    assert SparseLinear in kinds
+    assert network_digest(with_biases(trained)) == network_digest(with_biases(frozen))
+    assert network_digest(trained) == network_digest(frozen)
 
 
 def test_a_proof_about_a_pruned_network_is_accepted(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ lie a rounding outside of the box that the property states in decimals.
 
 from __future__ import annotations
 
+import argparse
 import csv
 import time
 from collections.abc import Iterator
@@ -16,9 +17,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from rich.console import Console
 from torch import Tensor
 
 import bounds
+from benchmarks.support import command
 from bounds.certification import Certification
 from bounds.certification.counterexample import OnnxRuntime
 from bounds.read.vnnlib import Case, Property, read_vnnlib
@@ -56,6 +59,17 @@ class Instance:
 
 def suites(data: Path) -> list[str]:
     return sorted(folder.name for folder in (data / "vnncomp").iterdir() if folder.is_dir())
+
+
+def suite_options(parser: argparse.ArgumentParser, console: Console) -> argparse.Namespace:
+    """What was asked for, with --suite; ends the program where there is none of that name."""
+    parser.add_argument("--suite", nargs="+", metavar="NAME", default=["acasxu"])
+    options = command.options_of(parser, console)
+    known = suites(options.data)
+    unknown = [name for name in options.suite if name not in known]
+    if unknown:
+        parser.error(f"no suite {', '.join(unknown)}; there are {known}")
+    return options
 
 
 def instances(data: Path, suite: str) -> list[Instance]:

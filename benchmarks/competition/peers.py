@@ -23,7 +23,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.competition.instances import Instance, instances, suites
+from benchmarks.competition.instances import Instance, instances, suite_options
 from benchmarks.competition.tools import Crown, Nnenum, Ours, Tool
 from benchmarks.support import command, environment, journal
 from benchmarks.support.journal import Record
@@ -140,7 +140,6 @@ def ready(tools: list[Tool], record: Record, data: Path, console: Console) -> li
 def main() -> int:
     parser = command.parser(__doc__)
     parser.add_argument("--limit", type=float, default=60.0, help="CPU seconds; %(default)s")
-    parser.add_argument("--suite", nargs="+", metavar="NAME", default=["acasxu"])
     parser.add_argument(
         "--every", type=int, default=1, metavar="N", help="every Nth instance of a suite"
     )
@@ -150,10 +149,7 @@ def main() -> int:
     parser.add_argument("--crown", type=Path, metavar="FOLDER", help="α,β-CROWN's checkout")
     parser.add_argument("--python", default=sys.executable, help="the peers' interpreter")
     console = Console()
-    options = command.options_of(parser, console)
-    unknown = set(options.suite) - set(suites(options.data))
-    if unknown:
-        parser.error(f"no suite {', '.join(unknown)}; there are {suites(options.data)}")
+    options = suite_options(parser, console)
     torch.set_num_threads(1)
     fresh: Record = {
         "benchmark": "peers",

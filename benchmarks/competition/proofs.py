@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 import bounds
-from benchmarks.competition.instances import Instance, instances, suites
+from benchmarks.competition.instances import Instance, instances, suite_options
 from benchmarks.support import command, environment, journal
 from benchmarks.support.cpu_time import limits_in_cpu_seconds
 from benchmarks.support.journal import Record
@@ -108,13 +108,9 @@ def main() -> int:
     parser.add_argument(
         "--timeout", type=float, default=60.0, help="CPU seconds an instance; %(default)s"
     )
-    parser.add_argument("--suite", nargs="+", metavar="NAME", default=["acasxu"])
     parser.add_argument("--decided", nargs="+", type=Path, metavar="JSON", default=[])
     console = Console()
-    options = command.options_of(parser, console)
-    unknown = set(options.suite) - set(suites(options.data))
-    if unknown:
-        parser.error(f"no suite {', '.join(unknown)}; there are {suites(options.data)}")
+    options = suite_options(parser, console)
     if missing := [path for path in options.decided if not path.is_file()]:
         parser.error(f"--decided {missing[0]}: there is no such file; give one of searches.py's")
     torch.set_num_threads(1)

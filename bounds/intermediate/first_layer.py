@@ -14,6 +14,7 @@ from torch import Tensor
 from bounds.network.affine import Affine, Linear, Scale
 from bounds.network.convolution import Convolution
 from bounds.network.graph import AffineNode, Network
+from bounds.network.sparse import SparseLinear
 from bounds.relaxation.ranges import Range
 from bounds.relaxation.triangle import ReluBounds
 from bounds.rounding import gamma, smallest
@@ -44,7 +45,7 @@ def within_ball(
         if isinstance(operation, Scale):
             radius = radius * operation.scale.abs().amax()
     last = path[-1][1]
-    assert isinstance(last, Linear | Convolution)
+    assert isinstance(last, Linear | SparseLinear | Convolution)
     radius = radius.reshape(-1, *[1] * len(last.output_shape))
     reach = off + radius * _norms(input_set, last) * (1 + 2 * gamma(last.fan_in, centre.dtype))
     return neurons.intersection(ReluBounds(centre - reach, centre + reach))
@@ -57,9 +58,9 @@ def _first_sum(network: Network, start: int) -> list[tuple[int, Affine]]:
     index = start
     while index > 0:
         match network.nodes[index]:
-            case AffineNode(parents=(parent,), operation=Linear() | Convolution() as operation) if (
-                not path
-            ):
+            case AffineNode(
+                parents=(parent,), operation=Linear() | SparseLinear() | Convolution() as operation
+            ) if not path:
                 path.insert(0, (index, operation))
             case AffineNode(parents=(parent,), operation=operation) if path and (
                 operation.elementwise and (operation.fan_in == 0 or isinstance(operation, Scale))
@@ -71,7 +72,7 @@ def _first_sum(network: Network, start: int) -> list[tuple[int, Affine]]:
     return path
 
 
-def _norms(ball: NormBall, operation: Linear | Convolution) -> Tensor:
+def _norms(ball: NormBall, operation: Linear | SparseLinear | Convolution) -> Tensor:
     """‖Wᵢ‖_* of each row, or more, as it broadcasts to the result."""
     rows = operation.weight.flatten(1)
     underflow = (rows.shape[1] * smallest(rows.dtype)) ** 0.5

@@ -108,9 +108,14 @@ class SparseLinear(Affine):
     bias: Tensor | None = None
 
     @property
+    def weight(self) -> Tensor:
+        """The whole of W, (out, in)."""
+        return self.rows.dense
+
+    @property
     def dense(self) -> Linear:
         """The same by the whole of W."""
-        return Linear(self.input_shape, self.output_shape, self.rows.dense, self.bias)
+        return Linear(self.input_shape, self.output_shape, self.weight, self.bias)
 
     @property
     def fan_in(self) -> int:

@@ -122,11 +122,10 @@ def bound(question: Question, domains: Domains, deadline: Deadline) -> BoxBounds
         known = bounds_of(domains.signs[first], question.shapes, C.dtype)
         own = box.convert(lambda each: each[first])
         layers, taken, forward = _layers(question, own, known, deadline)
-        within = [
-            each.convert(lambda each: each[of])
-            for each in ranges(network, own, layers, implied=True)
-        ]
-        layers = [each.convert(lambda each: each[of]) for each in layers]
+        within = ranges(network, own, layers, implied=True)
+        if len(first) < len(of):
+            within = [each.convert(lambda each: each[of]) for each in within]
+            layers = [each.convert(lambda each: each[of]) for each in layers]
         last = len(network.nodes) - 1
         duals = [backward_pass(network, layers, last, C, rule, within) for rule in RULES.values()]
         lower = torch.cat([dual.value_below(box, layers, d) for dual in duals], 1)

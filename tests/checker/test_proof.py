@@ -44,7 +44,7 @@ from tests.support.proofs import (
     unstable_neurons,
     whole_tree,
 )
-from tests.support.referee import random_model, random_net, random_relaxation
+from tests.support.referee import random_net, random_relaxation
 from tests.support.refusals import refused
 from tests.support.vnnlib_texts import file
 
@@ -110,56 +110,6 @@ def test_a_search_whose_boxes_are_cut(tmp_path: Path) -> None:
     assert check.accepted, reasons(check)
     assert check.vnnlib == property.name
     assert watched[-1] == (len(kinds), len(kinds))
-
-
-@pytest.mark.parametrize("dear", [0, 1e-3])
-def test_a_search_whose_bounds_are_carried_forward(tmp_path: Path, dear: float) -> None:
-    """With 1e-3, boxes of many unstable neurons have no others, and those of few do."""
-    network, property = hard_property(0.05)
-    path = tmp_path / "proof"
-    with patch.object(forward, "DEAR", dear):
-        found = bounds.certify_vnnlib(network, property, proof=path)
-    assert found.verdict == "unsat"
-    check = bounds.check_proof(path, network, vnnlib=property)
-    assert check.accepted, reasons(check)
-    assert bounds.check_proof(path, network, vnnlib=property, exact=True).accepted
-    _, arrays = contents(path)
-    nodes = len(arrays["node.kind"])
-    alone = np.unpackbits(arrays["node.forward"])[:nodes]
-    assert arrays["disjunct.forward"].tolist() == [1]
-    assert 0 < alone.sum() <= nodes
-    assert dear == 0 or alone.sum() < nodes
-
-    def other(name: str, change: Callable[[np.ndarray], np.ndarray]) -> Path:
-        return edit(path, lambda _, arrays: arrays.update({name: change(arrays[name])}))
-
-    short = other("node.forward", lambda bits: bits[:-1])
-    assert "of another number of nodes" in reasons(bounds.check_proof(short, network))
-    none = edit(path, lambda _, arrays: arrays.pop("node.forward"))
-    refused(
-        lambda: bounds.check_proof(none, network),
-        bounds.InvalidInputError,
-        "lacks tensor 'node.forward'",
-    )
-    moved = other("row.d", lambda d: d - 0.1)
-    assert not bounds.check_proof(moved, network).accepted
-
-
-@pytest.mark.parametrize(
-    ("seed", "radius"), [(20, 0.1), (23, 0.2), (24, 0.1), (47, 0.1), (55, 0.1)]
-)
-def test_ties_are_no_matter_of_rounding(tmp_path: Path, seed: int, radius: float) -> None:
-    """Every neuron of the first layer has u = −l but for rounding, which is not the checker's."""
-    model, dice = random_model(4, 30, 30, 3, seed=seed, scale=1.5).double(), Dice(seed)
-    centre = dice.normal(1, 4)
-    model[0].bias.data = -(model[0].weight.data @ centre[0])
-    model[2].bias.data = dice.normal(30)
-    network = bounds.from_torch(model, (4,)).detach()
-    label, path = network(centre).argmax(1), tmp_path / "proof"
-    found = bounds.certify(network, centre, label, radius=radius, method="input_split", proof=path)
-    assert found.verdicts == ("unsat",)
-    check = bounds.check_proof(path, network)
-    assert check.accepted, reasons(check)
 
 
 # -- trees that split ReLUs

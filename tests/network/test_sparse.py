@@ -14,6 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 import bounds
 import lp_reference
+from bounds.intermediate.first_layer import within_ball
 from bounds.network.affine import Affine, Linear
 from bounds.network.graph import AffineNode, Network
 from bounds.network.merge import with_biases
@@ -121,6 +122,24 @@ def test_bounds_are_those_of_the_dense_network(method: bounds.Method) -> None:
         for each in (network, dense(network))
     )
     torch.testing.assert_close(found, expected, rtol=1e-7, atol=1e-7)
+
+
+@pytest.mark.parametrize("norm", [1, 2])
+def test_a_first_layer_is_bounded_by_the_norm(norm: int) -> None:
+    """As a dense one is, without a pass."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(IN, OUT), nn.ReLU(), nn.Linear(OUT, 2)).double()
+    model[0].weight.data = weight()
+    network = bounds.from_torch(model.requires_grad_(False), (IN,))
+    assert any(isinstance(getattr(n, "operation", None), SparseLinear) for n in network.nodes)
+    ball = bounds.Ball(torch.zeros(2, IN, dtype=torch.float64), radius=0.1, norm=norm)
+    relaxation = bounds.relax(network, ball, bounds.margins(0, classes=2))
+    [start] = network.nodes[network.relus[0]].parents
+    nothing = torch.full((2, OUT), torch.inf, dtype=torch.float64)
+    at = network, relaxation.input_set, relaxation.ranges(), start
+    found = within_ball(*at, bounds.ReluBounds(-nothing, nothing))
+    widths = 0.2 * torch.linalg.vector_norm(weight(), {1: torch.inf, 2: 2}[norm], dim=1)
+    torch.testing.assert_close(found.upper - found.lower, widths.expand(2, -1))
 
 
 def test_the_referee_has_the_same_optima() -> None:

@@ -8,8 +8,8 @@ seconds and what its start takes (measured on a trivial property). Whole process
 starting Python and reading files included. α,β-CROWN has the configuration that it ships for each
 suite, without licensed solvers; nnenum its own settings. Of acasxu, 24 instances: ten that are
 hard, and others evenly spaced. The JSON file is written after every process, and the same command
-goes on from there, with a smaller --every too. Exit status 1 where verdicts contradict each other
-or the competition.
+goes on from there, with a smaller --every too; at another commit of ours, it keeps what peers did.
+Exit status 1 where verdicts contradict each other or the competition.
 """
 
 from __future__ import annotations
@@ -111,6 +111,24 @@ def table(record: Record) -> Table:
     return shown
 
 
+def brought_up(stored: Record, fresh: Record) -> Record:
+    """Of a record of another commit of ours, what peers did: that needs no measuring anew."""
+    if stored["commit"] == fresh["commit"]:
+        return stored
+    theirs = {
+        key: {tool: value for tool, value in stored[key].items() if tool != "ours"}
+        for key in ("commits", "starts")
+    }
+    suites = {
+        suite: {
+            name: entry | {"tools": {k: v for k, v in entry["tools"].items() if k != "ours"}}
+            for name, entry in entries.items()
+        }
+        for suite, entries in stored["suites"].items()
+    }
+    return fresh | theirs | {"suites": suites}
+
+
 def ready(tools: list[Tool], record: Record, data: Path, console: Console) -> list[Tool]:
     """Those that answer, their commits and starts in the record; says why the others don't."""
     found = []
@@ -159,10 +177,12 @@ def main() -> int:
         "starts": {},
         "suites": {},
     }
-    record = journal.resumed(options.json, fresh, same=("benchmark", "commit", "limit"))
+    stored = journal.resumed(options.json, fresh, same=("benchmark", "limit"))
+    record = brought_up(stored, fresh)
     known = (Ours(), Nnenum(options.nnenum, options.python), Crown(options.crown, options.python))
     asked = [tool for tool in known if tool.name in options.tool]
     tools = ready(asked, record, options.data, console)
+    journal.save(options.json, record)
     with journal.progress(console) as progress:
         for suite in options.suite:
             done = record["suites"].setdefault(suite, {})

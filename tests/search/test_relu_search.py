@@ -214,15 +214,18 @@ def test_clauses_of_which_one_phase_is_missing() -> None:
     assert clauses.look((2, -1)) == (0, None)
     assert clauses.learn({3: 1}) == 1
     assert clauses.learn({4: 1}) == 2
-    assert clauses.look((2, -1)) == (None, None)  # two are watched, the newest
+    assert clauses.look((2, -1)) == (None, None)  # two are watched: the longer one is forgotten
+    clauses.hold((3, 1))
+    assert clauses.look((3, 1)) == (1, None)
 
 
 @given(seeds, st.integers(1, 12), st.integers(1, 30))
 def test_clauses_as_they_are_defined(seed: int, n: int, capacity: int) -> None:
     """Of random ones, while phases come and go: the oldest that is violated, else the oldest of
-    which one phase is missing, of a neuron that has none."""
+    which one phase is missing, of a neuron that has none; of those that are not forgotten."""
     dice, clauses = Dice(seed), Clauses(capacity, n)
     learnt: list[dict[int, int]] = []
+    kept: list[int] = []
     held: dict[int, int] = {}
     for _ in range(60):
         neuron, side = int(dice.below(n, 1)), int(dice.below(2, 1)) * 2 - 1
@@ -230,7 +233,11 @@ def test_clauses_as_they_are_defined(seed: int, n: int, capacity: int) -> None:
             case 0:
                 size = 1 + int(dice.below(min(n, 4), 1))
                 some = {int(i): int(dice.below(2, 1)) * 2 - 1 for i in dice.below(n, size)}
+                if len(kept) == capacity:
+                    kept.sort(key=lambda name: (len(learnt[name]), -name))
+                    kept = sorted(kept[: capacity // 2])
                 assert clauses.learn(some) == len(learnt)
+                kept.append(len(learnt))
                 learnt.append(some)
             case 1 if neuron in held:
                 clauses.release((neuron, held.pop(neuron)))
@@ -239,9 +246,9 @@ def test_clauses_as_they_are_defined(seed: int, n: int, capacity: int) -> None:
                 clauses.hold((neuron, side))
         for literal in held.items():
             watched = [
-                (name, some.items() - held.items())
-                for name, some in enumerate(learnt)
-                if name >= len(learnt) - capacity and literal in some.items()
+                (name, learnt[name].items() - held.items())
+                for name in kept
+                if literal in learnt[name].items()
             ]
             violated = next((name for name, missing in watched if not missing), None)
             units = [(next(iter(left)), name) for name, left in watched if len(left) == 1]

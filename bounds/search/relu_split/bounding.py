@@ -57,19 +57,15 @@ class NodeBound:
 def needed(evidence: Evidence, phases: Phases, margin: float) -> dict[int, int]:
     """Which of the phases d cannot do without: the others' vertices may come back, and d is above
     the margin all the same."""
-    at_lower, at_upper = evidence.costs.clip(max=0.0)
-    lost = {
-        neuron: (at_upper if side > 0 else at_lower)[neuron]
-        - min(at_lower[neuron], at_upper[neuron])
-        for neuron, side in phases.items()
-    }
-    left, kept = evidence.value - margin, dict(phases)
-    for neuron in sorted(lost, key=lambda neuron: lost[neuron]):
-        left -= lost[neuron]
-        if left <= 0:
-            break
-        del kept[neuron]
-    return kept
+    if not phases:
+        return {}
+    neurons, sides = np.array(list(phases.items())).T
+    at_lower, at_upper = evidence.costs[:, neurons].clip(max=0.0)
+    lost = np.where(sides > 0, at_upper, at_lower) - np.minimum(at_lower, at_upper)
+    order = lost.argsort(kind="stable")
+    left = evidence.value - margin - lost[order].cumsum()
+    kept = np.sort(order[np.count_nonzero(left > 0) :])
+    return dict(zip(neurons[kept].tolist(), sides[kept].tolist(), strict=True))
 
 
 class NodeLP:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from array import array
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -21,35 +21,57 @@ Literal = tuple[int, int]
 class Clauses:
     """Learnt conjunctions, and the phases that the present node has.
 
-    At most `capacity` are watched, the newest: those of many phases rarely hold elsewhere.
-    n: how many neurons there are.
+    At most `capacity` are watched. Then the longer half of these is forgotten: what needs many
+    phases rarely holds elsewhere. n: how many neurons there are.
     """
 
     def __init__(self, capacity: int, n: int) -> None:
-        self._capacity, self._learnt = capacity, 0
+        self._capacity, self._learnt, self._watched = capacity, 0, 0
         #: Which literals the node has, by their codes; the last one fills clauses up.
         self._has = np.zeros(2 * n + 1, dtype=bool)
         self._has[-1] = True
-        #: The codes of the literals of each, at its name modulo the capacity.
+        #: Of those that are watched: the codes of their literals, how many these are, and names.
         self._codes = np.empty((0, 1), dtype=np.int32)
-        self._names: defaultdict[int, array[int]] = defaultdict(lambda: array("q"))
+        self._sizes, self._names = (np.empty(capacity, dtype=np.int64) for _ in range(2))
+        #: Of every literal, by its code, the places of clauses with it.
+        self._places: defaultdict[int, array[int]] = defaultdict(lambda: array("q"))
 
     def learn(self, phases: Mapping[int, int]) -> int:
         """Its name: how many were learnt before."""
-        name, slot = self._learnt, self._learnt % self._capacity
+        name = self._learnt
         self._learnt += 1
+        if self._watched == self._capacity:
+            self._forget()
         codes = [_code(literal) for literal in phases.items()]
-        rows, width = self._codes.shape
-        if slot >= rows or len(codes) > width:
-            room = min(self._capacity, max(2 * slot, rows, 64)), max(len(codes), width)
+        place, (rows, width) = self._watched, self._codes.shape
+        self._watched += 1
+        if place >= rows or len(codes) > width:
+            room = min(self._capacity, max(2 * place, rows, 64)), max(len(codes), width)
             grown = np.full(room, len(self._has) - 1, dtype=np.int32)
             grown[:rows, :width] = self._codes
             self._codes = grown
-        self._codes[slot] = len(self._has) - 1
-        self._codes[slot, : len(codes)] = codes
-        for code in codes:
-            self._names[code].append(name)
+        self._codes[place] = len(self._has) - 1
+        self._codes[place, : len(codes)] = codes
+        self._sizes[place], self._names[place] = len(codes), name
+        self._watch(place, codes)
         return name
+
+    def _watch(self, place: int, codes: Iterable[int]) -> None:
+        for code in codes:
+            self._places[code].append(place)
+
+    def _forget(self) -> None:
+        """Keep the shorter half, the newest of those that are as long as the longest of these."""
+        half = self._capacity // 2
+        kept = np.sort(np.lexsort((-self._names, self._sizes))[:half])
+        for values in (self._codes, self._sizes, self._names):
+            values[:half] = values[kept]
+        self._watched = half
+        self._places.clear()
+        for place, (codes, size) in enumerate(
+            zip(self._codes, self._sizes[:half].tolist(), strict=False)
+        ):
+            self._watch(place, codes[:size].tolist())
 
     def hold(self, literal: Literal) -> None:
         self._has[_code(literal)] = True
@@ -60,14 +82,13 @@ class Clauses:
     def look(self, literal: Literal) -> tuple[int | None, tuple[Literal, int] | None]:
         """Of the clauses with a phase that the node has, the oldest of which it has everything;
         else a phase that it cannot have besides, and by which clause."""
-        every = np.frombuffer(self._names[_code(literal)], dtype=np.int64)
-        names = every[np.searchsorted(every, self._learnt - self._capacity) :]
-        codes = self._codes[names % self._capacity]
+        places = np.frombuffer(self._places[_code(literal)], dtype=np.int64)
+        codes = self._codes[places]
         has = self._has[codes]
         missing = codes.shape[1] - np.count_nonzero(has, axis=1)
         violated = missing == 0
         if violated.any():
-            return int(names[violated.argmax()]), None
+            return int(self._names[places[violated.argmax()]]), None
         [units] = (missing == 1).nonzero()
         others = codes[units, has[units].argmin(1)]
         free = ~self._has[others ^ 1]
@@ -75,7 +96,8 @@ class Clauses:
             return None, None
         first = free.argmax()
         other = int(others[first])
-        return None, ((other // 2, 1 if other % 2 else -1), int(names[units[first]]))
+        name = int(self._names[places[units[first]]])
+        return None, ((other // 2, 1 if other % 2 else -1), name)
 
 
 def _code(literal: Literal) -> int:

@@ -32,10 +32,12 @@ from bounds.search.relu_split.slope_branching import choose
 from bounds.search.relu_split.tree import Closed, Leaf, Subtree, resolved
 from bounds.search.search import WHOLE, Ended, Search
 
-#: Clauses that are watched, numbers in the multipliers of all refutations, and in open nodes.
-CLAUSES, CAPACITY, OPEN = 20_000, 2**27, 2**28
+#: Clauses that are watched, and numbers in the multipliers of all refutations.
+CLAUSES, CAPACITY = 2000, 2**27
 #: Points of a batch that are looked at closely, where they seem to be counterexamples.
 SUSPECTS = 4
+#: How many open nodes are looked at for every one that is bounded, to say how far the search is.
+LOOKED = 4
 #: Where the triangles cost less than this share of what is missing, splits promise little.
 LITTLE = 1e-3
 
@@ -74,7 +76,8 @@ class FrontierSearch:
 
     def run(self, deadline: Deadline, page: Page | None = None) -> Search:
         """page: where the search is noted, if anywhere."""
-        self.state = self._state(self._end(deadline, page))
+        ended = self._end(deadline, page)
+        self.state = self._state(ended)
         if page is not None and self.state.ended in WHOLE:
             page.keep(self._columns, ended=True)
         return self.state
@@ -124,7 +127,9 @@ class FrontierSearch:
             if ended is not None:
                 return ended
             if self.tree is None:
-                self.state = self._state("open")
+                # To look at all open nodes must not cost more than to bound some.
+                if self._count - self.state.domains >= len(self._frontier) / LOOKED:
+                    self.state = self._state("open")
                 if page is not None:
                     page.keep(self._columns)
                 self._watch(self.state)
@@ -296,7 +301,7 @@ class FrontierSearch:
         """How far the search is."""
         if ended == "closed":
             return Search(ended, self._count, 0, math.inf, 1.0)
-        left = [node for node in self._frontier if node.open]
+        left = self._frontier = [node for node in self._frontier if node.open]
         worst = min((node.value for node in left), default=-math.inf)
-        closed = 1 - math.fsum(0.5 ** len(node.path) for node in left)
+        closed = 1 - math.fsum(0.5**node.depth for node in left)
         return Search(ended, self._count, len(left), worst, closed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -18,7 +18,8 @@ from bounds.search.relu_split.tree import Closed
 @dataclass(eq=False)
 class Node:
     """literal: the phase that it has besides its parent's. other: what closes the other side of
-    that split, None while it is open. start: where its ascent begins. value: of its parent."""
+    that split, None while it is open. start: where its ascent begins. value: of its parent. depth:
+    how many phases it has."""
 
     parent: Node | None
     literal: Literal
@@ -27,6 +28,10 @@ class Node:
     other: Closed | None = None
     sibling: Node | None = None
     closed: bool = False
+    depth: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.depth = 0 if self.parent is None else self.parent.depth + 1
 
     @property
     def path(self) -> list[Node]:

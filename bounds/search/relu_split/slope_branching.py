@@ -12,7 +12,7 @@ from torch import Tensor
 from bounds.search.relu_split.slope_bounding import Bounded, SlopeNodes
 
 #: Neurons of each node that are tried before one is chosen.
-CANDIDATES = 4
+CANDIDATES = 8
 #: The smallest share of the missing gain that counts.
 LEAST = 1e-6
 

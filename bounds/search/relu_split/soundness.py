@@ -69,10 +69,13 @@ def _repeated(tensor: Tensor, count: int) -> Tensor:
 
 def _kept(position: int, neurons: ReluBounds, refutations: Sequence[Refutation]) -> ReluBounds:
     """The bounds of a layer with the vertices that each refutation leaves."""
+    own = [
+        [(index, side) for (layer, index), side in refutation.phases.items() if layer == position]
+        for refutation in refutations
+    ]
     phases = neurons.lower.new_zeros(len(refutations), neurons.lower[0].numel())
-    for row, refutation in enumerate(refutations):
-        for (layer, index), side in refutation.phases.items():
-            if layer == position:
-                phases[row, index] = side
+    rows = torch.arange(len(own)).repeat_interleave(torch.tensor([len(each) for each in own]))
+    places = torch.tensor([each for some in own for each in some]).reshape(-1, 2)
+    phases[rows, places[:, 0].long()] = places[:, 1].to(phases)
     everywhere = neurons.convert(partial(_repeated, count=len(refutations)))
     return everywhere.kept(phases.unflatten(1, neurons.lower.shape[1:]))

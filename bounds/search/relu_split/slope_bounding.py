@@ -28,8 +28,9 @@ from bounds.solvers.slopes.conjunction import ConjunctionAscent
 
 #: As `bounding.ABOVE`, of numbers in float32.
 ABOVE = 1e-5
-#: Iterations of the root, and of every other node.
-ROOT, ITERATIONS = 200, 20
+#: Iterations of the root; and of every other node, for each ReLU with unstable neurons and at most.
+#: Few layers are soon as good as they get, and many are worth no split before.
+ROOT, A_LAYER, ITERATIONS = 200, 5, 20
 #: Copies of what changes with every iteration that a node holds, and nodes of a batch at most.
 ITERATES, BATCH = 24, 1024
 #: What is left of a batch, as a share, for it to go on without those that are closed.
@@ -121,6 +122,8 @@ class SlopeNodes:
         self.margin = ABOVE * float(relaxation.scale().max())
         places = numbers_at_once(rough.C, None) // (ITERATES * self.n + pass_numbers(rough.network))
         self.batch = max(1, min(BATCH, places))
+        layers = sum(bool(neurons.unstable.any()) for neurons in relaxation.relu_bounds)
+        self._iterations = min(A_LAYER * layers, ITERATIONS)
         self._lp: NodeLP | None = None
 
     @property
@@ -138,7 +141,7 @@ class SlopeNodes:
         phases: Sequence[Phases],
         starts: Sequence[Start],
         deadline: Deadline,
-        iterations: int = ITERATIONS,
+        iterations: int | None = None,
     ) -> Bounded:
         sides = self._sides(phases)
         stacked = (
@@ -146,7 +149,7 @@ class SlopeNodes:
         )
         ascent = self._ascent(sides, Start(*stacked))
         part, at = ascent, torch.arange(len(phases), device=sides.device)
-        for _ in range(iterations):
+        for _ in range(self._iterations if iterations is None else iterations):
             open_ = (part.best <= 2 * self.margin).flatten()
             count = int(open_.sum())
             if count == 0 or deadline.passed:

@@ -20,7 +20,6 @@ from bounds import Relaxation
 from bounds.certification.relu_splits import Bounding, ReluSplits
 from bounds.deadline import NEVER
 from bounds.search.relu_split.bounding import NodeLP
-from bounds.search.relu_split.clauses import Clauses
 from bounds.search.relu_split.slope_bounding import SlopeNodes
 from bounds.search.relu_split.soundness import refuted
 from bounds.search.relu_tree import ReluTree
@@ -28,7 +27,6 @@ from bounds.search.root import optimised_root
 from bounds.search.search import Search
 from bounds.solvers.interior_point.condense import condense
 from bounds.solvers.simplex.warm import Ending, Vertex, WarmLP
-from tests.support.networks import Dice, seeds
 from tests.support.problems import Problem, points, problems
 from tests.support.referee import random_net
 
@@ -199,61 +197,6 @@ def test_what_is_learnt_closes_other_nodes() -> None:
     run = Run(combinatorial(1, inputs=40, clauses=172))
     assert run.closed
     assert len(run.tree.refutations) < len(run.tree.leaves)
-
-
-def test_clauses_of_which_one_phase_is_missing() -> None:
-    clauses = Clauses(2, 5)
-    assert clauses.look((1, 1)) == (None, None)
-    assert clauses.learn({1: 1, 2: -1}) == 0
-    clauses.hold((1, 1))
-    assert clauses.look((1, 1)) == (None, ((2, -1), 0))
-    clauses.hold((2, 1))
-    assert clauses.look((1, 1)) == (None, None)
-    clauses.release((2, 1))
-    clauses.hold((2, -1))
-    assert clauses.look((2, -1)) == (0, None)
-    assert clauses.learn({3: 1}) == 1
-    assert clauses.learn({4: 1}) == 2
-    assert clauses.look((2, -1)) == (None, None)  # two are watched: the longer one is forgotten
-    clauses.hold((3, 1))
-    assert clauses.look((3, 1)) == (1, None)
-
-
-@given(seeds, st.integers(1, 12), st.integers(1, 30))
-def test_clauses_as_they_are_defined(seed: int, n: int, capacity: int) -> None:
-    """Of random ones, while phases come and go: the oldest that is violated, else the oldest of
-    which one phase is missing, of a neuron that has none; of those that are not forgotten."""
-    dice, clauses = Dice(seed), Clauses(capacity, n)
-    learnt: list[dict[int, int]] = []
-    kept: list[int] = []
-    held: dict[int, int] = {}
-    for _ in range(60):
-        neuron, side = int(dice.below(n, 1)), int(dice.below(2, 1)) * 2 - 1
-        match int(dice.below(3, 1)):
-            case 0:
-                size = 1 + int(dice.below(min(n, 4), 1))
-                some = {int(i): int(dice.below(2, 1)) * 2 - 1 for i in dice.below(n, size)}
-                if len(kept) == capacity:
-                    kept.sort(key=lambda name: (len(learnt[name]), -name))
-                    kept = sorted(kept[: capacity // 2])
-                assert clauses.learn(some) == len(learnt)
-                kept.append(len(learnt))
-                learnt.append(some)
-            case 1 if neuron in held:
-                clauses.release((neuron, held.pop(neuron)))
-            case _ if neuron not in held:
-                held[neuron] = side
-                clauses.hold((neuron, side))
-        for literal in held.items():
-            watched = [
-                (name, learnt[name].items() - held.items())
-                for name in kept
-                if literal in learnt[name].items()
-            ]
-            violated = next((name for name, missing in watched if not missing), None)
-            units = [(next(iter(left)), name) for name, left in watched if len(left) == 1]
-            unit = next(((other, name) for other, name in units if other[0] not in held), None)
-            assert clauses.look(literal) == (violated, unit if violated is None else None)
 
 
 # -- how it ends -----------------------------------------------------------------------------------

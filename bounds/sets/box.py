@@ -6,6 +6,7 @@ nearest point of it.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -82,12 +83,7 @@ class Box(InputSet):
     """
 
     def minimum(self, coefficients: Tensor) -> Tensor:
-        lower, upper = self.lower.unsqueeze(1), self.upper.unsqueeze(1)
-        return (
-            torch.where(coefficients > 0, coefficients * lower, coefficients * upper)
-            .flatten(2)
-            .sum(2)
-        )
+        return (coefficients * self.argmin(coefficients)).flatten(2).sum(2)
 
     def minimum_below(self, coefficients: Tensor) -> Tensor:
         middle, reach, underflow = self.halves(coefficients.shape[2:].numel())
@@ -104,7 +100,12 @@ class Box(InputSet):
         return lower + upper, upper - lower + rounding, underflow
 
     def argmin(self, coefficients: Tensor) -> Tensor:
-        return torch.where(coefficients > 0, self.lower.unsqueeze(1), self.upper.unsqueeze(1))
+        lower, upper = self.lower.unsqueeze(1), self.upper.unsqueeze(1)
+        if coefficients.device.type != "cpu" or lower.requires_grad or upper.requires_grad:
+            return torch.where(coefficients > 0, lower, upper)
+        # On a CPU `where` branches at every number, and signs cannot be predicted: 8 times as slow.
+        side = coefficients.detach().sign().sub_(0.5).mul_(-math.inf)
+        return torch.clamp(side, lower, upper)
 
     def project(self, points: Tensor) -> Tensor:
         return torch.minimum(

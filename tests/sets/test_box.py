@@ -114,3 +114,19 @@ def test_factors_that_are_flushed_to_zero_are_allowed_for(coefficient: float, en
     assert plain == 0
     assert Fraction(below) <= exact
     assert below > -1e-290
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_minima_are_attained_at_ends_whatever_these_are(dtype: torch.dtype) -> None:
+    """Each coefficient with each pair of ends, one after another; 0 and NaN go to the upper end."""
+    most, least = torch.finfo(dtype).max, torch.finfo(dtype).smallest_normal
+    numbers = [0.0, -0.0, 1.0, -1.0, most, -most, least, -least]
+    ends = [(a, b) for a in numbers for b in numbers if a <= b]
+    coefficients = [*numbers, math.inf, -math.inf, math.nan]
+    pairs = [(c, *pair) for c in coefficients for pair in ends]
+    c, lower, upper = (torch.tensor(part, dtype=dtype) for part in zip(*pairs, strict=True))
+    found = Box(lower[None], upper[None]).argmin(c[None, None])[0, 0]
+    for k, (coefficient, low, high) in enumerate(pairs):
+        assert float(found[k]) == (low if coefficient > 0 else high)
+    tracked = Box(lower[None].requires_grad_(), upper[None].requires_grad_())
+    assert torch.equal(tracked.argmin(c[None, None]).detach()[0, 0], found)

@@ -1,7 +1,7 @@
 """The search of one input's set by the phases of its ReLUs, one disjunct after another.
 
 An LP a node is exact, and goes on from its parent's vertex: it suits networks whose LPs are small,
-or sparse, as with one layer. Slope ascent with β bounds hundreds of nodes together, on a device
+or sparse, as those of formulas. Slope ascent with β bounds hundreds of nodes together, on a device
 too, and needs no matrices: on residual networks of a thousand unstable neurons it takes a twentieth
 of the time, and on dense ones of 50 to 110, a third. It is far from the LP where that is all that
 counts (benchmarks/README.md).
@@ -35,18 +35,27 @@ from bounds.solvers.interior_point.condense import condense
 
 #: How the nodes of a search are bounded: by an LP each, or by slope ascent in batches.
 Bounding = Literal["lp", "slopes"]
-#: The most unstable neurons in more than one layer for which nodes are LPs.
-SMALL = 48
+#: The most unstable neurons for which nodes are LPs; and where these are of one layer, coefficients
+#: that are not 0.
+SMALL, SPARSE = 48, 2**15
 #: Multipliers of the unstable neurons as one flat tensor a ReLU.
 Scattered = Callable[[np.ndarray], tuple[Tensor, ...]]
 
 
 def bounding_of(root: Relaxation) -> Bounding:
     """How the nodes of a search are bounded, by its root alone."""
-    layers = sum(bool(neurons.unstable.any()) for neurons in root.relu_bounds)
     [unstable] = root.unstable
-    small = layers <= 1 or unstable <= SMALL
-    return "lp" if small and matrices_fit(root, None) else "slopes"
+    if not matrices_fit(root, None):
+        return "slopes"
+    return "lp" if unstable <= SMALL or _is_sparse(root) else "slopes"
+
+
+def _is_sparse(root: Relaxation) -> bool:
+    """Whether the LP has neurons of one layer, and few coefficients."""
+    if sum(bool(neurons.unstable.any()) for neurons in root.relu_bounds) > 1:
+        return False
+    lp = condense(root)
+    return lp is not None and int(lp.AL.count_nonzero()) <= SPARSE
 
 
 @dataclass(eq=False)

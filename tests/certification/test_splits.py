@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -72,14 +73,23 @@ def test_a_search_that_nobody_asked_for_ends(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize(
-    ("width", "layers", "expected"), [(20, 2, "lp"), (30, 2, "slopes"), (60, 1, "lp")]
+    ("width", "layers", "weights", "expected"),
+    [
+        (20, 2, nn.init.eye_, "lp"),
+        (30, 2, nn.init.eye_, "slopes"),
+        (60, 1, nn.init.eye_, "lp"),
+        (182, 1, nn.init.eye_, "lp"),
+        (182, 1, nn.init.ones_, "slopes"),
+    ],
 )
-def test_how_nodes_are_bounded(width: int, layers: int, expected: str) -> None:
-    """By LPs where they are small, or of one layer: all neurons are unstable here."""
+def test_how_nodes_are_bounded(
+    width: int, layers: int, weights: Callable[[Tensor], Tensor], expected: str
+) -> None:
+    """By LPs where they are small, or sparse and of one layer: all neurons are unstable here."""
     model = nn.Sequential()
     for bias in (0.0, -0.5)[:layers]:
         linear = nn.Linear(width, width)
-        nn.init.eye_(linear.weight)
+        weights(linear.weight)
         nn.init.constant_(linear.bias, bias)
         model.extend([linear, nn.ReLU()])
     network = bounds.from_torch(model, (width,)).to("cpu", torch.float64)

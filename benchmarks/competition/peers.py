@@ -177,8 +177,9 @@ def main() -> int:
         "starts": {},
         "suites": {},
     }
-    stored = journal.resumed(options.json, fresh, same=("benchmark", "limit"))
-    record = brought_up(stored, fresh)
+    record = journal.resumed(options.json, fresh, same=("benchmark", "limit", "device", "versions"))
+    if "ours" in options.tool:
+        record = brought_up(record, fresh)
     known = (Ours(), Nnenum(options.nnenum, options.python), Crown(options.crown, options.python))
     asked = [tool for tool in known if tool.name in options.tool]
     tools = ready(asked, record, options.data, console)

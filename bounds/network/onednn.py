@@ -16,10 +16,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn import Parameter
 
 from bounds.network.affine import Shape
 from bounds.network.convolution_products import scatter
+from bounds.network.followed import followed
 from bounds.network.memory import on_cpu
 
 #: Samples of a trial at most: other numbers of them make no other algorithm.
@@ -89,16 +89,6 @@ def _full_precision() -> bool:
     """Whether nobody asked for TF32 or bfloat16 inside of convolutions, as torch 2.9 lets one."""
     kind = getattr(torch.backends.mkldnn, "conv", None)
     return kind is None or kind.fp32_precision in ("none", "ieee")
-
-
-def followed(x: Tensor) -> bool:
-    """Whether torch.compile, torch.func or a tensor of another class, such as torch's fake ones,
-    follows what is computed: they know nothing of what is called here."""
-    return (
-        type(x) not in (Tensor, Parameter)
-        or torch.compiler.is_compiling()
-        or torch._C._functorch.peek_interpreter_stack() is not None
-    )
 
 
 @lru_cache(maxsize=4096)

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bounds.network.affine import Affine, Convert, Linear, Shape, optional
-from bounds.network.onednn import followed
+from bounds.network.followed import followed
 
 #: A layer of so many weights, at most this share of which is not 0, is summed over these. At this
 #: share products take a tenth of the time for few samples, and half of it for thousands.

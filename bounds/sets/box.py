@@ -16,6 +16,8 @@ from torch import Tensor
 from bounds.arguments import require_floats
 from bounds.errors import InvalidInputError
 from bounds.network.affine import Convert, Shape, row_sums
+from bounds.network.followed import followed
+from bounds.network.memory import on_cpu
 from bounds.rounding import down, floor, gamma, smallest
 
 
@@ -101,7 +103,9 @@ class Box(InputSet):
 
     def argmin(self, coefficients: Tensor) -> Tensor:
         lower, upper = self.lower.unsqueeze(1), self.upper.unsqueeze(1)
-        if coefficients.device.type != "cpu" or lower.requires_grad or upper.requires_grad:
+        if not (on_cpu(lower) and coefficients.dtype == lower.dtype) or (
+            lower.requires_grad or upper.requires_grad or followed(coefficients)
+        ):
             return torch.where(coefficients > 0, lower, upper)
         # On a CPU `where` branches at every number, and signs cannot be predicted: 8 times as slow.
         side = coefficients.detach().sign().sub_(0.5).mul_(-math.inf)

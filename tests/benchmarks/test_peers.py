@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -172,27 +173,35 @@ def test_it_goes_on_where_it_was_and_leaves_out_what_is_absent(
     assert found["mnistfc: net_256x4.onnx a.vnnlib"]["tools"]["nnenum"]["seconds"] == -1.0
 
 
-def test_at_another_commit_of_ours_the_peers_part_stays(
-    data: Path, nnenum: Nnenum, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    json_file = tmp_path / "peers.json"
-    common = ("--json", json_file, "--nnenum", nnenum.folder)
-    assert run(monkeypatch, data, *common) == 0
-    first = json.loads(json_file.read_text())
-    first["commit"] = first["commits"]["ours"] = "an older one"
-    for entry in first["suites"]["mnistfc"].values():
-        entry["tools"]["nnenum"]["seconds"] = -1.0
-        entry["tools"]["ours"] = {"verdict": "unsat", "seconds": 1.0}
-    first["starts"] |= {"nnenum": -1.0, "ours": 1.0}
-    json_file.write_text(json.dumps(first))
+def test_at_another_commit_of_ours_the_peers_part_stays() -> None:
+    def record(commit: str, ours: float, theirs: float) -> dict[str, Any]:
+        tools = {"ours": ours, "nnenum": theirs}
+        runs = {tool: {"verdict": "unsat", "seconds": each} for tool, each in tools.items()}
+        entry = {"truth": "unsat", "tools": runs}
+        commits = {"ours": commit, "nnenum": "theirs"}
+        return {
+            "commit": commit,
+            "commits": commits,
+            "starts": tools,
+            "suites": {"mnistfc": {"a": entry}},
+        }
 
-    assert run(monkeypatch, data, *common) == 0
-    found = json.loads(json_file.read_text())
-    assert "ours" not in found["commits"]
-    assert found["commit"] != "an older one"
-    assert found["starts"] == {"nnenum": -1.0}
-    for entry in found["suites"]["mnistfc"].values():
-        assert entry["tools"] == {"nnenum": {"verdict": "unsat", "seconds": -1.0}}
+    stored = record("an older one", 1.0, 2.0)
+    fresh = {"commit": "this one", "commits": {}, "starts": {}, "suites": {}}
+    assert peers.brought_up(stored, fresh | {"commit": "an older one"}) is stored
+    assert peers.brought_up(stored, fresh) == {
+        "commit": "this one",
+        "commits": {"nnenum": "theirs"},
+        "starts": {"nnenum": 2.0},
+        "suites": {
+            "mnistfc": {
+                "a": {
+                    "truth": "unsat",
+                    "tools": {"nnenum": {"verdict": "unsat", "seconds": 2.0}},
+                }
+            }
+        },
+    }
 
 
 def test_a_tool_that_fails_on_the_trivial_property_is_left_out(

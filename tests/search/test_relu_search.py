@@ -242,6 +242,20 @@ def test_a_solver_that_breaks_down_closes_nothing(monkeypatch: pytest.MonkeyPatc
     assert (run.splits.state.ended, run.splits.state.worst) == ("precision", -math.inf)
 
 
+def test_an_lp_ends_where_it_does_whatever_came_before() -> None:
+    """A search that was stopped and goes on has not solved the LPs of before."""
+    root = deep()
+    often = SlopeNodes(root, torch.device("cpu"))
+    assert often.n > 2
+    for i in range(often.n):
+        phases = {i: 1, (i + 1) % often.n: -1}
+        expected = SlopeNodes(root, torch.device("cpu")).finish(phases, NEVER)
+        found = often.finish(phases, NEVER)
+        assert (found is None) == (expected is None)
+        if found is not None and expected is not None:
+            assert found.evidence.nu.tolist() == expected.evidence.nu.tolist()
+
+
 def test_slopes_that_are_no_numbers_close_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     original = SlopeNodes.bound
 

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.func import grad, jvp, vmap
 
 from bounds import Box, InvalidInputError
 from tests.support.networks import Dice, seeds
@@ -130,3 +131,27 @@ def test_minima_are_attained_at_ends_whatever_these_are(dtype: torch.dtype) -> N
         assert float(found[k]) == (low if coefficient > 0 else high)
     tracked = Box(lower[None].requires_grad_(), upper[None].requires_grad_())
     assert torch.equal(tracked.argmin(c[None, None]).detach()[0, 0], found)
+
+
+@pytest.mark.parametrize("order", ["grad of grad", "grad of jvp", "grad of vmap"])
+def test_derivatives_of_any_order_where_the_ends_coincide(order: str) -> None:
+    """⟨c, x⟩ over a point x is linear in x; and its square's second derivatives are 2 c cᵀ."""
+    c, x = torch.tensor([[[1.0, -2.0]]]), torch.tensor([[0.2, -0.3]])
+
+    def value(x: Tensor) -> Tensor:
+        return Box(x, x).minimum(c)[0, 0]
+
+    def square(x: Tensor) -> Tensor:
+        return value(x) ** 2
+
+    match order:
+        case "grad of grad":
+            found = grad(lambda x: grad(square)(x)[0, 0])(x)
+            expected = 2 * c[0] * c[0, 0, 0]
+        case "grad of jvp":
+            found = grad(lambda x: jvp(square, (x,), (torch.ones_like(x),))[1])(x)
+            expected = 2 * c[0] * c.sum()
+        case _:
+            found = grad(lambda x: vmap(lambda part: value(part[None]))(x).sum())(x)
+            expected = c[0]
+    assert torch.allclose(found, expected)

@@ -95,6 +95,10 @@ class NodeLP:
         """What d has to exceed for a node to be closed."""
         return ABOVE * float(self._scale.max())
 
+    def begin_anew(self) -> None:
+        """Forget the vertex that the next run would go on from."""
+        self._warm.forget()
+
     def bound(
         self, phases: Phases, *, seconds: float | None, pivots: int | None = None
     ) -> NodeBound:

@@ -223,6 +223,8 @@ class SlopeNodes:
             self._order = np.array([place[name] for name in self.neurons], dtype=int)
             self._condensed, self._lp = condensed, NodeLP(condensed)
         held = {int(self._order[i]): side for i, side in phases.items()}
+        # A search that was stopped and goes on knows no vertex, and must find the same multipliers.
+        self._lp.begin_anew()
         bound = self._lp.bound(held, seconds=deadline.left)
         if bound.evidence is None or not np.isfinite(bound.vertex.b).all():
             return None

@@ -123,7 +123,7 @@ def bound(question: Question, domains: Domains, deadline: Deadline) -> BoxBounds
         own = box.convert(lambda each: each[first])
         layers, taken, forward = _layers(question, own, known, deadline)
         within = ranges(network, own, layers, implied=True)
-        if len(first) < len(of):
+        if len(first) < len(of):  # else they are the domains, in their order
             within = [each.convert(lambda each: each[of]) for each in within]
             layers = [each.convert(lambda each: each[of]) for each in layers]
         last = len(network.nodes) - 1

@@ -55,8 +55,8 @@ class Domains:
 
 
 def distinct(domains: Domains) -> tuple[Tensor, Tensor]:
-    """The first of the domains of each box and its signs, and which of these each domain has: roots
-    of several disjuncts are one box, and often halved alike."""
+    """The first of the domains of each box and its signs, in their order, and which of these each
+    domain has: roots of several disjuncts are one box, and often halved alike."""
     count, device = len(domains), domains.node.device
     every = torch.arange(count, device=device)
     if bool((domains.disjunct == domains.disjunct[:1]).all()):
@@ -64,7 +64,9 @@ def distinct(domains: Domains) -> tuple[Tensor, Tensor]:
     parts = domains.lower, domains.upper, domains.signs.to(domains.lower)
     _, of = torch.cat([each.flatten(1) for each in parts], 1).unique(dim=0, return_inverse=True)
     first = every.new_full((int(of.max()) + 1,), count).scatter_reduce(0, of, every, "amin")
-    return first, of
+    # By the numbers of the boxes so far: as many boxes as domains must be these, one by one.
+    order = first.argsort()
+    return first[order], order.argsort()[of]
 
 
 def join(parts: Sequence[Domains]) -> Domains:

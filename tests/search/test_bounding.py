@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -34,10 +35,26 @@ def scene() -> tuple[Question, Domains]:
 def test_boxes_with_their_signs_are_told_apart() -> None:
     _, domains = scene()
     first, of = distinct(domains)
-    assert sorted(first.tolist()) == [0, 3, 5]
+    assert first.tolist() == [0, 3, 5]
     assert first[of].tolist() == [0, 0, 0, 3, 3, 5]
     first, of = distinct(domains.take(slice(0, 1)))
     assert (first.tolist(), of.tolist()) == ([0], [0])
+
+
+def test_boxes_of_several_disjuncts_are_each_bounded_by_themselves() -> None:
+    """Where no box comes twice, in whatever order they are."""
+    question, domains = scene()
+    some = domains.take(torch.tensor([1, 5, 3]))
+    for order in itertools.permutations(range(3)):
+        part = some.take(torch.tensor(order))
+        first, of = distinct(part)
+        assert first.tolist() == of.tolist() == [0, 1, 2]
+        found = bound(question, part, NEVER)
+        for k in range(3):
+            alone = bound(question, part.take(slice(k, k + 1)), NEVER)
+            for name in ("proof", "coefficients", "points", "values", "signs"):
+                one = getattr(found, name)[k : k + 1]
+                torch.testing.assert_close(one, getattr(alone, name), rtol=1e-9, atol=1e-9)
 
 
 def test_a_box_of_several_disjuncts_is_bounded_once(monkeypatch: pytest.MonkeyPatch) -> None:

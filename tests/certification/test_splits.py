@@ -22,6 +22,7 @@ from bounds.certification.relu_splits import bounding_of
 from bounds.read.vnnlib import parse_vnnlib
 from bounds.search.search import BoxSearch, Search
 from tests.conftest import Run
+from tests.support.referee import random_net
 from tests.support.refusals import refused
 from tests.support.vnnlib_texts import file, within
 
@@ -246,3 +247,25 @@ def test_all_of_acasxu(shared_data: Path) -> None:
         assert not record["contradictions"], (instance.name, record["contradictions"])
         verdicts[record["verdict"]] += 1
     assert min(verdicts["unsat"], verdicts["sat"]) >= 10
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_disjuncts_that_open_different_boxes(tmp_path: Path, seed: int) -> None:
+    """Each output's least value on a grid, less a little: no output is that low, and the boxes on
+    which it might be are not those of the others."""
+    network = random_net(2, 16, 16, 3, seed=seed, scale=2.5)
+    grid = torch.cartesian_prod(*[torch.linspace(0, 1, 201).double()] * 2)
+    least = (network(grid).amin(0) - 0.01).tolist()
+    declared = [("X", i) for i in range(2)] + [("Y", k) for k in range(3)]
+    lines = [f"(declare-const {name}_{i} Real)" for name, i in declared]
+    lines += [f"(assert (>= X_{i} 0)) (assert (<= X_{i} 1))" for i in range(2)]
+    parts = " ".join(f"(and (<= Y_{k} {value:.6f}))" for k, value in enumerate(least))
+    lines.append(f"(assert (or {parts}))")
+    asked = parse_vnnlib("\n".join(lines))
+    proof = tmp_path / "proof"
+    found = certify_vnnlib(network, asked, method="input_split", proof=proof)
+    [search] = found.searches
+    assert found.verdict == "unsat"
+    assert search is not None
+    assert search.domains > 20
+    assert bounds.check_proof(proof, network, vnnlib=asked).accepted

@@ -177,13 +177,12 @@ def main() -> int:
         "starts": {},
         "suites": {},
     }
-    record = journal.resumed(options.json, fresh, same=("benchmark", "limit", "device", "versions"))
+    record = journal.resumed(options.json, fresh, same=("benchmark", "limit", "device"))
     if "ours" in options.tool:
         record = brought_up(record, fresh)
     known = (Ours(), Nnenum(options.nnenum, options.python), Crown(options.crown, options.python))
     asked = [tool for tool in known if tool.name in options.tool]
     tools = ready(asked, record, options.data, console)
-    journal.save(options.json, record)
     with journal.progress(console) as progress:
         for suite in options.suite:
             done = record["suites"].setdefault(suite, {})

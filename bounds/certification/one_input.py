@@ -147,7 +147,7 @@ class OneInput:
             self.watch,
             len(open_),
             math.inf if self.asked else _unasked(root.unstable[0]),
-            bounding_of(root),
+            bounding_of(root, deadline),
             self.whole.C.device,
             lambda k: self.page(f"relus.{k}"),
         )

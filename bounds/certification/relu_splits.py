@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bounds.deadline import Deadline
+from bounds.deadline import NEVER, Deadline
 from bounds.relaxation.relaxation import Relaxation
 from bounds.search.journal import Page
 from bounds.search.relu_split.bounding import Evidence, NodeLP
@@ -42,19 +42,19 @@ SMALL, SPARSE = 48, 2**15
 Scattered = Callable[[np.ndarray], tuple[Tensor, ...]]
 
 
-def bounding_of(root: Relaxation) -> Bounding:
-    """How the nodes of a search are bounded, by its root alone."""
+def bounding_of(root: Relaxation, deadline: Deadline = NEVER) -> Bounding:
+    """How the nodes of a search are bounded, by its root alone, as long as there is time."""
     [unstable] = root.unstable
     if not matrices_fit(root, None):
         return "slopes"
-    return "lp" if unstable <= SMALL or _is_sparse(root) else "slopes"
+    return "lp" if unstable <= SMALL or _is_sparse(root, deadline) else "slopes"
 
 
-def _is_sparse(root: Relaxation) -> bool:
+def _is_sparse(root: Relaxation, deadline: Deadline) -> bool:
     """Whether the LP has neurons of one layer, and few coefficients."""
     if sum(bool(neurons.unstable.any()) for neurons in root.relu_bounds) > 1:
         return False
-    lp = condense(root)
+    lp = condense(root, deadline=deadline)
     return lp is not None and int(lp.AL.count_nonzero()) <= SPARSE
 
 

@@ -68,10 +68,8 @@ class Clauses:
             values[:half] = values[kept]
         self._watched = half
         self._places.clear()
-        for place, (codes, size) in enumerate(
-            zip(self._codes, self._sizes[:half].tolist(), strict=False)
-        ):
-            self._watch(place, codes[:size].tolist())
+        for place, size in enumerate(self._sizes[:half].tolist()):
+            self._watch(place, self._codes[place, :size].tolist())
 
     def hold(self, literal: Literal) -> None:
         self._has[_code(literal)] = True

@@ -76,8 +76,7 @@ class FrontierSearch:
 
     def run(self, deadline: Deadline, page: Page | None = None) -> Search:
         """page: where the search is noted, if anywhere."""
-        ended = self._end(deadline, page)
-        self.state = self._state(ended)
+        self.state = self._state(self._end(deadline, page))
         if page is not None and self.state.ended in WHOLE:
             page.keep(self._columns, ended=True)
         return self.state

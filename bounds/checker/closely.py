@@ -18,16 +18,18 @@ from bounds.checker.refutations import Refutations
 from bounds.errors import InvalidInputError
 from bounds.network.graph import AffineNode, Network
 
-#: Leaves that are looked at in balls; numbers of a network, and leaves, for rationals.
+#: Leaves that are looked at in balls; numbers of a network, and leaves or refutations, for
+#: rationals.
 LEAVES, NUMBERS, SMALL = 200, 300, 2000
 
 
-def require_small(network: Network, forest: Forest) -> None:
-    """Refuse what would take ages in rationals."""
+def require_small(network: Network, forest: Forest, refutations: int) -> None:
+    """Refuse what would take ages in rationals; refutations: how many there are."""
     numbers = sum(int(np.prod(n.shape)) for n in network.nodes if not isinstance(n, AffineNode))
     for what, count, most in (
         ("input and ReLU numbers", numbers, NUMBERS),
         ("leaves", forest.leaves, SMALL),
+        ("refutations", refutations, SMALL),
     ):
         if count > most:
             raise InvalidInputError(
@@ -109,14 +111,13 @@ class Closely:
         refutations: Refutations,
         number: int,
     ) -> bool:
-        """Whether the mixture of rows is positive where the phases hold, or they cannot."""
+        """Whether the mixture of rows is positive where the refutation is about, or nothing is
+        there; what it uses may not hold."""
         sizes = np.cumsum([len(each.lower) for each in neurons])[:-1]
         nothing = np.zeros(0)
         lower = np.concatenate([nothing, *(each.lower for each in neurons)])
         upper = np.concatenate([nothing, *(each.upper for each in neurons)])
-        literals = refutations.literals[number]
-        active, dead = literals[literals % 2 == 1] // 2, literals[literals % 2 == 0] // 2
-        lower[active], upper[dead] = np.maximum(lower[active], 0), np.minimum(upper[dead], 0)
+        refutations.narrow(number, lower, upper)
         if (lower > upper).any():
             return True
         nu = np.zeros(len(lower))
@@ -150,7 +151,8 @@ class _NoNumbers(Exception):
 
 
 class SecondLook:
-    """Leaves of a proof in another arithmetic: as many as `limit`, and no more of them hold."""
+    """Leaves of a proof, or what refutes them, in another arithmetic: as many as `limit`, and no
+    more of them hold."""
 
     def __init__(
         self,
@@ -175,7 +177,8 @@ class SecondLook:
     def refutation(
         self, refutations: Refutations, disjunct: int, number: int, neurons: Sequence[Neurons]
     ) -> bool:
-        """Whether a refutation of a disjunct holds, with these l and u, which hold on its case."""
+        """Whether a refutation of a disjunct holds, with these l and u, which hold on its case, if
+        all that it uses does."""
         if self._spent():
             return False
         case = int(refutations.case[number])

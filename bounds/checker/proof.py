@@ -164,8 +164,9 @@ class _Leaves:
         self._passes, self._file, self._cases = Passes(network), file, cases
         inputs = self._passes.graph.sizes[0]
         self.forest = forest_of(file, cases, (inputs, self._passes.neurons))
+        self._refutations = file.arrays.get("refutation.bytes", np.zeros(0)).size
         if exact:
-            require_small(network, self.forest)
+            require_small(network, self.forest, self._refutations)
         self._exact, self._precision, self._inputs = exact, precision, inputs
         self._look = partial(SecondLook, network, cases=cases)
 
@@ -215,7 +216,7 @@ class _Leaves:
     @cached_property
     def _second(self) -> SecondLook:
         if self._exact:
-            return self._look(rationals(), limit=self.forest.leaves)
+            return self._look(rationals(), limit=self.forest.leaves + self._refutations)
         return self._look(balls(), limit=LEAVES)
 
 

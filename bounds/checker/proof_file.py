@@ -58,6 +58,12 @@ REFUTATIONS = {
     "multipliers.f32": "F32",
     "multipliers.f64": "F64",
 }
+USES = {
+    "refutation.bound": "int",
+    "refutation.end": "F64",
+    "refutation.uses": "int",
+    "use.refutation": "int",
+}
 CARRIED = {"disjunct.forward": "U8", "node.forward": "U8"}
 INTEGERS = ("U8", "U16", "U32", "U64")
 
@@ -159,7 +165,7 @@ def read_proof(path: str | os.PathLike[str]) -> ProofFile:
 
 def _require_types(file: ProofFile, kinds: dict[str, str]) -> None:
     expected = dict(ALWAYS)
-    for more in (REFUTATIONS, BOUNDS, CARRIED):
+    for more in (REFUTATIONS, BOUNDS, USES, CARRIED):
         if more.keys() & kinds.keys():
             expected |= more
     for name in sorted(expected.keys() ^ kinds.keys()):

@@ -10,6 +10,7 @@ import numpy as np
 from bounds.checker.evidence import Rejected
 from bounds.checker.forest import Cases
 from bounds.checker.proof_file import ProofFile
+from bounds.checker.uses import Uses, uses_of
 from bounds.solution.proof_file import STATED
 
 WIDTHS = {2: "multipliers.f16", 4: "multipliers.f32", 8: "multipliers.f64"}
@@ -31,7 +32,7 @@ class Refutations:
     """recipe: of each case, for its l and u; stated: what the file says of these, where it does.
     ends: of each disjunct, where its own begin and end. case, literals, weights: of each. listed:
     of each case the neurons that have a ν, (cases, neurons). multipliers: ν of each refutation at
-    the neurons that its case lists."""
+    the neurons that its case lists. uses: of bounds."""
 
     recipe: np.ndarray
     stated: dict[int, Stated]
@@ -41,6 +42,14 @@ class Refutations:
     weights: list[np.ndarray]
     listed: np.ndarray
     multipliers: list[np.ndarray]
+    uses: Uses
+
+    def narrow(self, number: int, lower: np.ndarray, upper: np.ndarray) -> None:
+        """l and u of all neurons, (neurons,), become those where this refutation is about."""
+        literals = self.literals[number]
+        active, dead = literals[literals % 2 == 1] // 2, literals[literals % 2 == 0] // 2
+        lower[active], upper[dead] = np.maximum(lower[active], 0), np.minimum(upper[dead], 0)
+        self.uses.narrow(number, lower, upper)
 
 
 def refutations_of(file: ProofFile, cases: Cases, sizes: Sequence[int]) -> Refutations:
@@ -67,15 +76,17 @@ def refutations_of(file: ProofFile, cases: Cases, sizes: Sequence[int]) -> Refut
     if (recipe > STATED).any():
         raise Rejected("a case has a recipe for its bounds that is none")
     stated = _stated(file, listed, sizes) if (recipe == STATED).any() else {}
+    needed = np.split(literals, phases[1:-1]) if total else []
     return Refutations(
         recipe,
         stated,
         ends,
         case,
-        np.split(literals, phases[1:-1]) if total else [],
+        needed,
         np.split(weights, rows[1:-1]) if total else [],
         listed,
         list(_multipliers(file, listed.sum(1)[case])),
+        uses_of(file, ends, needed, neurons),
     )
 
 

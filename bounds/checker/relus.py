@@ -5,6 +5,10 @@ A refutation is about all inputs that satisfy its phases; where these are some o
 about those of the leaf. With l ≤ ẑ ≤ u on the case and the phases, a neuron's (ẑ, z) is on the
 segment from (l, max(l, 0)) to (u, max(u, 0)) or, where l < 0 < u, in the triangle of these and
 (0, 0): what c z − ν ẑ is at least, is so at one of the vertices, for every ν.
+
+That holds within any l and u. So a refutation may use bounds of ẑ that hold only where all rows are
+at most 0, too, as what it says is that this is nowhere; and such a bound is proved by the same
+inequality, on the part that it excludes (`bounds.checker.uses`).
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from bounds.checker.evidence import Neurons
 from bounds.checker.forest import Cases, Forest
 from bounds.checker.passes import Passes
 from bounds.checker.refutations import Refutations
+from bounds.checker.uses import require_leaves_refute
 from bounds.solution.proof_file import (
     BACKWARD_ADAPTIVE,
     BACKWARD_FIXED,
@@ -36,7 +41,10 @@ SLOPES = {INTERVAL: None, BACKWARD_FIXED: "fixed", BACKWARD_ADAPTIVE: "adaptive"
 
 class ReluTrees:
     """The trees of a forest whose leaves have multipliers; `prove` gives those leaves that are not
-    proved."""
+    proved.
+
+    Raises Rejected where a leaf names a refutation that is a bound.
+    """
 
     def __init__(
         self,
@@ -50,6 +58,7 @@ class ReluTrees:
         self._passes, self._cases, self._forest = passes, cases, forest
         self._refutations, self._inputs = refutations, inputs
         self._ends = np.cumsum(passes.sizes)[:-1]
+        require_leaves_refute(forest, refutations.ends, refutations.uses)
 
     def prove(self, disjuncts: np.ndarray, tell: Callable[[int], None], again: Again) -> list[int]:
         """The nodes of leaves that are not proved; tell: of how many are done. again: what else is
@@ -62,9 +71,13 @@ class ReluTrees:
                 neurons = [Neurons(f.lower[at], f.upper[at]) for f in batch.faces]
                 for disjunct in disjuncts[own == case].tolist():
                     holds = self._refuted(batch, at, disjunct)
+                    base = int(self._refutations.ends[disjunct])
                     for which in range(len(holds) - 1):
-                        number = int(self._refutations.ends[disjunct]) + which
-                        holds[which] = again(bool(holds[which]), disjunct, number, neurons)
+                        # What it uses comes before it, and is decided.
+                        used = self._refutations.uses.of[base + which] - base
+                        holds[which] = holds[used].all() and again(
+                            bool(holds[which]), disjunct, base + which, neurons
+                        )
                     failed += [n for n, which in self._leaves(disjunct) if not holds[which]]
                     done += int(sizes[disjunct])
                     tell(done)
@@ -106,7 +119,8 @@ class ReluTrees:
                 yield node, -1
 
     def _refuted(self, batch: Batch, at: int, disjunct: int) -> np.ndarray:
-        """Whether each of a disjunct's refutations holds, and false after the last of them."""
+        """Whether each of a disjunct's refutations holds if all that it uses does, and false after
+        the last of them."""
         ends = self._refutations.ends
         numbers = np.arange(ends[disjunct], ends[disjunct + 1])
         holds = np.zeros(len(numbers) + 1, dtype=bool)
@@ -116,7 +130,8 @@ class ReluTrees:
         return holds
 
     def _values(self, batch: Batch, at: int, disjunct: int, numbers: np.ndarray) -> np.ndarray:
-        """Lower bounds of the mixtures of rows where the phases hold; infinite where none can."""
+        """Lower bounds of the mixtures of rows where each refutation is about; infinite where
+        nothing is there."""
         refutations, cases = self._refutations, self._cases
         count, neurons = len(numbers), self._passes.neurons
         listed = refutations.listed[cases.of_disjunct[disjunct]]
@@ -127,10 +142,7 @@ class ReluTrees:
         nu = np.zeros((count, neurons))
         for line, number in enumerate(numbers):
             nu[line, listed] = refutations.multipliers[number]
-            literals = refutations.literals[number]
-            active, dead = literals[literals % 2 == 1] // 2, literals[literals % 2 == 0] // 2
-            lower[line, active] = np.maximum(lower[line, active], 0)
-            upper[line, dead] = np.minimum(upper[line, dead], 0)
+            refutations.narrow(number, lower[line], upper[line])
         rows = slice(int(cases.rows[disjunct]), int(cases.rows[disjunct + 1]))
         boxes = np.full(count, at)
         split = [np.split(each, self._ends, 1) for each in (lower, upper, nu)]

@@ -17,11 +17,11 @@ from bounds.errors import InvalidInputError
 from bounds.intermediate.kept import Kept
 from bounds.network.graph import Network
 from bounds.relaxation.relaxation import Relaxation
-from bounds.search.relu_tree import ReluTree
+from bounds.search.refutation_columns import ends_of, refutation_columns
+from bounds.search.relu_tree import ReluTree, needed
 from bounds.search.tree import CUT as LEAVES_NOTHING
 from bounds.search.tree import OPEN, Nodes, Tree
 from bounds.search.tree import SPLIT as WAS_SPLIT
-from bounds.search.visible import narrow
 from bounds.solution.certificate_file import network_digest
 from bounds.solution.proof_file import (
     ADAPTIVE,
@@ -144,7 +144,7 @@ class Proof:
             [k.unstable.cpu().numpy().ravel() for k in whole.relu_bounds] or [np.zeros(0, bool)]
         )
         self._note("case.neurons", np.packbits(unstable)[None])
-        self._stated(case, [unstable[a:b] for a, b in pairwise(self._ends(whole))])
+        self._stated(case, [unstable[a:b] for a, b in pairwise(ends_of(whole))])
         trees: dict[int, list[Nodes]] = {}
         C, d = whole.C[0].flatten(1).cpu().numpy(), whole.d[0].cpu().numpy()
         for rows, excluded in zip(case.disjuncts, case.excluded, strict=True):
@@ -194,7 +194,7 @@ class Proof:
     def _relus(
         self, tree: ReluTree, whole: Relaxation, rows: Sequence[int], listed: np.ndarray
     ) -> None:
-        first = self._ends(whole)
+        first = ends_of(whole)
         inputs = whole.input_set.lower[0].numel()
         kinds, at, leaves, level = [], [], [], [0]
         for node in level:  # which grows
@@ -208,29 +208,15 @@ class Proof:
                 leaves.append(tree.leaves[node])
         self._tree(kinds)
         self._note("split.at", at)
-        used, which = np.unique(leaves, return_inverse=True)
-        self._note("leaf.refutation", which)
-        self._note("disjunct.refutations", [len(used)])
-        refutations = [tree.refutations[number] for number in used]
-        for one, flat in zip(refutations, narrow(whole, rows, refutations), strict=True):
-            self._note("refutation.phases", [len(one.phases)])
-            literals = [2 * (first[k] + i) + (sign > 0) for (k, i), sign in one.phases.items()]
-            self._note("phase.literal", literals)
-            self._note("refutation.weights", one.weights.double().numpy())
-            self._note("refutation.bytes", np.array([flat.itemsize], dtype=np.uint8))
-            present = flat[listed] != 0
-            self._note("multipliers.present", np.packbits(present))
-            self._note(f"multipliers.f{8 * flat.itemsize}", flat[listed][present])
-
-    @staticmethod
-    def _ends(whole: Relaxation) -> np.ndarray:
-        """Where the neurons of each ReLU begin and end, among all."""
-        sizes = [neurons.lower[0].numel() for neurons in whole.relu_bounds]
-        return np.concatenate(([0], np.cumsum(sizes))).astype(np.int64)
+        numbers = needed(tree.refutations, leaves)
+        self._note("leaf.refutation", np.searchsorted(numbers, leaves))
+        self._note("disjunct.refutations", [len(numbers)])
+        for name, values in refutation_columns(tree.refutations, numbers, whole, rows, listed):
+            self._note(name, values)
 
     def _stated(self, case: CaseProof, listed: Sequence[np.ndarray]) -> None:
         """The bounds that have multipliers of their own, ReLU by ReLU."""
-        first, counts = self._ends(case.relaxation), np.zeros(len(listed), dtype=np.int64)
+        first, counts = ends_of(case.relaxation), np.zeros(len(listed), dtype=np.int64)
         for each in case.stated or ():
             k = each.position
             counts[k] += len(each.neuron)
@@ -254,17 +240,20 @@ class Proof:
         self._lists.setdefault(name, []).append(array)
 
     def _arrays(self) -> dict[str, np.ndarray]:
-        """The tensors by name; those of refutations, of what is stated and of what is carried
-        forward only where there is any."""
+        """The tensors by name; those of refutations, of their bounds, of what is stated and of
+        what is carried forward only where there is any."""
         floats: dict[str, str] = {"row.coefficient": "f8", "split.place": "f8"}
         of_refutations = {"case.bounds", "case.neurons", "disjunct.refutations"}
         of_bounds = {"bound.counts", "bound.of", "bound.present", "bound.multipliers"}
-        left_out = of_refutations | of_bounds
+        of_uses = {"refutation.bound", "refutation.end", "refutation.uses", "use.refutation"}
+        left_out = of_refutations | of_bounds | of_uses
         if "refutation.bytes" in self._lists:
             left_out -= of_refutations
             floats |= {"multipliers.f16": "f2", "multipliers.f32": "f4", "multipliers.f64": "f8"}
             if any(STATED in part for part in self._lists["case.bounds"]):
                 left_out -= of_bounds
+            if any(part.any() for part in self._lists["refutation.bound"]):
+                left_out -= of_uses
         if not any(part.any() for part in self._lists.get("disjunct.forward", [])):
             left_out |= {"disjunct.forward", "node.forward"}
         lists = {name: parts for name, parts in self._lists.items() if name not in left_out}

@@ -38,11 +38,15 @@ def reserve(relaxation: Relaxation) -> Tensor:
 
 
 def narrow(
-    relaxation: Relaxation, rows: Sequence[int], refutations: Sequence[Refutation]
+    relaxation: Relaxation,
+    rows: Sequence[int],
+    refutations: Sequence[Refutation],
+    *,
+    earlier: Sequence[Refutation] = (),
 ) -> list[np.ndarray]:
     """The multipliers of each, flat and one ReLU after another, in float16, float32 or float64.
 
-    relaxation: of one input, in float64. rows: of the disjunct.
+    relaxation: of one input, in float64. rows: of the disjunct. earlier: what they use.
     """
     whole = relaxation.take(torch.tensor([0]), torch.tensor(list(rows)))
     sizes = [neurons.lower[0].numel() for neurons in whole.relu_bounds]
@@ -57,7 +61,7 @@ def narrow(
                 replace(one, multipliers=tuple(flat.split(sizes)))
                 for one, flat in zip(part, rounded.double(), strict=True)
             ]
-            positive = refuted(whole, tried, reserve=VISIBLE) > 0
+            positive = refuted(whole, tried, reserve=VISIBLE, earlier=earlier) > 0
             for number in positive.nonzero().flatten().tolist():
                 best[number] = rounded[number].numpy()
         found += best

@@ -78,6 +78,22 @@ holds for the row Σ λ_r (⟨C_r, y⟩ + d_r), where ĉ arrives at z from later
 ẑ, and the phases are some of those on the leaf's path. Of a neuron without a ν in the file, ν is
 ĉ where l ≥ 0, and 0 elsewhere.
 
+*Bounds under phases.* A refutation may be a bound instead: wherever its phases hold and all rows of
+the disjunct are at most 0, one neuron has ẑ ≥ t ≤ 0, or ẑ ≤ t ≥ 0. It is proved by the same
+inequality, with the part that it excludes in the place of that neuron's l ≤ ẑ ≤ u: l ≤ ẑ ≤ t, or
+t ≤ ẑ ≤ u. The vertices of the part are its two ends; where it is empty, the bound holds anyway.
+Refutations and bounds may use bounds of the same disjunct all of whose phases are among their own:
+their t are in the place of l or u, where they are tighter, before anything else. What is used has
+to hold too, and no leaf names a bound. In files that have such bounds:
+
+| tensor | type | shape | what |
+|---|---|---|---|
+| `refutation.bound` | int | (Q,) | 0 where it refutes; else 1 + 2 · neuron, and 1 more where it \
+is an upper bound |
+| `refutation.end` | float64 | (bounds,) | t |
+| `refutation.uses` | int | (Q,) | how many bounds it uses |
+| `use.refutation` | int | (Σ uses,) | which of its disjunct's, each smaller than its own number |
+
 *Stated bounds* begin with the better of recipes 1 and 2, which are followed each by itself; and
 then, ReLU by ReLU, some numbers ẑ or −ẑ are bounded from below with multipliers of the file, which
 are as those of refutations, with the l and u that are found by then. In files that have such cases:

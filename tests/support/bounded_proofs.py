@@ -239,14 +239,16 @@ def dense(*widths: int, seed: int, radius: float = 0.5, scale: float = 1.0) -> D
     return Dense(random_relaxation(*widths, seed=seed, batch=1, radius=radius, scale=scale), layers)
 
 
-def chain(problem: Dense, phases: Phases, rounds: int, dice: Dice) -> list[Refutation]:
+def chain(
+    problem: Dense, phases: Phases, rounds: int, dice: Dice, known: Sequence[Refutation] = ()
+) -> list[Refutation]:
     """Bounds of all unstable neurons, one after another, each by what is known by then; of some
-    without any of the phases."""
-    found: list[Refutation] = []
+    without any of the phases. known: what comes before these."""
+    every = list(known)
     for _ in range(rounds):
         for neuron in unstable_neurons(problem.relaxation):
             for side in (1, -1):
                 own = phases if int(dice.below(3, 1)) else {}
-                one = problem.bound(own, neuron, side, found)
-                found += [] if one is None else [one]
-    return found
+                one = problem.bound(own, neuron, side, every)
+                every += [] if one is None else [one]
+    return every[len(known) :]

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from bounds.checker.batch import Batch
 from bounds.search.relu_split.soundness import refuted
 from bounds.search.relu_tree import Bound, Neuron, Refutation, ReluTree
 from tests.checker.test_proof_edits import accepted, edits, put, tensor
-from tests.support.bounded_proofs import Dense, chain, dense
+from tests.support.bounded_proofs import Dense, bound_of, chain, dense
 from tests.support.networks import Architecture, Dice, architectures, seeds
 from tests.support.proofs import (
     Arrays,
@@ -80,7 +81,7 @@ def test_a_tree_is_proved_where_each_leaf_is_by_its_bounds(
     assert check.accepted == (least > 0), reasons(check)
 
 
-RECIPES = [{"intermediate": "interval"}, {}, {"slope": "adaptive"}]
+RECIPES: list[dict[str, Any]] = [{"intermediate": "interval"}, {}, {"slope": "adaptive"}]
 
 
 @settings(max_examples=25)
@@ -152,15 +153,16 @@ def test_only_what_leaves_rest_on_is_written(tmp_path: Path) -> None:
     known = chain(problem, {}, 1, Dice(0))
     leaf, value = problem.refutation({}, known)
     assert value > 0
-    unused = [replace(known[0], bound=replace(known[0].bound, end=known[0].bound.end * 1.5)), leaf]
-    tree = ReluTree(leaves={0: 1 + len(known)}, refutations=[unused[0]])
+    first = bound_of(known[0])
+    unused = replace(known[0], bound=replace(first, end=first.end * 1.5))
+    tree = ReluTree(leaves={0: 1 + len(known)}, refutations=[unused])
     tree.refutations += [
         replace(each, uses=tuple(number + 1 for number in each.uses)) for each in [*known, leaf]
     ]
     save(path, problem.relaxation, tree)
     arrays = contents(path)[1]
     assert arrays["refutation.bound"].astype(bool).tolist() == [True] * len(known) + [False]
-    assert arrays["refutation.end"].tolist() == [each.bound.end for each in known]
+    assert arrays["refutation.end"].tolist() == [bound_of(each).end for each in known]
     assert arrays["refutation.uses"].tolist() == [len(each.uses) for each in [*known, leaf]]
     assert arrays["use.refutation"].tolist() == [n for each in [*known, leaf] for n in each.uses]
     assert bounds.check_proof(path, problem.relaxation.network).accepted

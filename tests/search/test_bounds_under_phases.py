@@ -16,7 +16,7 @@ import bounds
 from bounds.search import visible
 from bounds.search.relu_split.soundness import refuted
 from bounds.search.relu_tree import Bound, Refutation, needed
-from tests.support.bounded_proofs import Dense, chain, dense, usable
+from tests.support.bounded_proofs import Dense, bound_of, chain, dense, usable
 from tests.support.networks import Dice, seeds
 from tests.support.problems import points
 from tests.support.proofs import unstable_neurons
@@ -40,8 +40,8 @@ def drawn(problem: Dense, dice: Dice, count: int) -> list[Refutation]:
         for l, u in problem.root:
             own = dice.normal(len(l)) * torch.from_numpy((l < 0) & (u > 0))
             nu.append(own * (dice.below(3, len(l)) > 0))
-        own = phases if dice.below(2, 1) else dict(list(phases.items())[:2])
-        found.append(Refutation(own, weights, tuple(nu), usable(own, found), bound))
+        held = phases if dice.below(2, 1) else dict(list(phases.items())[:2])
+        found.append(Refutation(held, weights, tuple(nu), usable(held, found), bound))
     return found
 
 
@@ -72,12 +72,17 @@ def test_no_bound_excludes_a_point_of_the_network(seed: int, lift: float, depth:
     phases = {neuron: int(2 * dice.below(2, 1) - 1) for neuron in chosen}
     found = chain(problem, phases, 1, dice)
     stronger = [
-        replace(one, bound=replace(one.bound, end=one.bound.end * float(share)))
+        replace(one, bound=replace(bound_of(one), end=bound_of(one).end * float(share)))
         for one, share in zip(found, dice.uniform(len(found)), strict=True)
     ]
     x = points(problem.relaxation.input_set, 64)[0]
     pre: list[Tensor] = []
-    problem.relaxation.network.evaluate(x, lambda k, v: pre.append(v) or v.clamp(min=0))
+
+    def keep(position: int, values: Tensor) -> Tensor:
+        pre.append(values)
+        return values.clamp(min=0)
+
+    problem.relaxation.network.evaluate(x, keep)
     rows = problem.relaxation.network(x) @ problem.relaxation.C[0].T + problem.relaxation.d[0]
     met = (rows <= 0).all(1)
     assert (refuted(problem.relaxation, found, earlier=found) > 0).all()
@@ -85,7 +90,8 @@ def test_no_bound_excludes_a_point_of_the_network(seed: int, lift: float, depth:
         holds = (refuted(problem.relaxation, some, earlier=found) > 0).tolist()
         for one, proved in zip(some, holds, strict=True):
             if proved:
-                (k, i), side, end = one.bound.neuron, one.bound.side, one.bound.end
+                bound = bound_of(one)
+                (k, i), side, end = bound.neuron, bound.side, bound.end
                 assert side * end <= problem.truth(dict(one.phases), (k, i), side) + 1e-7
                 held = met.clone()
                 for (layer, neuron), sign in one.phases.items():

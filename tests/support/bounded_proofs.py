@@ -84,7 +84,7 @@ class Dense:
         """With the best multipliers, where it uses each of the earlier bounds that it may; and the
         value of its LP."""
         uses = usable(phases, earlier)
-        lp = Program(self, self.left(phases, [earlier[u].bound for u in uses], bound))  # type: ignore[misc]
+        lp = Program(self, self.left(phases, [bound_of(earlier[u]) for u in uses], bound))
         weights, nu, value = lp.multipliers()
         tensors = tuple(torch.from_numpy(each) for each in nu)
         return Refutation(phases, torch.from_numpy(weights), tensors, uses, bound), value
@@ -94,7 +94,7 @@ class Dense:
     ) -> Refutation | None:
         """A bound a little looser than the best; None where that says nothing."""
         uses = usable(phases, earlier)
-        ends = self.left(phases, [earlier[u].bound for u in uses])  # type: ignore[misc]
+        ends = self.left(phases, [bound_of(earlier[u]) for u in uses])
         least = Program(self, ends).least(neuron, side)
         end = side * min(0.0, (least if least is not None else 0.0) - SLACK)
         if side * end <= side * ends[neuron[0]][0 if side > 0 else 1][neuron[1]] + SLACK:
@@ -214,6 +214,11 @@ class Program:
             whole, cost = np.append(whole, np.ones(extra)), np.pad(cost, (0, extra))
         found = milp(side * cost, constraints=limits, bounds=Bounds(low, high), integrality=whole)
         return None if found.status == 2 else float(found.fun + side * offset)
+
+
+def bound_of(one: Refutation) -> Bound:
+    assert one.bound is not None
+    return one.bound
 
 
 def tighten(ends: Ends, i: int, side: int, end: float) -> None:

@@ -21,7 +21,7 @@ from bounds.checker.batch import Batch
 from bounds.search.relu_split.soundness import refuted
 from bounds.search.relu_tree import Bound, Neuron, Refutation, ReluTree
 from tests.checker.test_proof_edits import accepted, edits, put, tensor
-from tests.support.bounded_proofs import Dense, bound_of, chain, dense
+from tests.support.bounded_proofs import SLACK, Dense, bound_of, chain, dense
 from tests.support.networks import Architecture, Dice, architectures, seeds
 from tests.support.proofs import (
     Arrays,
@@ -242,6 +242,21 @@ def test_an_edit_that_does_not_follow(proof: Path, case: str) -> None:
     assert not check.accepted
     found = reasons(check)
     assert any(each in found for each in reason.split("|")), found
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_every_end_counts(proof: Path, exact: bool) -> None:
+    """One that is stronger than the best by as much as it is weaker, is not proved."""
+    arrays = contents(proof)[1]
+    ends, of = arrays["refutation.end"], arrays["refutation.bound"]
+    upper = of[of > 0] % 2 == 0
+    tried = np.flatnonzero(np.abs(ends) > 2 * SLACK)
+    assert set(upper[tried]) == {False, True}
+    for at in tried.tolist():
+        stronger = put("refutation.end", at, ends[at] + (-2 if upper[at] else 2) * SLACK)
+        check = bounds.check_proof(edit(proof, stronger), PROBLEM.relaxation.network, exact=exact)
+        assert not check.accepted, at
+        assert "not proved" in reasons(check)
 
 
 def test_only_bounds_are_used(proof: Path) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -71,6 +71,7 @@ def test_no_bound_excludes_a_point_of_the_network(seed: int, lift: float, depth:
     chosen = unstable_neurons(problem.relaxation)[:depth]
     phases = {neuron: int(2 * dice.below(2, 1) - 1) for neuron in chosen}
     found = chain(problem, phases, 1, dice)
+    assume(found)
     stronger = [
         replace(one, bound=replace(bound_of(one), end=bound_of(one).end * float(share)))
         for one, share in zip(found, dice.uniform(len(found)), strict=True)

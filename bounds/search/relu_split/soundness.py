@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
@@ -46,8 +47,7 @@ def refuted(
             part = [refutations[i] for i in images.tolist()]
             expand = partial(_repeated, count=len(part))
             within = [each.convert(expand) for each in ranges]
-            used = [each.used(earlier) for each in part]
-            layers = [_left(k, neurons, part, used) for k, neurons in enumerate(bounds)]
+            layers = _layers(bounds, part, earlier)
             weights = torch.stack([each.weights for each in part]).to(C)
             rows = (weights @ C.flatten(1)).reshape(len(part), 1, *C.shape[1:])
             offset = (weights @ d).unsqueeze(1)
@@ -76,51 +76,62 @@ def _repeated(tensor: Tensor, count: int) -> Tensor:
     return tensor.expand(count, *tensor.shape[1:])
 
 
-def _left(
-    position: int,
-    neurons: ReluBounds,
-    refutations: Sequence[Refutation],
-    used: Sequence[Sequence[Bound]],
-) -> ReluBounds:
-    """The bounds of a layer with the vertices that each refutation leaves. Of the neuron that one
-    bounds, those of its side of 0, with 0 in the place of the end.
+@dataclass(eq=False)
+class _Left:
+    """What some refutations leave of the neurons of one ReLU, by their rows and the neurons' flat
+    indices. sides: where only ẑ ≥ 0 is left (1), or ẑ ≤ 0 (−1). ends: of the bounds that they use,
+    by the side. bounded: all neurons that a bound is of."""
 
-    A neuron that is left no room below 0, or above, counts as kept: it has a multiplier still.
-    """
-    shape = neurons.lower.shape[1:]
-    lower, upper = (
-        each.expand(len(refutations), *shape).flatten(1).clone()
-        for each in (neurons.lower, neurons.upper)
-    )
-    sides: list[tuple[int, int, int]] = []
-    ends: dict[int, list[tuple[int, int, float]]] = {1: [], -1: []}
-    bounded: set[int] = set()
-    for row, (one, others) in enumerate(zip(refutations, used, strict=True)):
-        sides += [(row, i, side) for (k, i), side in one.phases.items() if k == position]
-        for other in others:
-            if other.neuron[0] == position:
-                bounded.add(other.neuron[1])
-                if other.end == 0:
-                    sides.append((row, other.neuron[1], other.side))
-                else:
-                    ends[other.side].append((row, other.neuron[1], other.end))
-        if one.bound is not None and one.bound.neuron[0] == position:
-            bounded.add(one.bound.neuron[1])
-            sides.append((row, one.bound.neuron[1], -one.bound.side))
-    if not bool(neurons.unstable.flatten()[list(bounded)].all()):
-        raise ValueError("a bound is of a neuron that is not unstable")
-    for numbers, tighter, some in ((lower, "amax", ends[1]), (upper, "amin", ends[-1])):
-        at = torch.tensor([row * numbers.shape[1] + i for row, i, _ in some], dtype=torch.long)
-        tightest = numbers.new_tensor([end for *_, end in some])
-        numbers.view(-1).scatter_reduce_(0, at.to(numbers.device), tightest, tighter)
-    found = ReluBounds(lower.unflatten(1, shape), upper.unflatten(1, shape))
-    # A neuron may be kept on both sides, at 0.
-    for side in (1, -1):
-        kept = torch.zeros_like(lower)
-        places = [(row, i) for row, i, own in sides if own == side]
-        kept[tuple(torch.tensor(places, dtype=torch.long).reshape(-1, 2).T)] = side
-        found = found.kept(kept.unflatten(1, shape))
-    return found
+    sides: dict[int, list[tuple[int, int]]] = field(default_factory=lambda: {1: [], -1: []})
+    ends: dict[int, list[tuple[int, int, float]]] = field(default_factory=lambda: {1: [], -1: []})
+    bounded: set[int] = field(default_factory=set)
+
+    def of(self, neurons: ReluBounds, count: int) -> ReluBounds:
+        """The bounds with the vertices that are left.
+
+        A neuron that is left no room below 0, or above, counts as kept: it has a multiplier still.
+        """
+        shape = neurons.lower.shape[1:]
+        lower, upper = (
+            _repeated(each, count).flatten(1).clone() for each in (neurons.lower, neurons.upper)
+        )
+        if not bool(neurons.unstable.flatten()[list(self.bounded)].all()):
+            raise ValueError("a bound is of a neuron that is not unstable")
+        for numbers, side, tightest in ((lower, 1, "amax"), (upper, -1, "amin")):
+            own = self.ends[side]
+            at = torch.tensor([row * numbers.shape[1] + i for row, i, _ in own], dtype=torch.long)
+            ends = numbers.new_tensor([end for *_, end in own])
+            numbers.view(-1).scatter_reduce_(0, at.to(numbers.device), ends, tightest)
+        found = ReluBounds(lower.unflatten(1, shape), upper.unflatten(1, shape))
+        # A neuron may be kept on both sides, at 0.
+        for side, places in self.sides.items():
+            kept = torch.zeros_like(lower)
+            kept[tuple(torch.tensor(places, dtype=torch.long).reshape(-1, 2).T)] = side
+            found = found.kept(kept.unflatten(1, shape))
+        return found
+
+
+def _layers(
+    bounds: Sequence[ReluBounds], part: Sequence[Refutation], earlier: Sequence[Refutation]
+) -> list[ReluBounds]:
+    """The bounds of all layers with the vertices that each refutation leaves. Of the neuron that
+    one bounds, those of its side of 0, with 0 in the place of the end."""
+    left = [_Left() for _ in bounds]
+    for row, one in enumerate(part):
+        for (k, i), side in one.phases.items():
+            left[k].sides[side].append((row, i))
+        for other in one.used(earlier):
+            k, i = other.neuron
+            left[k].bounded.add(i)
+            if other.end == 0:
+                left[k].sides[other.side].append((row, i))
+            else:
+                left[k].ends[other.side].append((row, i, other.end))
+        if one.bound is not None:
+            k, i = one.bound.neuron
+            left[k].bounded.add(i)
+            left[k].sides[-one.bound.side].append((row, i))
+    return [each.of(neurons, len(part)) for each, neurons in zip(left, bounds, strict=True)]
 
 
 def _beyond(value: Tensor, point: DualPoint, refutations: Sequence[Refutation]) -> Tensor:
@@ -131,20 +142,21 @@ def _beyond(value: Tensor, point: DualPoint, refutations: Sequence[Refutation]) 
     max(ĉ − ν, 0) |end|.
     """
     value = value.clone()
-    for position, nu in point.multipliers.items():
-        own = [
-            (row, one.bound)
-            for row, one in enumerate(refutations)
-            if one.bound is not None and one.bound.neuron[0] == position
-        ]
-        if own:
-            rows = torch.tensor([row for row, _ in own])
-            places = torch.tensor([bound.neuron[1] for _, bound in own])
-            below = nu.new_tensor([bound.side for _, bound in own]) > 0
-            size = nu.new_tensor([abs(bound.end) for _, bound in own])
-            own_nu, arriving = (
-                each.flatten(2)[rows, 0, places] for each in (nu, point.arriving[position])
-            )
-            slope = torch.where(below, own_nu, down(arriving - own_nu)).clamp(min=0)
-            value[rows] = down(value[rows] + down(slope * size))
+    of: dict[int, list[tuple[int, Bound]]] = {}
+    for row, one in enumerate(refutations):
+        if one.bound is not None:
+            of.setdefault(one.bound.neuron[0], []).append((row, one.bound))
+    for position, own in of.items():
+        if position not in point.multipliers:
+            continue  # the rows do not depend on it
+        rows = torch.tensor([row for row, _ in own])
+        places = torch.tensor([bound.neuron[1] for _, bound in own])
+        nu, arriving = (
+            each[position].flatten(2)[rows, 0, places]
+            for each in (point.multipliers, point.arriving)
+        )
+        below = nu.new_tensor([bound.side for _, bound in own]) > 0
+        size = nu.new_tensor([abs(bound.end) for _, bound in own])
+        slope = torch.where(below, nu, down(arriving - nu)).clamp(min=0)
+        value[rows] = down(value[rows] + down(slope * size))
     return value

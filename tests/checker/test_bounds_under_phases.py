@@ -19,7 +19,7 @@ import bounds
 from bounds.checker import closely
 from bounds.checker.batch import Batch
 from bounds.search.relu_split.soundness import refuted
-from bounds.search.relu_tree import Bound, Neuron, Refutation, ReluTree
+from bounds.search.relu_tree import Bound, Neuron, Refutation, ReluTree, needed
 from tests.checker.test_proof_edits import accepted, edits, put, tensor
 from tests.support.bounded_proofs import SLACK, Dense, bound_of, chain, dense
 from tests.support.networks import Architecture, Dice, architectures, seeds
@@ -137,19 +137,27 @@ def test_bounds_on_any_network(
 # -- one proof, and what is not one
 
 
+HARD = hard(PROBLEM, 0.05)
+
+
 @pytest.fixture(scope="module")
-def proof(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tree of two leaves, and bounds under no phase, and under those of either leaf."""
-    problem, path = hard(PROBLEM, 0.05), tmp_path_factory.mktemp("bounds") / "proof"
-    tree, least = tree_of(problem, unstable_neurons(problem.relaxation)[:1], Dice(1))
+def tree() -> ReluTree:
+    """Of two leaves, and bounds under no phase, and under those of either leaf."""
+    found, least = tree_of(HARD, unstable_neurons(HARD.relaxation)[:1], Dice(1))
     assert least > 0
-    save(path, problem.relaxation, tree)
+    return found
+
+
+@pytest.fixture(scope="module")
+def proof(tmp_path_factory: pytest.TempPathFactory, tree: ReluTree) -> Path:
+    path = tmp_path_factory.mktemp("bounds") / "proof"
+    save(path, HARD.relaxation, tree)
     return path
 
 
 def test_only_what_leaves_rest_on_is_written(tmp_path: Path) -> None:
     """And nothing of bounds where no leaf does."""
-    problem, path = hard(PROBLEM, 0.05), tmp_path / "proof"
+    problem, path = HARD, tmp_path / "proof"
     known = chain(problem, {}, 1, Dice(0))
     leaf, value = problem.refutation({}, known)
     assert value > 0
@@ -244,19 +252,24 @@ def test_an_edit_that_does_not_follow(proof: Path, case: str) -> None:
     assert any(each in found for each in reason.split("|")), found
 
 
-@pytest.mark.parametrize("exact", [False, True])
-def test_every_end_counts(proof: Path, exact: bool) -> None:
-    """One that is stronger than the best by as much as it is weaker, is not proved."""
-    arrays = contents(proof)[1]
-    ends, of = arrays["refutation.end"], arrays["refutation.bound"]
-    upper = of[of > 0] % 2 == 0
-    tried = np.flatnonzero(np.abs(ends) > 2 * SLACK)
-    assert set(upper[tried]) == {False, True}
-    for at in tried.tolist():
-        stronger = put("refutation.end", at, ends[at] + (-2 if upper[at] else 2) * SLACK)
-        check = bounds.check_proof(edit(proof, stronger), PROBLEM.relaxation.network, exact=exact)
-        assert not check.accepted, at
-        assert "not proved" in reasons(check)
+def test_every_end_counts(proof: Path, tree: ReluTree) -> None:
+    """Where one is stronger than any multipliers prove it, be it by a little, it is not proved."""
+    every, sides = tree.refutations, []
+    places = [n for n in needed(every, tree.leaves.values()) if every[n].bound is not None]
+    for at, number in enumerate(places):
+        phases, bound, earlier = dict(every[number].phases), bound_of(every[number]), every[:number]
+        steps = SLACK * 1.2 ** np.arange(60)
+        for end in bound.end + bound.side * steps[steps <= abs(bound.end)]:
+            if HARD.refutation(phases, earlier, replace(bound, end=end))[1] > -1e-9:
+                continue
+            sides.append(bound.side)
+            stronger = edit(proof, put("refutation.end", at, end))
+            for exact in (False, True):
+                check = bounds.check_proof(stronger, PROBLEM.relaxation.network, exact=exact)
+                assert not check.accepted
+                assert "not proved" in reasons(check)
+            break
+    assert min(sides.count(1), sides.count(-1)) >= 3
 
 
 def test_only_bounds_are_used(proof: Path) -> None:

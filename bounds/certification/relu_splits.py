@@ -21,14 +21,15 @@ from torch import Tensor
 from bounds.deadline import NEVER, Deadline
 from bounds.relaxation.relaxation import Relaxation
 from bounds.search.journal import Page
-from bounds.search.relu_split.bounding import Evidence, NodeLP
+from bounds.search.relu_split.bounding import NodeLP
 from bounds.search.relu_split.frontier_search import FrontierSearch
-from bounds.search.relu_split.noted import Refutations, require
+from bounds.search.relu_split.noted import require
+from bounds.search.relu_split.region import Lemma
 from bounds.search.relu_split.search import ReluSearch
 from bounds.search.relu_split.slope_bounding import SlopeNodes
 from bounds.search.relu_split.soundness import refuted
 from bounds.search.relu_split.tree import recorded, used
-from bounds.search.relu_tree import Neuron, Refutation, ReluTree
+from bounds.search.relu_tree import Bound, Neuron, Refutation, ReluTree
 from bounds.search.search import Search
 from bounds.solvers.cost import matrices_fit
 from bounds.solvers.interior_point.condense import condense
@@ -38,7 +39,7 @@ Bounding = Literal["lp", "slopes"]
 #: The most unstable neurons for which nodes are LPs; and where these are of one layer, coefficients
 #: that are not 0.
 SMALL, SPARSE = 48, 2**15
-#: Multipliers of the unstable neurons as one flat tensor a ReLU.
+#: Multipliers of the unstable neurons, (rows, n), as one tensor (rows, neurons) a ReLU.
 Scattered = Callable[[np.ndarray], tuple[Tensor, ...]]
 
 
@@ -98,9 +99,8 @@ class ReluSplits:
             return False
         search, neurons, scattered = made
 
-        def prove(found: Refutations) -> None:
-            named = [_named(*each, neurons, scattered) for each in found]
-            require(not named or bool((refuted(part, named) > 0).all()), "a refutation")
+        def prove(found: Mapping[int, Lemma]) -> None:
+            require(_all_hold(part, _named(found, neurons, scattered)), "a refutation")
 
         page = self.page(k)
         if page is not None:
@@ -111,16 +111,15 @@ class ReluSplits:
             self.state = replace(search.state, closed=done + share * search.state.closed)
         if search.tree is None:
             return False
-        refutations = {
-            number: _named(*search.refutations[number], neurons, scattered)
-            for number in used(search.tree)
-        }
-        if not bool((refuted(part, list(refutations.values())) > 0).all()):
+        needed = used(search.tree, search.refutations)
+        named = _named(needed, neurons, scattered)
+        # Those of slopes were asked one by one.
+        if self.bounding == "lp" and not _all_hold(part, named):
             self.state = replace(
                 self.state, ended="precision", open=1, worst=-math.inf, closed=done
             )
             return False
-        self.trees[k] = recorded(search.tree, neurons, refutations)
+        self.trees[k] = recorded(search.tree, neurons, dict(zip(needed, named, strict=True)))
         return True
 
     def _by_lps(
@@ -135,8 +134,8 @@ class ReluSplits:
             return condensed.point(part, inputs)[0]
 
         def scattered(nu: np.ndarray) -> tuple[Tensor, ...]:
-            spread = condensed.scatter(part, torch.from_numpy(nu).to(part.C).reshape(1, 1, -1))
-            return tuple(each.flatten() for each in spread)
+            spread = condensed.scatter(part, torch.from_numpy(nu).to(part.C).unsqueeze(0))
+            return tuple(each[0].flatten(1) for each in spread)
 
         search = ReluSearch(
             NodeLP(condensed),
@@ -152,17 +151,10 @@ class ReluSplits:
         self, k: int, part: Relaxation, tell: Callable[[Search], None], deadline: Deadline
     ) -> tuple[FrontierSearch, list[Neuron], Scattered]:
         nodes = SlopeNodes(part, self.device)
-
-        def holds(found: Sequence[tuple[dict[int, int], Evidence]]) -> list[bool]:
-            named = [_named(*each, nodes.neurons, nodes.scattered) for each in found]
-            proved: list[bool] = (refuted(part, named) > 0).tolist()
-            return proved
-
         search = FrontierSearch(
             nodes,
             confirm=self.confirm,
             descend=lambda points: self.descend(k, points),
-            holds=holds,
             watch=tell,
             begun=self.state.domains,
             limit=self.limit,
@@ -170,11 +162,26 @@ class ReluSplits:
         return search, nodes.neurons, nodes.scattered
 
 
+def _all_hold(part: Relaxation, named: Sequence[Refutation]) -> bool:
+    return bool((refuted(part, named, earlier=named) > 0).all())
+
+
 def _named(
-    phases: Mapping[int, int], evidence: Evidence, neurons: list[Neuron], scattered: Scattered
-) -> Refutation:
-    return Refutation(
-        {neurons[i]: side for i, side in phases.items()},
-        torch.from_numpy(evidence.weights),
-        scattered(evidence.nu),
-    )
+    lemmas: Mapping[int, Lemma], neurons: list[Neuron], scattered: Scattered
+) -> list[Refutation]:
+    """As the record has them: by the places of those that they use."""
+    if not lemmas:
+        return []
+    place = {number: place for place, number in enumerate(lemmas)}
+    nu = scattered(np.stack([one.evidence.nu for one in lemmas.values()]))
+    multipliers = zip(*nu, strict=True) if nu else [()] * len(lemmas)
+    return [
+        Refutation(
+            {neurons[i]: side for i, side in one.phases.items()},
+            torch.from_numpy(one.evidence.weights),
+            each,
+            tuple(place[use] for use in one.uses),
+            None if one.end is None else Bound(neurons[one.end.neuron], one.end.side, one.end.at),
+        )
+        for one, each in zip(lemmas.values(), multipliers, strict=True)
+    ]

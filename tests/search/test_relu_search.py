@@ -22,7 +22,8 @@ from bounds.deadline import NEVER
 from bounds.search.relu_split.bounding import NodeLP
 from bounds.search.relu_split.slope_bounding import SlopeNodes
 from bounds.search.relu_split.soundness import refuted
-from bounds.search.relu_tree import ReluTree
+from bounds.search.relu_split.tightening import Tightening
+from bounds.search.relu_tree import ReluTree, needed
 from bounds.search.root import optimised_root
 from bounds.search.search import Search
 from bounds.solvers.interior_point.condense import condense
@@ -105,19 +106,20 @@ def assert_covers(tree: ReluTree) -> None:
         node, path = stack.pop()
         if node in tree.leaves:
             seen += 1
-            needed = tree.refutations[tree.leaves[node]].phases
-            assert needed.items() <= path.items()
+            own = tree.refutations[tree.leaves[node]].phases
+            assert own.items() <= path.items()
         else:
             neuron, active, dead = tree.splits[node]
             assert neuron not in path
             stack += [(active, {**path, neuron: 1}), (dead, {**path, neuron: -1})]
     assert seen == len(tree.leaves)
-    assert set(tree.leaves.values()) == set(range(len(tree.refutations)))
+    assert needed(tree.refutations, tree.leaves.values()) == list(range(len(tree.refutations)))
 
 
 def assert_refutes(relaxation: Relaxation, tree: ReluTree) -> None:
-    """That points of the network with a refutation's phases have the weighted row where it says."""
-    least = refuted(relaxation, tree.refutations)
+    """That points of the network with a refutation's phases have the weighted row where it says, or
+    if it uses what holds in the disjunct alone, are outside of that."""
+    least = refuted(relaxation, tree.refutations, earlier=tree.refutations)
     x = points(relaxation.input_set, 64)[0]
     pre: list[Tensor] = []
 
@@ -132,7 +134,10 @@ def assert_refutes(relaxation: Relaxation, tree: ReluTree) -> None:
         held = torch.ones(len(x), dtype=torch.bool)
         for (layer, neuron), side in refutation.phases.items():
             held &= side * pre[layer][:, neuron] >= 0
-        assert bool(((rows @ refutation.weights)[held] >= bound).all())
+        if refutation.bound is None and not refutation.uses:
+            assert bool(((rows @ refutation.weights)[held] >= bound).all())
+        elif refutation.bound is None:
+            assert not bool((rows[held] <= 0).all(1).any())
 
 
 @given(
@@ -249,11 +254,14 @@ def test_an_lp_ends_where_it_does_whatever_came_before() -> None:
     assert often.n > 2
     for i in range(often.n):
         phases = {i: 1, (i + 1) % often.n: -1}
-        expected = SlopeNodes(root, torch.device("cpu")).finish(phases, NEVER)
-        found = often.finish(phases, NEVER)
+        expected = SlopeNodes(root, torch.device("cpu")).finish(phases, 0, NEVER)
+        found = often.finish(phases, 0, NEVER)
         assert (found is None) == (expected is None)
         if found is not None and expected is not None:
-            assert found.evidence.nu.tolist() == expected.evidence.nu.tolist()
+            assert found.x.tolist() == expected.x.tolist()
+            assert (found.refutation is None) == (expected.refutation is None)
+            if found.refutation is not None and expected.refutation is not None:
+                assert found.refutation.nu.tolist() == expected.refutation.nu.tolist()
 
 
 def test_slopes_that_are_no_numbers_close_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,13 +269,12 @@ def test_slopes_that_are_no_numbers_close_nothing(monkeypatch: pytest.MonkeyPatc
 
     def broken(self: SlopeNodes, *given: object) -> object:
         found = original(self, *given)  # type: ignore[arg-type]
-        nothing = [
-            replace(one, nu=np.full_like(one.nu, np.nan), value=1.0) for one in found.evidence
-        ]
-        return replace(found, evidence=nothing)
+        nothing = torch.full_like(found.nu, torch.nan)
+        return replace(found, nu=nothing, value=torch.ones_like(found.value))
 
     monkeypatch.setattr(SlopeNodes, "bound", broken)
     monkeypatch.setattr(SlopeNodes, "finish", lambda *_: None)
+    monkeypatch.setattr(Tightening, "run", lambda *_: None)
     run = Run(deep(), limit=200, bounding="slopes")
     assert not run.closed
     assert run.splits.state.ended == "domains"

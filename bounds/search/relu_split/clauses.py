@@ -26,7 +26,7 @@ class Clauses:
     """
 
     def __init__(self, capacity: int, n: int) -> None:
-        self._capacity, self._learnt, self._watched = capacity, 0, 0
+        self._capacity, self._watched = capacity, 0
         #: Which literals the node has, by their codes; the last one fills clauses up.
         self._has = np.zeros(2 * n + 1, dtype=bool)
         self._has[-1] = True
@@ -36,10 +36,8 @@ class Clauses:
         #: Of every literal, by its code, the places of clauses with it.
         self._places: defaultdict[int, array[int]] = defaultdict(lambda: array("q"))
 
-    def learn(self, phases: Mapping[int, int]) -> int:
-        """Its name: how many were learnt before."""
-        name = self._learnt
-        self._learnt += 1
+    def learn(self, phases: Mapping[int, int], name: int) -> None:
+        """name: of the refutation that needs these; later ones have larger names."""
         if self._watched == self._capacity:
             self._forget()
         codes = [_code(literal) for literal in phases.items()]
@@ -54,7 +52,6 @@ class Clauses:
         self._codes[place, : len(codes)] = codes
         self._sizes[place], self._names[place] = len(codes), name
         self._watch(place, codes)
-        return name
 
     def _watch(self, place: int, codes: Iterable[int]) -> None:
         for code in codes:

@@ -8,14 +8,13 @@ an LP each is too slow. The newest are taken first, and of these the worst: that
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from torch import Tensor
 
 from bounds.deadline import Deadline
 from bounds.search.journal import Columns, Page
-from bounds.search.relu_split.bounding import Evidence, needed
 from bounds.search.relu_split.clauses import Clauses
 from bounds.search.relu_split.node import Node, columns_of, nodes_of
 from bounds.search.relu_split.noted import (
@@ -24,9 +23,11 @@ from bounds.search.relu_split.noted import (
     counts_of,
     refutation_columns,
     refutations_of,
+    regions_of,
     require,
     subtrees_of,
 )
+from bounds.search.relu_split.region import Findings, Lemma, reasons, rows_held
 from bounds.search.relu_split.slope_bounding import ROOT, Bounded, SlopeNodes, Start
 from bounds.search.relu_split.slope_branching import choose
 from bounds.search.relu_split.tree import Closed, Leaf, Subtree, resolved
@@ -41,16 +42,14 @@ LOOKED = 4
 #: Where the triangles cost less than this share of what is missing, splits promise little.
 LITTLE = 1e-3
 
-#: Whether each of these refutations holds on the network itself.
-Confirmed = Callable[[Sequence[tuple[dict[int, int], Evidence]]], Sequence[bool]]
-
 
 class FrontierSearch:
     """As `bounds.search.relu_split.search.ReluSearch`, with nodes in batches.
 
     confirm: whether one of these points (points, *input_shape) is a counterexample. descend:
-    whether there is one near such points. holds: whether refutations hold on the network itself,
-    rounding included; nothing else closes a node.
+    whether there is one near such points.
+
+    refutations: and the lemmas that they use, by number, each with a larger one than what it uses.
     """
 
     def __init__(
@@ -59,18 +58,19 @@ class FrontierSearch:
         *,
         confirm: Callable[[Tensor], bool],
         descend: Callable[[Tensor], bool],
-        holds: Confirmed,
         watch: Callable[[Search], None] = lambda _: None,
         begun: int = 0,
         limit: float = math.inf,
     ) -> None:
-        self._nodes, self._confirm, self._descend, self._holds = nodes, confirm, descend, holds
+        self._nodes, self._confirm, self._descend = nodes, confirm, descend
         self._watch, self._limit = watch, limit
-        root = Node(None, (-1, 0), nodes.root, -math.inf)
+        root = Node(None, (-1, 0), nodes.root, nodes.region, -math.inf)
         self._frontier, self._held = [root], list[Node]()
         self._clauses = Clauses(CLAUSES, nodes.n)
         self._count = self._attacked = begun
-        self.refutations: list[tuple[dict[int, int], Evidence]] = []
+        self.refutations: dict[int, Lemma] = {}
+        #: Of those the ones that do not hold, and the number of the next lemma.
+        self._failed, self._next = set[int](), 0
         self.tree: Subtree | None = None
         self.state = self._state("open")
 
@@ -86,29 +86,35 @@ class FrontierSearch:
 
         Raises ValueError for what cannot be so.
         """
-        root = self._nodes.root
-        refutations = refutations_of(columns, self._nodes.n, len(root.weights))
-        prove(refutations)
-        closed = subtrees_of(columns, refutations)
-        self._count, self._attacked, tree = counts_of(columns)
-        self._frontier = nodes_of(columns, closed, root)
+        root, whole = self._nodes.root, self._nodes.region
+        self._count, self._attacked, tree, self._next = counts_of(columns)
+        self.refutations = refutations_of(columns, self._nodes.n, len(root.weights))
+        prove(self.refutations)
+        closed = subtrees_of(columns, self.refutations)
+        regions = regions_of(columns, self.refutations, whole)
+        self._frontier = nodes_of(columns, closed, regions, root, whole)
         require((tree < 0) == bool(self._frontier), "a tree that is closed, or nothing open")
         if tree >= 0:
             self.tree, needed = closed[tree]
             require(not needed, "what closes the root")
-        self.refutations = refutations
-        for phases, _ in refutations:
-            self._clauses.learn(phases)
+        for number, each in self.refutations.items():
+            require(number < self._next, "a number")
+            if each.end is None:
+                self._clauses.learn(each.phases, number)
         self.state = self._state("open" if self.tree is None else "closed")
 
     def _columns(self) -> Columns:
         subtrees = Subtrees()
         tree = -1 if self.tree is None else subtrees.place(self.tree)
-        found = columns_of([node for node in self._frontier if node.open], subtrees)
-        counts = np.array([self._count, self._attacked, tree], dtype=np.int64)
-        rows = len(self._nodes.root.weights)
-        found |= refutation_columns(self.refutations, self._nodes.n, rows)
-        return found | subtrees.columns | {"counts": counts}
+        open_ = [node for node in self._frontier if node.open]
+        for region in dict.fromkeys(node.region for node in open_):
+            if region.found is not None:
+                self._note(region.found, region.numbers[region.numbers >= 0].tolist())
+        holding = {n: each for n, each in sorted(self.refutations.items()) if n not in self._failed}
+        counts = self._count, self._attacked, tree, self._next
+        found = columns_of(open_, subtrees, holding)
+        found |= refutation_columns(holding, self._nodes.n, len(self._nodes.root.weights))
+        return found | subtrees.columns | {"counts": np.array(counts, dtype=np.int64)}
 
     def _end(self, deadline: Deadline, page: Page | None) -> Ended:
         while self.tree is None:
@@ -116,7 +122,8 @@ class FrontierSearch:
                 return "time"
             if self._count >= self._limit:
                 return "domains"
-            held = len(self._frontier) + len(self.refutations)
+            held = rows_held(node.region for node in self._frontier)
+            held += len(self._frontier) + len(self.refutations)
             if held * self._nodes.n > CAPACITY:
                 return "memory"
             batch = self._pop()
@@ -169,34 +176,78 @@ class FrontierSearch:
                 at += 1
                 continue
             (neuron, side), number = unit
-            node = Node(node, (neuron, -side), node.start, node.value, other=self._known(number))
+            other = self._known(number)
+            node = Node(node, (neuron, -side), node.start, node.region, node.value, other=other)
             self._clauses.hold(node.literal)
             self._held.append(node)
         return node
 
     def _handle(self, batch: list[Node], deadline: Deadline) -> Ended | None:
-        """Bound these nodes, close or split them."""
-        phases = [node.phases for node in batch]
-        first = batch[0].parent is None
-        found = self._nodes.bound(
-            phases, [node.start for node in batch], deadline, *([ROOT] if first else [])
-        )
+        """Bound these nodes, and those left again with tighter l and u; close or split them."""
         self._count += len(batch)
-        closing = [
-            (at, (needed(one, phases[at], self._nodes.margin), one))
-            for at, one in enumerate(found.evidence)
-            if one.value > self._nodes.margin
-        ]
-        proved = self._holds([refutation for _, refutation in closing]) if closing else []
-        for (at, refutation), holds in zip(closing, proved, strict=True):
-            if holds and batch[at].open:
-                self._close(batch[at], self._learn(refutation))
+        found = self._bound(batch, deadline, ROOT if batch[0].parent is None else None)
+        for at, node in enumerate(batch):
+            if node.open:
+                self._tighten(node, found, at, deadline)
+        batch = [node for node in batch if node.open]
+        if not batch:
+            return None
+        found = self._bound(batch, deadline)
         left = [at for at, node in enumerate(batch) if node.open]
         if not left:
             return None
         if self._looked(found, left):
             return "found"
-        return self._split(batch, phases, found, left, deadline)
+        return self._split(batch, found, left, deadline)
+
+    def _bound(
+        self, batch: list[Node], deadline: Deadline, iterations: int | None = None
+    ) -> Bounded:
+        """By slopes, which nodes go on from; those that this refutes are closed."""
+        phases = [node.phases for node in batch]
+        starts, regions = [node.start for node in batch], [node.region for node in batch]
+        found = self._nodes.bound(phases, starts, regions, deadline, iterations)
+        for at in (found.value > self._nodes.margin).nonzero().flatten().tolist():
+            node = batch[at]
+            refutation = self._nodes.refutation(found, at, phases[at], node.region, self._next)
+            self._next += 1
+            if node.open:
+                self._close_by(node, refutation)
+        for node, slopes, weights in zip(batch, found.slopes, found.weights, strict=True):
+            # What is kept of one must not keep those of the whole batch.
+            node.start = Start(slopes.clone(), weights.clone())
+        return found
+
+    def _tighten(self, node: Node, found: Bounded, at: int, deadline: Deadline) -> None:
+        given = found, at, node.phases, node.region, self._next
+        tightening = self._nodes.tightened(*given, deadline)
+        node.region, self._next = tightening.region, tightening.next
+        if tightening.refutation is not None:
+            self._close_by(node, tightening.refutation)
+
+    def _close_by(self, node: Node, refutation: Findings) -> None:
+        """Close a node by what holds on the network itself, as all that it uses does."""
+        self._note(refutation, [refutation.first])
+        if refutation.first in self._failed:
+            # It goes on without lemmas of which one does not hold.
+            node.region = self._nodes.region
+            return
+        phases = self.refutations[refutation.first].phases
+        self._clauses.learn(phases, refutation.first)
+        self._close(node, self._known(refutation.first))
+
+    def _note(self, last: Findings, some: Iterable[int]) -> None:
+        """Look why these hold, and whether they do."""
+        found = reasons(last, some, self._nodes.region, self.refutations)
+        if not found:
+            return
+        holds = iter(self._nodes.hold(found))
+        for each in found:
+            lemmas = each.lemmas(self.refutations)
+            for number, lemma in lemmas.items():
+                if not next(holds) or not self._failed.isdisjoint(lemma.uses):
+                    self._failed.add(number)
+            self.refutations |= lemmas
 
     def _looked(self, found: Bounded, left: list[int]) -> bool:
         """Whether a counterexample is found where the bounds of open nodes are attained."""
@@ -213,20 +264,15 @@ class FrontierSearch:
         return self._descend(found.x[best : best + 1])
 
     def _split(
-        self,
-        batch: list[Node],
-        phases: list[dict[int, int]],
-        found: Bounded,
-        left: list[int],
-        deadline: Deadline,
+        self, batch: list[Node], found: Bounded, left: list[int], deadline: Deadline
     ) -> Ended | None:
-        chosen = choose(self._nodes, phases, found, left)
+        chosen = choose(self._nodes, found, left)
         reached, lost = found.value.tolist(), found.loss.sum(1).tolist()
         places: list[tuple[int, int, int]] = []
         for at in left:
             node, neuron = batch[at], chosen.get(at)
             if neuron is None or lost[at] < LITTLE * (self._nodes.margin - reached[at]):
-                step = self._finish(node, phases[at], neuron, deadline)
+                step = self._finish(node, neuron, deadline)
                 if not isinstance(step, int):
                     if step is not None:
                         return step
@@ -235,13 +281,13 @@ class FrontierSearch:
             places += [(at, neuron, side) for side in (-1, 1)]
         if not places:
             return None
-        _, starts = found.children(places)
+        _, starts, _, _ = found.children(places)
         children = [
-            # What is kept of one must not keep those of the whole batch.
             Node(
                 batch[at],
                 (neuron, side),
                 Start(slopes.clone(), weights.clone()),
+                batch[at].region,
                 max(batch[at].value, reached[at]),
             )
             for (at, neuron, side), slopes, weights in zip(
@@ -254,33 +300,26 @@ class FrontierSearch:
         self._frontier += sorted(children, key=lambda node: -node.value)
         return None
 
-    def _finish(
-        self, node: Node, phases: dict[int, int], neuron: int | None, deadline: Deadline
-    ) -> Ended | int | None:
+    def _finish(self, node: Node, neuron: int | None, deadline: Deadline) -> Ended | int | None:
         """Close a node, of which splits promise little, by its LP: None; or the neuron to go on
         with; or how the search ends.
 
         neuron: to go on with where there is no LP.
         """
-        found = self._nodes.finish(phases, deadline)
+        found = self._nodes.finish(node.phases, self._next, deadline)
         if found is None:
             return "precision" if neuron is None else neuron
-        evidence = found.evidence
-        if evidence.value > 0:
-            refutation = needed(evidence, phases, evidence.value / 2), evidence
-            if self._holds([refutation])[0]:
-                self._close(node, self._learn(refutation))
+        if found.refutation is not None:
+            self._next += 1
+            self._close_by(node, found.refutation)
+            if node.closed:
                 return None
         if self._confirm(found.x):
             return "found"
         return "precision" if found.neuron is None else found.neuron
 
-    def _learn(self, refutation: tuple[dict[int, int], Evidence]) -> Closed:
-        self.refutations.append(refutation)
-        return self._known(self._clauses.learn(refutation[0]))
-
     def _known(self, number: int) -> Closed:
-        return Leaf(number), frozenset(self.refutations[number][0].items())
+        return Leaf(number), frozenset(self.refutations[number].phases.items())
 
     def _close(self, node: Node, closed: Closed) -> None:
         """Close a node, and those above that this closes, too."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from bounds.search.journal import Columns
 from bounds.search.relu_split.clauses import Literal
 from bounds.search.relu_split.noted import Subtrees, require
+from bounds.search.relu_split.region import Region
 from bounds.search.relu_split.slope_bounding import Start
 from bounds.search.relu_split.tree import Closed
 
@@ -18,12 +19,13 @@ from bounds.search.relu_split.tree import Closed
 @dataclass(eq=False)
 class Node:
     """literal: the phase that it has besides its parent's. other: what closes the other side of
-    that split, None while it is open. start: where its ascent begins. value: of its parent. depth:
-    how many phases it has."""
+    that split, None while it is open. start: where its ascent begins. region: what is known of l
+    and u. value: of its parent. depth: how many phases it has."""
 
     parent: Node | None
     literal: Literal
     start: Start
+    region: Region
     value: float
     other: Closed | None = None
     sibling: Node | None = None
@@ -55,27 +57,33 @@ class Node:
         return node is None
 
 
-def columns_of(open_: Sequence[Node], subtrees: Subtrees) -> Columns:
+def columns_of(open_: Sequence[Node], subtrees: Subtrees, lemmas: Container[int]) -> Columns:
     """Open nodes, in this order, and those above them; what closes their other sides goes to the
-    subtrees."""
-    places: dict[int, int] = {}
+    subtrees. lemmas: that their regions may be known by."""
+    numbers: dict[int, int] = {}
     nodes: list[Node] = []
     for each in open_:
         # From the root, which is no part of a path.
         top = each.path[0].parent if each.parent is not None else each
         assert top is not None
         for node in (top, *each.path):
-            if id(node) not in places:
-                places[id(node)] = len(nodes)
+            if id(node) not in numbers:
+                numbers[id(node)] = len(nodes)
                 nodes.append(node)
     found = {
-        "parent": [-1 if n.parent is None else places[id(n.parent)] for n in nodes],
+        "parent": [-1 if n.parent is None else numbers[id(n.parent)] for n in nodes],
         "neuron": [n.literal[0] for n in nodes],
         "side": [n.literal[1] for n in nodes],
         "other": [subtrees.place_of(n.other) for n in nodes],
-        "open": [places[id(n)] for n in open_],
+        "open": [numbers[id(n)] for n in open_],
     }
+    regions = dict.fromkeys(n.region for n in open_)
+    which = {region: number for number, region in enumerate(regions)}
+    found["region"] = [which[n.region] for n in open_]
     columns = {name: np.array(numbers, dtype=np.int64) for name, numbers in found.items()}
+    every = np.array([region.numbers for region in regions], dtype=np.int64)
+    known = np.array([number in lemmas for number in every.ravel().tolist()], dtype=bool)
+    columns["regions"] = np.where(known.reshape(every.shape), every, -1)
     columns["value"] = np.array([n.value for n in nodes], dtype=np.float64)
     for name in ("slopes", "weights") if open_ else ():
         starts = torch.stack([getattr(n.start, name) for n in open_])
@@ -83,9 +91,15 @@ def columns_of(open_: Sequence[Node], subtrees: Subtrees) -> Columns:
     return columns
 
 
-def nodes_of(columns: Columns, others: Sequence[Closed], root: Start) -> list[Node]:
-    """The open nodes, below one root; root: where the others' ascents have begun, which nothing
-    goes by any more.
+def nodes_of(
+    columns: Columns,
+    others: Sequence[Closed],
+    regions: Sequence[Region],
+    root: Start,
+    whole: Region,
+) -> list[Node]:
+    """The open nodes, below one root. regions: of some of these each. root, whole: where the
+    others' ascents have begun and what was known, which nothing goes by any more.
 
     Raises ValueError for nodes that do not cover the root together with what is closed.
     """
@@ -99,6 +113,7 @@ def nodes_of(columns: Columns, others: Sequence[Closed], root: Start) -> list[No
             nodes[parent] if nodes else None,
             (neuron, side),
             root,
+            whole,
             value,
             None if other < 0 else others[other],
         )
@@ -128,7 +143,11 @@ def nodes_of(columns: Columns, others: Sequence[Closed], root: Start) -> list[No
     require({id(node) for node in open_} == leaves and len(leaves) == len(open_), "what is open")
     if open_:
         starts = (torch.from_numpy(columns[f"start.{name}"]) for name in ("slopes", "weights"))
-        for node, slopes, weights in zip(open_, *starts, strict=True):
+        for node, slopes, weights, number in zip(
+            open_, *starts, columns["region"].tolist(), strict=True
+        ):
+            require(0 <= number < len(regions), "a region")
+            node.region = regions[number]
             require(
                 slopes.shape == root.slopes.shape and weights.shape == root.weights.shape, "starts"
             )

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from bounds.search.journal import Columns
 from bounds.search.relu_split.bounding import Evidence
+from bounds.search.relu_split.region import End, Lemma, Region
 from bounds.search.relu_split.tree import Closed, Leaf, Subtree, resolved
 
-#: The phases that each needs, and its multipliers.
-Refutations = Sequence[tuple[Mapping[int, int], Evidence]]
-#: Refuses refutations of which one does not hold.
-Proved = Callable[[Refutations], None]
+#: Refuses refutations and lemmas of which one does not hold.
+Proved = Callable[[Mapping[int, Lemma]], None]
 
 
 def require(holds: bool, what: str) -> None:
@@ -70,44 +69,87 @@ class Subtrees:
         return {"subtrees": np.array(self._rows, dtype=np.int64).reshape(-1, 3)}
 
 
-def subtrees_of(columns: Columns, refutations: Refutations) -> list[Closed]:
+def subtrees_of(columns: Columns, refutations: Mapping[int, Lemma]) -> list[Closed]:
     """With the phases that each needs, as they follow from the refutations."""
     found: list[Closed] = []
     require(columns["subtrees"].dtype == np.int64, "subtrees")
     for neuron, one, two in columns["subtrees"].tolist():
         require(one >= 0 and (neuron < 0 or max(one, two) < len(found)), "the order of subtrees")
         if neuron < 0:
-            found.append((Leaf(one), frozenset(refutations[one][0].items())))
+            require(one in refutations and refutations[one].end is None, "what closes a leaf")
+            found.append((Leaf(one), frozenset(refutations[one].phases.items())))
         else:
             found.append(resolved((neuron, 1), found[one], found[two]))
     return found
 
 
-def refutation_columns(refutations: Refutations, n: int, rows: int) -> Columns:
-    """n: how many neurons can be split. rows: of the disjunct."""
-    literals = [literal for phases, _ in refutations for literal in phases.items()]
+def refutation_columns(refutations: Mapping[int, Lemma], n: int, rows: int) -> Columns:
+    """Refutations, and lemmas. n: how many neurons can be split. rows: of the disjunct."""
+    each = list(refutations.values())
+    literals = [literal for one in each for literal in one.phases.items()]
+    ends = [one.end or End(-1, 0, 0.0) for one in each]
     return {
-        "phases": np.array([len(phases) for phases, _ in refutations], dtype=np.int64),
+        "numbers": np.array(list(refutations), dtype=np.int64),
+        "phases": np.array([len(one.phases) for one in each], dtype=np.int64),
         "literals": np.array(literals, dtype=np.int64).reshape(-1, 2),
-        "nu": np.array([one.nu for _, one in refutations]).reshape(-1, n),
-        "weights": np.array([one.weights for _, one in refutations]).reshape(-1, rows),
+        "nu": np.array([one.evidence.nu for one in each], dtype=np.float64).reshape(-1, n),
+        "weights": np.array([one.evidence.weights for one in each]).reshape(-1, rows),
+        "ends": np.array([(end.neuron, end.side) for end in ends], dtype=np.int64).reshape(-1, 2),
+        "ends.at": np.array([end.at for end in ends], dtype=np.float64),
+        "uses": np.array([len(one.uses) for one in each], dtype=np.int64),
+        "used": np.array([use for one in each for use in one.uses], dtype=np.int64),
     }
 
 
-def refutations_of(columns: Columns, n: int, rows: int) -> list[tuple[dict[int, int], Evidence]]:
+def refutations_of(columns: Columns, n: int, rows: int) -> dict[int, Lemma]:
     """Of evidence, only what proves something."""
-    ends = np.cumsum(columns["phases"])
-    literals = columns["literals"]
-    nu, weights = columns["nu"], columns["weights"]
-    require(int(columns["phases"].min(initial=1)) >= 0, "numbers of phases")
-    require(nu.shape == (len(ends), n) and weights.shape == (len(ends), rows), "multipliers")
-    require(len(literals) == (ends[-1] if len(ends) else 0), "literals")
+    nu, weights, numbers = columns["nu"], columns["weights"], columns["numbers"]
+    literals, ends, at = columns["literals"], columns["ends"], columns["ends.at"]
+    count = len(numbers)
+    require(nu.shape == (count, n) and weights.shape == (count, rows), "multipliers")
+    require(ends.shape == (count, 2) and at.shape == (count,), "ends")
+    require(bool(np.isfinite(at).all() and (at * ends[:, 1] <= 0).all()), "an end")
+    require(bool(((ends[:, 1] == 0) | (ends[:, 0] >= 0)).all()), "the neuron of an end")
+    require(bool((ends[:, 0] < n).all() and (abs(ends[:, 1]) <= 1).all()), "the side of an end")
     require(bool(((literals[:, 0] >= 0) & (literals[:, 0] < n)).all()), "a neuron")
     require(bool((abs(literals[:, 1]) == 1).all()), "a side")
     require(bool((weights >= 0).all() and (weights.max(1) > 0).all()), "weights")
-    phases = [dict(part.tolist()) for part in np.split(literals, ends[:-1])] if len(ends) else []
+    require(len({*numbers.tolist()}) == count and bool((numbers >= 0).all()), "numbers")
+    phases = [dict(part.tolist()) for part in _parts(literals, columns["phases"], count)]
+    uses = [tuple(part.tolist()) for part in _parts(columns["used"], columns["uses"], count)]
     nothing = np.zeros((2, 0))
-    return [
-        (held, Evidence(w, v, math.nan, nothing))
-        for held, w, v in zip(phases, weights, nu, strict=True)
-    ]
+    found: dict[int, Lemma] = {}
+    for place, number in enumerate(numbers.tolist()):
+        for use in uses[place]:
+            require(use in found and use < number and found[use].end is not None, "a use")
+            require(found[use].phases.items() <= phases[place].items(), "phases of what is used")
+        neuron, side = ends[place].tolist()
+        end = End(neuron, side, float(at[place])) if side else None
+        evidence = Evidence(weights[place], nu[place], math.nan, nothing)
+        found[number] = Lemma(phases[place], evidence, uses[place], end)
+    return found
+
+
+def regions_of(columns: Columns, lemmas: Mapping[int, Lemma], root: Region) -> list[Region]:
+    """root: where nothing else is known."""
+    found = []
+    for numbers in columns["regions"].reshape(-1, 2, len(root.lower)):
+        lower, upper = root.lower.clone(), root.upper.clone()
+        for place, i in np.argwhere(numbers >= 0).tolist():
+            lemma = lemmas.get(int(numbers[place, i]))
+            side = 1 - 2 * place
+            require(lemma is not None, "a lemma of a region")
+            assert lemma is not None
+            end = lemma.end
+            require(end is not None and (end.neuron, end.side) == (i, side), "an end of a region")
+            assert end is not None
+            (upper if place else lower)[i] = end.at
+        found.append(Region(lower, upper, numbers))
+    return found
+
+
+def _parts(flat: np.ndarray, sizes: np.ndarray, count: int) -> list[np.ndarray]:
+    require(len(sizes) == count and int(sizes.min(initial=0)) >= 0, "numbers of items")
+    ends = np.cumsum(sizes)
+    require(len(flat) == (ends[-1] if count else 0), "items")
+    return np.split(flat, ends[:-1]) if count else []

@@ -17,7 +17,7 @@ import numpy as np
 
 from bounds.deadline import Deadline
 from bounds.search.journal import Columns, Page
-from bounds.search.relu_split.bounding import Evidence, NodeBound, NodeLP, needed
+from bounds.search.relu_split.bounding import NodeBound, NodeLP, needed
 from bounds.search.relu_split.branching import Record, choose, guesses
 from bounds.search.relu_split.clauses import Clauses, Literal
 from bounds.search.relu_split.noted import (
@@ -29,6 +29,7 @@ from bounds.search.relu_split.noted import (
     require,
     subtrees_of,
 )
+from bounds.search.relu_split.region import Lemma
 from bounds.search.relu_split.tree import Closed, Leaf, Subtree, resolved
 from bounds.search.search import WHOLE, Ended, Search
 
@@ -80,7 +81,7 @@ class ReluSearch:
         self._phases: dict[int, int] = {}
         self._clauses, self._record = Clauses(CLAUSES, lp.n), Record(lp.n)
         self._nodes = begun
-        self.refutations: list[tuple[dict[int, int], Evidence]] = []
+        self.refutations: dict[int, Lemma] = {}
         self.tree: Subtree | None = None
         #: How far the search is; what is known of it where `run` is interrupted.
         self.state = self._state("open")
@@ -100,8 +101,10 @@ class ReluSearch:
         self._nodes, tree = counts_of(columns)
         self._record.go_on(columns["record"])
         self.refutations = refutations
-        for phases, _ in refutations:
-            self._clauses.learn(phases)
+        require(list(refutations) == list(range(len(refutations))), "numbers of refutations")
+        for number, each in refutations.items():
+            require(each.end is None, "an end, which this search does not use")
+            self._clauses.learn(each.phases, number)
         for neuron, side, other, value, guess in zip(
             *columns["trail"].T.tolist(), *columns["values"].T.tolist(), strict=True
         ):
@@ -172,11 +175,13 @@ class ReluSearch:
         if evidence is None or not evidence.value > self._lp.margin:
             return None
         kept = needed(evidence, phases, self._lp.margin)
-        self.refutations.append((kept, evidence))
-        return self._known(self._clauses.learn(kept))
+        number = len(self.refutations)
+        self.refutations[number] = Lemma(kept, evidence)
+        self._clauses.learn(kept, number)
+        return self._known(number)
 
     def _known(self, number: int) -> Closed:
-        return Leaf(number), frozenset(self.refutations[number][0].items())
+        return Leaf(number), frozenset(self.refutations[number].phases.items())
 
     def _propagate(self) -> Closed | None:
         """Take the phases that follow from clauses; what closes the node, if one does."""

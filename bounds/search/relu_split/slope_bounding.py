@@ -21,6 +21,9 @@ from bounds.network.memory import numbers_at_once, pass_numbers
 from bounds.relaxation.relaxation import Relaxation
 from bounds.search.relu_split.bounding import Evidence, NodeLP, Phases
 from bounds.search.relu_split.branching import guesses
+from bounds.search.relu_split.holding import hold
+from bounds.search.relu_split.region import Findings, Reasons, Region
+from bounds.search.relu_split.tightening import Tightening
 from bounds.search.relu_tree import Neuron
 from bounds.solvers.cost import matrices_fit
 from bounds.solvers.interior_point.condense import condense
@@ -32,7 +35,9 @@ ABOVE = 1e-5
 #: Few layers are soon as good as they get, and many are worth no split before.
 ROOT, A_LAYER, ITERATIONS = 200, 5, 20
 #: Copies of what changes with every iteration that a node holds, and nodes of a batch at most.
-ITERATES, BATCH = 24, 1024
+ITERATES, BATCH = 24, 32
+#: Neurons whose ends are tightened on a node, those first whose triangles cost most.
+NEURONS = 64
 #: What is left of a batch, as a share, for it to go on without those that are closed.
 REST = 0.5
 
@@ -49,15 +54,15 @@ class Start:
 class Bounded:
     """What is known of B nodes.
 
-    value: d (B,). evidence: of each, in float64. loss: what the dual function loses to each
+    value: d (B,). loss: what the dual function loses to each
     neuron's triangle, times how far the average point is above its ReLU, as a share; 0 where it is
     split, (B, n). slopes, nu, arriving: of the best bound, (B, n). x: (B, *input_shape), where it
     is attained, as a point of the set in float64. values: the network's own rows there, (B, rows).
-    sides: their phases, −1, 0 and 1, (B, n).
+    sides: their phases, −1, 0 and 1, those that follow from l and u included, (B, n). lower, upper:
+    l and u, (B, n).
     """
 
     value: Tensor
-    evidence: list[Evidence]
     slopes: Tensor
     weights: Tensor
     nu: Tensor
@@ -66,25 +71,29 @@ class Bounded:
     x: Tensor
     values: Tensor
     sides: Tensor
+    lower: Tensor
+    upper: Tensor
 
-    def children(self, some: Sequence[tuple[int, int, int]]) -> tuple[Tensor, Start]:
-        """Their phases and where they begin, stacked, given each one's node, neuron and side: the
-        parent's multipliers, as far as the child's form allows them."""
+    def children(
+        self, some: Sequence[tuple[int, int, int]]
+    ) -> tuple[Tensor, Start, Tensor, Tensor]:
+        """Their phases, where they begin, l and u, stacked, given each one's node, neuron and side:
+        the parent's multipliers, as far as the child's form allows them."""
         node, neuron, side = torch.tensor(some).to(self.slopes.device).unbind(1)
         each = torch.arange(len(some), device=node.device)
         nu, arriving = self.nu[node, neuron], self.arriving[node, neuron]
         slopes, sides = self.slopes[node], self.sides[node]
         slopes[each, neuron] = torch.where(side > 0, arriving - nu, nu).clamp(min=0)
         sides[each, neuron] = side.to(sides)
-        return sides, Start(slopes, self.weights[node])
+        return sides, Start(slopes, self.weights[node]), self.lower[node], self.upper[node]
 
 
 @dataclass(frozen=True, eq=False)
 class Finished:
-    """An LP optimum. x: where it is attained, (1, *input_shape). neuron: the best to split; None
-    where all of them are on their ReLUs at x."""
+    """An LP optimum. refutation: by it, if it may be one. x: where it is attained, (1,
+    *input_shape). neuron: the best to split; None where all of them are on their ReLUs at x."""
 
-    evidence: Evidence
+    refutation: Findings | None
     x: Tensor
     neuron: int | None
 
@@ -106,19 +115,12 @@ class SlopeNodes:
             )
         self.neurons: list[Neuron] = self._root.neurons
         self.n = len(self.neurons)
-        unstable = [neurons.unstable for neurons in rough.relu_bounds]
-        self._lower, self._upper = (
-            (
-                torch.cat(
-                    [rough.d.new_zeros(0), *(e[k] for e, k in zip(ends, unstable, strict=True))]
-                )
-                for ends in zip(
-                    *((each.lower, each.upper) for each in rough.relu_bounds), strict=True
-                )
-            )
-            if unstable
-            else (rough.d.new_zeros(0), rough.d.new_zeros(0))
+        nothing = rough.d.new_zeros(0)
+        lower, upper = (
+            torch.cat([nothing, *(getattr(each, end)[each.unstable] for each in rough.relu_bounds)])
+            for end in ("lower", "upper")
         )
+        self.region = Region.of(lower, upper)
         self.margin = ABOVE * float(relaxation.scale().max())
         places = numbers_at_once(rough.C, None) // (ITERATES * self.n + pass_numbers(rough.network))
         self.batch = max(1, min(BATCH, places))
@@ -131,23 +133,29 @@ class SlopeNodes:
         return Start(self._root.best_slopes[0, 0], self._root.best_weights[0, 0])
 
     def scattered(self, nu: np.ndarray) -> tuple[Tensor, ...]:
-        """One flat tensor a ReLU of the relaxation, in float64."""
-        values = torch.from_numpy(nu).double().reshape(1, 1, -1).to(self._lower.device)
-        return tuple(each.flatten().to(self._exact.C) for each in self._root.scatter(values))
+        """Of (rows, n) multipliers one tensor (rows, neurons) a ReLU, in float64."""
+        values = torch.from_numpy(nu).double().unsqueeze(0).to(self._d.device)
+        return tuple(each[0].flatten(1).to(self._exact.C) for each in self._root.scatter(values))
 
     @torch.no_grad()
     def bound(
         self,
         phases: Sequence[Phases],
         starts: Sequence[Start],
+        regions: Sequence[Region],
         deadline: Deadline,
         iterations: int | None = None,
     ) -> Bounded:
-        sides = self._sides(phases)
-        stacked = (
+        slopes, weights = (
             torch.stack([getattr(s, name) for s in starts]) for name in ("slopes", "weights")
         )
-        ascent = self._ascent(sides, Start(*stacked))
+        lower, upper, implied = (
+            torch.stack([getattr(each, name) for each in regions])
+            for name in ("lower", "upper", "side")
+        )
+        sides = self._sides(phases)
+        sides = torch.where(sides == 0, implied, sides)
+        ascent = self._root.nodes(sides, slopes, weights, lower, upper)
         part, at = ascent, torch.arange(len(phases), device=sides.device)
         for _ in range(self._iterations if iterations is None else iterations):
             open_ = (part.best <= 2 * self.margin).flatten()
@@ -161,45 +169,65 @@ class SlopeNodes:
             part.advance()
         _put_back(part, ascent, at)
         ascent.settle()
-        return self._bounded(ascent, sides)
+        return self._bounded(ascent, sides, lower, upper)
+
+    def refutation(
+        self, found: Bounded, at: int, phases: Phases, region: Region, first: int
+    ) -> Findings:
+        """Of a node that is bounded from above 0, by what this cannot do without."""
+        one, spare = slice(at, at + 1), found.value[at : at + 1] - self.margin
+        nothing = torch.zeros_like(spare)
+        multipliers = found.weights[one], found.nu[one], found.arriving[one]
+        ends = nothing.long(), nothing, nothing, nothing
+        return Findings(first, region, phases, *multipliers, *ends, spare)
+
+    def tightened(
+        self,
+        found: Bounded,
+        at: int,
+        phases: Phases,
+        region: Region,
+        first: int,
+        deadline: Deadline,
+    ) -> Tightening:
+        """A node that is left open, with tighter l and u."""
+        tightening = Tightening(self._root, self.margin, region, phases, first)
+        neurons = found.loss[at].topk(min(NEURONS, self.n)).indices
+        value = float(found.value[at])
+        tightening.run(found.slopes[at], found.weights[at], value, neurons, deadline)
+        return tightening
+
+    def hold(self, some: Sequence[Reasons]) -> list[bool]:
+        """Whether each row, of one after another, holds on the network itself, rounding included,
+        if what it uses does."""
+        nu = np.concatenate([each.findings.nu.cpu().numpy()[each.rows] for each in some])
+        return hold(self._exact, self.neurons, some, self.scattered(nu))
 
     @torch.no_grad()
-    def values(self, sides: Tensor, starts: Start) -> Tensor:
-        """d where nodes begin, given their phases (nodes, n); (nodes,)."""
-        return self._ascent(sides, starts).best[:, 0]
-
-    def _ascent(self, sides: Tensor, starts: Start) -> ConjunctionAscent:
-        return self._root.nodes(sides, starts.slopes, starts.weights)
+    def values(self, sides: Tensor, starts: Start, lower: Tensor, upper: Tensor) -> Tensor:
+        """d where nodes begin, given their phases, l and u, (nodes, n) each; (nodes,)."""
+        return self._root.nodes(sides, starts.slopes, starts.weights, lower, upper).best[:, 0]
 
     def _sides(self, phases: Sequence[Phases]) -> Tensor:
         sides = np.zeros((len(phases), self.n), dtype=np.float32)
         for row, held in zip(sides, phases, strict=True):
             row[list(held)] = list(held.values())
-        return torch.from_numpy(sides).to(self._lower)
+        return torch.from_numpy(sides).to(self.region.lower)
 
-    def _bounded(self, ascent: ConjunctionAscent, sides: Tensor) -> Bounded:
+    def _bounded(
+        self, ascent: ConjunctionAscent, sides: Tensor, lower: Tensor, upper: Tensor
+    ) -> Bounded:
         nu, arriving = ascent.best_nu[:, 0], ascent.arriving[:, 0]
-        costs = torch.stack([-nu * self._lower, (arriving - nu) * self._upper], 1)
-        width = self._upper - self._lower
+        costs = torch.stack([-nu * lower, (arriving - nu) * upper], 1)
         pre = ascent.mean_pre[:, 0]
-        height = -self._lower * self._upper / width
-        above = self._upper * (pre - self._lower) / width - pre.clamp(min=0)
+        width = upper - lower
+        height = -lower * upper / width
+        above = upper * (pre - lower) / width - pre.clamp(min=0)
         loss = -costs.amin(1).clamp(max=0) * (above / height).clamp(0, 1)
         output = self._network(ascent.x[:, 0]).flatten(1)
         weights = ascent.best_weights[:, 0]
-        evidence = [
-            Evidence(*each)
-            for each in zip(
-                weights.double().cpu().numpy(),
-                nu.double().cpu().numpy(),
-                ascent.best[:, 0].tolist(),
-                costs.double().cpu().numpy(),
-                strict=True,
-            )
-        ]
         return Bounded(
             ascent.best[:, 0],
-            evidence,
             ascent.best_slopes[:, 0],
             weights,
             nu,
@@ -209,10 +237,13 @@ class SlopeNodes:
             self._exact.input_set.project(ascent.x.transpose(0, 1).to(self._exact.C))[0],
             output @ self._C.T + self._d,
             sides,
+            lower,
+            upper,
         )
 
-    def finish(self, phases: Phases, deadline: Deadline) -> Finished | None:
-        """The optimum of a node's LP; None where that LP does not fit in memory, or fails."""
+    def finish(self, phases: Phases, first: int, deadline: Deadline) -> Finished | None:
+        """The optimum of a node's LP, with the root's l and u; None where that LP does not fit in
+        memory, or fails. first: the number of the next lemma."""
         if self._lp is None:
             if not matrices_fit(self._exact, None):
                 return None
@@ -232,12 +263,24 @@ class SlopeNodes:
         free = self._lp.splittable.copy()
         free[list(held)] = False
         guess = guesses(self._lp, bound, free)[self._order]
-        old = bound.evidence
         return Finished(
-            Evidence(old.weights, old.nu[self._order], old.value, old.costs[:, self._order]),
+            self._refuted_by(bound.evidence, phases, first) if bound.evidence.value > 0 else None,
             self._condensed.point(self._exact, inputs)[0],
             int(guess.argmax()) if guess.any() else None,
         )
+
+    def _refuted_by(self, evidence: Evidence, phases: Phases, first: int) -> Findings:
+        """By multipliers of the condensed LP."""
+        weights, nu, above = (
+            torch.from_numpy(each).unsqueeze(0)
+            for each in (evidence.weights, evidence.nu[self._order], evidence.costs[1, self._order])
+        )
+        spare = weights.new_tensor([evidence.value / 2])
+        nothing = torch.zeros_like(spare)
+        region = self.region.convert(lambda tensor: tensor.cpu().double())
+        arriving = nu + above / region.upper
+        ends = nothing.long(), nothing, nothing, nothing
+        return Findings(first, region, phases, weights, nu, arriving, *ends, spare)
 
 
 def _put_back(part: ConjunctionAscent, whole: ConjunctionAscent, at: Tensor) -> None:

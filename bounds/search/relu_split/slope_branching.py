@@ -17,9 +17,7 @@ CANDIDATES = 8
 LEAST = 1e-6
 
 
-def choose(
-    nodes: SlopeNodes, phases: list[dict[int, int]], found: Bounded, left: list[int]
-) -> dict[int, int]:
+def choose(nodes: SlopeNodes, found: Bounded, left: list[int]) -> dict[int, int]:
     """The neuron of each node whose sides promise most, of the few that are tried; none where
     all are split."""
     if not nodes.n:
@@ -32,8 +30,7 @@ def choose(
         * score.amax(1, keepdim=True).clamp(min=LEAST)
         * (arriving / arriving.amax(1, keepdim=True).clamp(min=LEAST))
     )
-    for row, at in enumerate(left):
-        score[row, list(phases[at])] = -1.0
+    score[found.sides[left] != 0] = -1.0
     best, neurons = score.topk(min(CANDIDATES, nodes.n), dim=1)
     tried = [
         (at, neuron)

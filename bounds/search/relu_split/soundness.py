@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -15,6 +15,17 @@ from bounds.relaxation.relaxation import Relaxation
 from bounds.relaxation.triangle import ReluBounds
 from bounds.rounding import down, gamma, plain_arithmetic, smallest, weighted
 from bounds.search.relu_tree import Bound, Refutation
+
+
+@dataclass(frozen=True, eq=False)
+class Claims:
+    """That weighted rows are positive, by multipliers, (claims, neurons) of each ReLU, where the
+    neurons are as in layers; and those named beyond their ends, by the claim."""
+
+    weights: Tensor
+    multipliers: Sequence[Tensor]
+    layers: Sequence[ReluBounds]
+    beyond: Sequence[tuple[int, Bound]]
 
 
 @torch.no_grad()
@@ -35,38 +46,49 @@ def refuted(
 
     Raises ValueError for a use that may not be, or a bound of a neuron that is not unstable.
     """
-    network, bounds, C, d = (
-        relaxation.network, relaxation.relu_bounds, relaxation.C[0], relaxation.d[0]
-    )  # fmt: skip
+
+    def some(at: Tensor) -> Claims:
+        part = [refutations[i] for i in at.tolist()]
+        return Claims(
+            torch.stack([each.weights for each in part]),
+            [torch.stack([r.multipliers[k] for r in part]) for k in range(len(bounds))],
+            _layers(bounds, part, earlier),
+            [(row, each.bound) for row, each in enumerate(part) if each.bound is not None],
+        )
+
+    bounds = relaxation.relu_bounds
+    return values_of(relaxation, len(refutations), some, reserve=reserve)
+
+
+@torch.no_grad()
+def values_of(
+    relaxation: Relaxation, count: int, some: Callable[[Tensor], Claims], *, reserve: float = 0.0
+) -> Tensor:
+    """As `refuted`. some: those of the claims that have these numbers."""
+    network, C, d = relaxation.network, relaxation.C[0], relaxation.d[0]
+    values = [C.new_zeros(0)]
     with plain_arithmetic():
         ranges = relaxation.ranges()
-        values = []
-        for images, _ in parts_that_fit(
-            C.new_zeros(len(refutations), 1), pass_numbers(network), None
-        ):
-            part = [refutations[i] for i in images.tolist()]
-            expand = partial(_repeated, count=len(part))
+        for numbers, _ in parts_that_fit(C.new_zeros(count, 1), pass_numbers(network), None):
+            part = some(numbers)
+            expand = partial(_repeated, count=len(numbers))
             within = [each.convert(expand) for each in ranges]
-            layers = _layers(bounds, part, earlier)
-            weights = torch.stack([each.weights for each in part]).to(C)
-            rows = (weights @ C.flatten(1)).reshape(len(part), 1, *C.shape[1:])
+            weights = part.weights.to(C)
+            rows = (weights @ C.flatten(1)).reshape(len(numbers), 1, *C.shape[1:])
             offset = (weights @ d).unsqueeze(1)
             # What the weighted rows are off by, against what they multiply.
             sizes = (weights @ C.flatten(1).abs()).reshape(rows.shape)
             reach = weighted(sizes, within[-1].magnitude) + (weights @ d.abs()).unsqueeze(1)
             excess = gamma(len(d) + C[0].numel(), C.dtype) * reach
             excess = excess + 8 * C.numel() * smallest(C.dtype) * (1 + within[-1].magnitude.amax())
-            nu = [torch.stack([r.multipliers[k] for r in part]) for k in range(len(bounds))]
 
-            def rule(
-                position: int, arriving: Tensor, _: ReluBounds, nu: list[Tensor] = nu
-            ) -> Tensor:
-                return nu[position].reshape(arriving.shape)
+            def rule(position: int, arriving: Tensor, _: ReluBounds, part: Claims = part) -> Tensor:
+                return part.multipliers[position].reshape(arriving.shape)
 
-            point = backward_pass(network, layers, len(network.nodes) - 1, rows, rule, within)
+            point = backward_pass(network, part.layers, len(network.nodes) - 1, rows, rule, within)
             input_set = relaxation.input_set.convert(expand)
-            value = point.value_below(input_set, layers, offset - excess)[:, 0]
-            value = _beyond(value, point, part)
+            value = point.value_below(input_set, part.layers, offset - excess)[:, 0]
+            value = _beyond(value, point, part.beyond)
             assert point.rounding is not None
             values.append(down(value - reserve * point.rounding[:, 0]) if reserve else value)
     return torch.cat(values)
@@ -91,7 +113,6 @@ class _Left:
 
         A neuron that is left no room below 0, or above, counts as kept: it has a multiplier still.
         """
-        shape = neurons.lower.shape[1:]
         lower, upper = (
             _repeated(each, count).flatten(1).clone() for each in (neurons.lower, neurons.upper)
         )
@@ -102,13 +123,12 @@ class _Left:
             at = torch.tensor([row * numbers.shape[1] + i for row, i, _ in own], dtype=torch.long)
             ends = numbers.new_tensor([end for *_, end in own])
             numbers.view(-1).scatter_reduce_(0, at.to(numbers.device), ends, tightest)
-        found = ReluBounds(lower.unflatten(1, shape), upper.unflatten(1, shape))
-        # A neuron may be kept on both sides, at 0.
-        for side, places in self.sides.items():
-            kept = torch.zeros_like(lower)
-            kept[tuple(torch.tensor(places, dtype=torch.long).reshape(-1, 2).T)] = side
-            found = found.kept(kept.unflatten(1, shape))
-        return found
+        held = []
+        for places in self.sides.values():
+            kept = torch.zeros_like(lower, dtype=torch.bool)
+            kept[tuple(torch.tensor(places, dtype=torch.long).reshape(-1, 2).T)] = True
+            held.append(kept)
+        return bounds_left(neurons, lower, upper, held)
 
 
 def _layers(
@@ -134,8 +154,21 @@ def _layers(
     return [each.of(neurons, len(part)) for each, neurons in zip(left, bounds, strict=True)]
 
 
-def _beyond(value: Tensor, point: DualPoint, refutations: Sequence[Refutation]) -> Tensor:
-    """What the value is at least with the end in the place of 0, for those that are bounds.
+def bounds_left(
+    neurons: ReluBounds, lower: Tensor, upper: Tensor, kept: Sequence[Tensor]
+) -> ReluBounds:
+    """These l and u, (rows, neurons), in the place of a layer's own. kept: where only ẑ ≥ 0 is
+    left, and where ẑ ≤ 0; a neuron may be kept on both sides, at 0."""
+    shape = neurons.lower.shape[1:]
+    found = ReluBounds(lower.unflatten(1, shape), upper.unflatten(1, shape))
+    for side, held in zip((1.0, -1.0), kept, strict=True):
+        found = found.kept((held * side).unflatten(1, shape))
+    return found
+
+
+def _beyond(value: Tensor, point: DualPoint, bounded: Sequence[tuple[int, Bound]]) -> Tensor:
+    """What the value is at least with the end in the place of 0, for those that are bounds, by the
+    row.
 
     With its side of 0 alone, the neuron's vertices are l and 0, and at these −ν ẑ is at least
     min(−ν l, 0); with l and the end, that is larger by max(ν, 0) |end|, and on the other side by
@@ -143,9 +176,8 @@ def _beyond(value: Tensor, point: DualPoint, refutations: Sequence[Refutation]) 
     """
     value = value.clone()
     of: dict[int, list[tuple[int, Bound]]] = {}
-    for row, one in enumerate(refutations):
-        if one.bound is not None:
-            of.setdefault(one.bound.neuron[0], []).append((row, one.bound))
+    for row, bound in bounded:
+        of.setdefault(bound.neuron[0], []).append((row, bound))
     for position, own in of.items():
         if position not in point.multipliers:
             continue  # the rows do not depend on it

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bounds.search.relu_split.clauses import Literal
+from bounds.search.relu_split.region import Lemma
 from bounds.search.relu_tree import Neuron, Refutation, ReluTree
 
 
@@ -39,16 +40,20 @@ def resolved(literal: Literal, this: Closed, other: Closed) -> Closed:
     return Split(neuron, active[0], dead[0]), needed
 
 
-def used(root: Subtree) -> list[int]:
-    """The numbers of the refutations that a tree needs, in ascending order."""
-    found, stack = set(), [root]
+def used(root: Subtree, refutations: Mapping[int, Lemma]) -> dict[int, Lemma]:
+    """The refutations that a tree needs, and the lemmas that these use, in ascending order."""
+    found: set[int] = set()
+    stack: list[Subtree | int] = [root]
     while stack:
         match stack.pop():
             case Leaf(refutation=number):
-                found.add(number)
+                stack.append(number)
             case Split(active=active, dead=dead):
                 stack += [active, dead]
-    return sorted(found)
+            case int(number) if number not in found:
+                found.add(number)
+                stack += [use for use in refutations[number].uses if use not in found]
+    return {number: refutations[number] for number in sorted(found)}
 
 
 def recorded(

@@ -177,7 +177,7 @@ class SlopeAscent:
             line = torch.where((c < 0) | (layer.side != 0), layer.slope, slopes)
             of_neurons = of_neurons + (c.clamp(max=0) * layer.intercept).sum(2)
             self._arriving[:, :, block], self._line[:, :, block] = c, line
-            self._nu[:, :, block] = c * line - layer.side * slopes
+            self._nu[:, :, block] = self._pulled(c * line - layer.side * slopes, block)
             return layer.merge(arriving, self._nu[:, :, block])
 
         last = len(self._network.nodes) - 1
@@ -191,6 +191,10 @@ class SlopeAscent:
         self.best = torch.where(better, value, self.best)
         self.best_nu = torch.where(better.unsqueeze(2), self._nu, self.best_nu)
         return better
+
+    def _pulled(self, nu: Tensor, block: slice) -> Tensor:
+        """What goes on to ẑ of these neurons; rows that ask for ẑ itself add to ν."""
+        return nu
 
     def _forward(self) -> Tensor:
         """x and z where the last d is attained; returns the direction of ascent."""

@@ -66,29 +66,42 @@ class ConjunctionAscent(SlopeAscent):
         """ĉ at the last slopes; (B, 1, n)."""
         return self._arriving
 
-    def nodes(self, phases: Tensor, slopes: Tensor, weights: Tensor) -> ConjunctionAscent:
+    def nodes(
+        self, phases: Tensor, slopes: Tensor, weights: Tensor, lower: Tensor, upper: Tensor
+    ) -> ConjunctionAscent:
         """One for each of these phases (B, n), 1 where ẑ ≥ 0 is kept, −1 where ẑ ≤ 0, else 0: it
-        begins at these slopes (B, n), with β, and weights (B, R)."""
-        batch, part = len(phases), copy(self)
-        part._side = phases.unsqueeze(1)
-        part._layers = [
-            layer.kept(part._side[:, :, block])
-            for layer, block in zip(self._layers, self._blocks, strict=True)
-        ]
-        part._input_set = self._input_set.convert(
+        begins at these slopes (B, n), with β, and weights (B, R). lower, upper: l and u of each,
+        (B, n)."""
+        part = copy(self)
+        part._begin(phases, slopes, weights, lower, upper)
+        return part
+
+    def _begin(
+        self, phases: Tensor, slopes: Tensor, weights: Tensor, lower: Tensor, upper: Tensor
+    ) -> None:
+        batch = len(phases)
+        self._keep(phases, lower, upper)
+        self._input_set = self._input_set.convert(
             lambda tensor: tensor.expand(batch, *tensor.shape[1:])
         )
-        part._slopes, part.weights = slopes.unsqueeze(1), weights.unsqueeze(1)
-        part.iteration, part._forgotten = 0, 1.0
-        part.best = slopes.new_full((batch, 1), -torch.inf)
-        part._rate = torch.full_like(part.best, RATE)
-        nothing = torch.zeros_like(part._slopes)
-        part._mean, part._mean_square = nothing.clone(), nothing.clone()
-        part.best_nu = part.best_slopes = part.mean_pre = nothing
-        part.best_weights = part.weights
-        part._backward()
-        part._unit = part._units()
-        return part
+        self._slopes, self.weights = slopes.unsqueeze(1), weights.unsqueeze(1)
+        self.iteration, self._forgotten = 0, 1.0
+        self.best = slopes.new_full((batch, 1), -torch.inf)
+        self._rate = torch.full_like(self.best, RATE)
+        nothing = torch.zeros_like(self._slopes)
+        self._mean, self._mean_square = nothing.clone(), nothing.clone()
+        self.best_nu = self.best_slopes = self.mean_pre = nothing
+        self.best_weights = self.weights
+        self._backward()
+        self._unit = self._units()
+
+    def _keep(self, phases: Tensor, lower: Tensor, upper: Tensor) -> None:
+        """The triangles that these leave, of the only input of the root."""
+        self._side = phases.unsqueeze(1)
+        self._layers = [
+            layer.kept(*(each[:, block].unsqueeze(1) for each in (phases, lower, upper)))
+            for layer, block in zip(self._layers, self._blocks, strict=True)
+        ]
 
     def settle(self) -> None:
         """Go back to where the best bound was."""

@@ -57,15 +57,15 @@ class Layer:
         # Fillers share their positions with stable neurons, and add 0 there.
         return flat.scatter_add_(2, index, unstable).unflatten(2, values.shape[2:])
 
-    def kept(self, side: Tensor) -> Layer:
-        """Of the only input here, with these phases (B, 1, n)."""
+    def kept(self, side: Tensor, lower: Tensor, upper: Tensor) -> Layer:
+        """Of the only input here, with these phases (B, 1, n), and l and u where there is none."""
         active = (side > 0).to(side)
-        batch = side.shape[0]
+        batch, slope = side.shape[0], upper / (upper - lower)
         return Layer(
             self.index.expand(batch, -1, -1),
             self.real.expand(batch, -1, -1),
-            torch.where(side == 0, self.slope, active),
-            torch.where(side == 0, self.intercept, 0.0),
+            torch.where(side == 0, slope, active),
+            torch.where(side == 0, -slope * lower, 0.0),
             side,
             self.active.expand(batch, *self.active.shape[1:]),
         )

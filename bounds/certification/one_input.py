@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bounds.certification.attacks import BESIDE, STEPS, attack, restarts
 from bounds.certification.decision import Decision
-from bounds.certification.relu_splits import ReluSplits, bounding_of
+from bounds.certification.relu_splits import Bounding, ReluSplits, bounding_of
 from bounds.certification.stopwatch import Stopwatch
 from bounds.deadline import Deadline
 from bounds.intermediate.forward import pays
@@ -34,8 +34,9 @@ from bounds.solvers.solve import solve
 #: timeout nor by asking for the search. Some tens of seconds on networks of some hundred neurons.
 UNASKED = 100_000
 #: Nodes of the search of one input where nobody has said how long it may take, at most, and times
-#: the square of its unstable neurons.
-UNASKED_NODES, UNASKED_WORK = 2_000, 10**8
+#: the square of its unstable neurons; and LPs that a node by slopes counts for, whose l and u are
+#: tightened.
+UNASKED_NODES, UNASKED_WORK, BY_SLOPES = 2_000, 10**8, 20
 #: A step of an attack, in passes of one row.
 PASSES = 3
 
@@ -140,14 +141,15 @@ class OneInput:
         def descend(k: int, starts: Tensor) -> bool:
             return self._descended(whole, root.input_set, k, starts, BESIDE, deadline)
 
+        bounding = bounding_of(root, deadline)
         splits = ReluSplits(
             root,
             self.confirm,
             descend,
             self.watch,
             len(open_),
-            math.inf if self.asked else _unasked(root.unstable[0]),
-            bounding_of(root, deadline),
+            math.inf if self.asked else _unasked(root.unstable[0], bounding),
+            bounding,
             self.whole.C.device,
             lambda k: self.page(f"relus.{k}"),
         )
@@ -199,6 +201,7 @@ class OneInput:
         return float(values) <= 0 and self.confirm(points)
 
 
-def _unasked(unstable: int) -> int:
+def _unasked(unstable: int, bounding: Bounding) -> int:
     """Nodes that a search may bound that nobody has asked for."""
-    return max(1, min(UNASKED_NODES, UNASKED_WORK // max(1, unstable) ** 2))
+    lps = min(UNASKED_NODES, UNASKED_WORK // max(1, unstable) ** 2)
+    return max(1, lps // BY_SLOPES if bounding == "slopes" else lps)

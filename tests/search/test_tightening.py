@@ -70,11 +70,11 @@ def test_no_point_of_the_disjunct_is_cut_off(
     at = at[(at[:, : len(phases)] * sides >= 0).all(1)]
     region, refutation = tightening.region, tightening.refutation
     if refutation is not None:
-        found = reasons(refutation, [refutation.first], nodes.region, ())
+        found = reasons(refutation, [refutation.first], nodes.region)
         assert not (len(at) and all(nodes.hold(found)))
     if region.found is not None:
         numbers = region.numbers[region.numbers >= 0].tolist()
-        if all(nodes.hold(reasons(region.found, numbers, nodes.region, ()))):
+        if all(nodes.hold(reasons(region.found, numbers, nodes.region))):
             low, high = (torch.from_numpy(each) for each in region.numbers >= 0)
             assert bool((at >= region.lower)[:, low].all())
             assert bool((at <= region.upper)[:, high].all())

@@ -8,7 +8,7 @@ an LP each is too slow. The newest are taken first, and of these the worst: that
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from torch import Tensor
@@ -27,7 +27,7 @@ from bounds.search.relu_split.noted import (
     require,
     subtrees_of,
 )
-from bounds.search.relu_split.region import Findings, Lemma, reasons, rows_held
+from bounds.search.relu_split.region import Findings, Lemma, Reasons, reasons, rows_held
 from bounds.search.relu_split.slope_bounding import ROOT, Bounded, SlopeNodes, Start
 from bounds.search.relu_split.slope_branching import choose
 from bounds.search.relu_split.tree import Closed, Leaf, Subtree, resolved
@@ -107,9 +107,11 @@ class FrontierSearch:
         subtrees = Subtrees()
         tree = -1 if self.tree is None else subtrees.place(self.tree)
         open_ = [node for node in self._frontier if node.open]
-        for region in dict.fromkeys(node.region for node in open_):
-            if region.found is not None:
-                self._note(region.found, region.numbers[region.numbers >= 0].tolist())
+        self._note(
+            (region.found, region.numbers[region.numbers >= 0].tolist())
+            for region in dict.fromkeys(node.region for node in open_)
+            if region.found is not None
+        )
         holding = {n: each for n, each in sorted(self.refutations.items()) if n not in self._failed}
         counts = self._count, self._attacked, tree, self._next
         found = columns_of(open_, subtrees, holding)
@@ -207,12 +209,12 @@ class FrontierSearch:
         phases = [node.phases for node in batch]
         starts, regions = [node.start for node in batch], [node.region for node in batch]
         found = self._nodes.bound(phases, starts, regions, deadline, iterations)
+        closing = []
         for at in (found.value > self._nodes.margin).nonzero().flatten().tolist():
-            node = batch[at]
-            refutation = self._nodes.refutation(found, at, phases[at], node.region, self._next)
+            given = found, at, phases[at], regions[at], self._next
+            closing.append((batch[at], self._nodes.refutation(*given)))
             self._next += 1
-            if node.open:
-                self._close_by(node, refutation)
+        self._close_by(closing)
         for node, slopes, weights in zip(batch, found.slopes, found.weights, strict=True):
             # What is kept of one must not keep those of the whole batch.
             node.start = Start(slopes.clone(), weights.clone())
@@ -223,22 +225,27 @@ class FrontierSearch:
         tightening = self._nodes.tightened(*given, deadline)
         node.region, self._next = tightening.region, tightening.next
         if tightening.refutation is not None:
-            self._close_by(node, tightening.refutation)
+            self._close_by([(node, tightening.refutation)])
 
-    def _close_by(self, node: Node, refutation: Findings) -> None:
-        """Close a node by what holds on the network itself, as all that it uses does."""
-        self._note(refutation, [refutation.first])
-        if refutation.first in self._failed:
-            # It goes on without lemmas of which one does not hold.
-            node.region = self._nodes.region
-            return
-        phases = self.refutations[refutation.first].phases
-        self._clauses.learn(phases, refutation.first)
-        self._close(node, self._known(refutation.first))
+    def _close_by(self, closing: Sequence[tuple[Node, Findings]]) -> None:
+        """Close nodes by what holds on the network itself, as all that it uses does."""
+        self._note([(refutation, [refutation.first]) for _, refutation in closing])
+        for node, refutation in closing:
+            number = refutation.first
+            if number in self._failed:
+                # It goes on without lemmas of which one does not hold.
+                node.region = self._nodes.region
+            elif node.open:
+                self._clauses.learn(self.refutations[number].phases, number)
+                self._close(node, self._known(number))
 
-    def _note(self, last: Findings, some: Iterable[int]) -> None:
-        """Look why these hold, and whether they do."""
-        found = reasons(last, some, self._nodes.region, self.refutations)
+    def _note(self, some: Iterable[tuple[Findings, Iterable[int]]]) -> None:
+        """Look why these hold, that were found then or before, and whether they do."""
+        found, now = list[Reasons](), set[int]()
+        for last, numbers in some:
+            new = reasons(last, numbers, self._nodes.region, (now, self.refutations))
+            now.update(number for each in new for number in each.numbers)
+            found += new
         if not found:
             return
         holds = iter(self._nodes.hold(found))
@@ -311,7 +318,7 @@ class FrontierSearch:
             return "precision" if neuron is None else neuron
         if found.refutation is not None:
             self._next += 1
-            self._close_by(node, found.refutation)
+            self._close_by([(node, found.refutation)])
             if node.closed:
                 return None
         if self._confirm(found.x):

@@ -9,7 +9,7 @@ back from there, and looks which phases and lemmas each of those that are needed
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -142,6 +142,11 @@ class Reasons:
     rows: np.ndarray
     needed: np.ndarray
 
+    @property
+    def numbers(self) -> list[int]:
+        found: list[int] = (self.findings.first + self.rows).tolist()
+        return found
+
     def lemmas(self, known: Mapping[int, Lemma]) -> dict[int, Lemma]:
         """By number. known: those that they use."""
         found, of = dict[int, Lemma](), self.findings
@@ -165,11 +170,15 @@ class Reasons:
 
 
 def reasons(
-    last: Findings, wanted: Iterable[int], root: Region, known: Container[int]
+    last: Findings, wanted: Iterable[int], root: Region, known: Sequence[Container[int]] = ()
 ) -> list[Reasons]:
     """Of some that were found then or before, and of all that they use but what is known; what is
     used comes first."""
-    left, found = {number for number in wanted if number not in known}, list[Reasons]()
+
+    def new(numbers: Iterable[int]) -> set[int]:
+        return {number for number in numbers if not any(number in each for each in known)}
+
+    left, found = new(wanted), list[Reasons]()
     of: Findings | None = last
     while of is not None and left:
         rows = np.array(sorted(n - of.first for n in left if n >= of.first), dtype=np.int64)

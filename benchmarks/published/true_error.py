@@ -141,6 +141,7 @@ def summary(row: Row, images: int, lines: list[Record]) -> Record:
             share * (verdicts["sat"] + verdicts["unknown"]),
         ],
         "open": verdicts["unknown"],
+        "open_images": sorted(line["image"] for line in every if line["verdict"] == "unknown"),
         "decided": dict(Counter(f"{line['by']}: {line['verdict']}" for line in every)),
         "domains": sum(line["domains"] for line in every),
         "seconds": sum(line["seconds"] for line in every),

@@ -15,19 +15,23 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.numpy import save_file
+from torch import nn
 
 import bounds
 from bounds import InvalidInputError, certify, certify_vnnlib
 from bounds.certification import decide, one_input, relu_splits
 from bounds.deadline import Deadline
+from bounds.read.vnnlib import parse_vnnlib
 from bounds.read.vnnlib.property import Property
 from bounds.search import journal
 from bounds.search import search as boxes
+from bounds.search.relu_split.tightening import Tightening
 from bounds.search.search import Search
 from bounds.solution.proof_file import proof_digest
 from tests.certification.test_splits import twins
 from tests.conftest import Run
 from tests.support.proofs import Arrays, hard_property, reasons
+from tests.support.referee import random_net
 from tests.support.refusals import refused
 from tests.support.vnnlib_texts import file, write_model
 
@@ -382,3 +386,53 @@ def test_killed_and_started_again(run: Run, tmp_path: Path) -> None:
     status, out, _ = run(*given)
     assert (status, out.splitlines()[0]) == (0, "unsat")
     assert run("check", proof, model, "--vnnlib", spec)[0] == 0
+
+
+@pytest.mark.parametrize("kind", ["lps", "slopes"])
+def test_what_has_refuted_nothing_yet_goes_on(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = Asked(kind, tmp_path, monkeypatch)
+    monkeypatch.setattr(Tightening, "run", lambda *_: None)  # which closes the root
+    network = random_net(4, 24, 24, 1, seed=3)
+    x = torch.zeros(1, 4, dtype=torch.float64)
+    at = torch.rand(2000, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    least = network(2 * at - 1).min()
+    rows = bounds.Specification(torch.ones(1, 1).double(), (0.3 - least).reshape(1))
+
+    def search(**options: Any) -> bounds.Certification:
+        return certify(
+            network, x, rows=rows, radius=1.0, method="relu_split", journal=asked.journal, **options
+        )
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(bounds.Interrupted):
+        search(watch=stop, timeout=60)
+    _, arrays = asked.contents()
+    assert not any(array.size for name, array in arrays.items() if name.endswith("nu"))
+    assert (
+        search(timeout=60).verdicts
+        == certify(network, x, rows=rows, radius=1.0, method="relu_split", timeout=60).verdicts
+    )
+
+
+@pytest.mark.parametrize("kind", ["lps", "slopes"])
+def test_networks_without_unstable_neurons_have_journals(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two rows that no pass of one excludes."""
+    asked = Asked(kind, tmp_path, monkeypatch)
+    model = nn.Sequential(nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 2)).double()
+    with torch.no_grad():
+        model[0].weight.copy_(torch.tensor([[1.0], [1.0]]))
+        model[0].bias.fill_(5.0)
+        model[2].weight.copy_(torch.tensor([[1.0, 0.0], [-1.0, 0.0]]))
+        model[2].bias.copy_(torch.tensor([-5.2, 5.4]))
+    asked.network = bounds.from_torch(model, (1,)).detach()
+    asked.property = parse_vnnlib(
+        "(declare-const X_0 Real) (declare-const Y_0 Real) (declare-const Y_1 Real)"
+        "(assert (>= X_0 -1)) (assert (<= X_0 1)) (assert (<= Y_0 0)) (assert (<= Y_1 0))"
+    )
+    assert asked().verdict == asked(journal=None).verdict == "unsat"

@@ -21,8 +21,8 @@ from bounds.search.relu_split.noted import (
     Proved,
     Subtrees,
     counts_of,
-    refutation_columns,
-    refutations_of,
+    lemma_columns,
+    lemmas_of,
     regions_of,
     require,
     subtrees_of,
@@ -88,7 +88,7 @@ class FrontierSearch:
         """
         root, whole = self._nodes.root, self._nodes.region
         self._count, self._attacked, tree, self._next = counts_of(columns)
-        self.refutations = refutations_of(columns, self._nodes.n, len(root.weights))
+        self.refutations = lemmas_of(columns, self._nodes.n, len(root.weights))
         prove(self.refutations)
         closed = subtrees_of(columns, self.refutations)
         regions = regions_of(columns, self.refutations, whole)
@@ -115,7 +115,7 @@ class FrontierSearch:
         holding = {n: each for n, each in sorted(self.refutations.items()) if n not in self._failed}
         counts = self._count, self._attacked, tree, self._next
         found = columns_of(open_, subtrees, holding)
-        found |= refutation_columns(holding, self._nodes.n, len(self._nodes.root.weights))
+        found |= lemma_columns(holding, self._nodes.n, len(self._nodes.root.weights))
         return found | subtrees.columns | {"counts": np.array(counts, dtype=np.int64)}
 
     def _end(self, deadline: Deadline, page: Page | None) -> Ended:
@@ -189,7 +189,7 @@ class FrontierSearch:
         self._count += len(batch)
         found = self._bound(batch, deadline, ROOT if batch[0].parent is None else None)
         for at, node in enumerate(batch):
-            if node.open:
+            if node.open and not deadline.passed:
                 self._tighten(node, found, at, deadline)
         batch = [node for node in batch if node.open]
         if not batch:

@@ -16,7 +16,7 @@ from bounds.search.relu_tree import Bound, Neuron
 
 
 @dataclass(frozen=True, eq=False)
-class _Left:
+class _Room:
     """What some rows leave of the n unstable neurons. ends: l and u, where they are tighter than
     the root's, else ∓infinity, (rows, n); kept: where only ẑ ≥ 0 is left, and where ẑ ≤ 0."""
 
@@ -24,7 +24,7 @@ class _Left:
     kept: tuple[Tensor, Tensor]
 
     @staticmethod
-    def of(reasons: Reasons) -> _Left:
+    def of(reasons: Reasons) -> _Room:
         findings, at = reasons.findings, torch.from_numpy(reasons.rows)
         held, region = torch.from_numpy(findings.held), findings.region
         ends, kept = [], []
@@ -37,7 +37,7 @@ class _Left:
             only[beyond, findings.neuron.cpu()[at][beyond]] = True
             ends.append(torch.where(needs & ~only, end.double(), -side * torch.inf))
             kept.append(only)
-        return _Left((ends[0], ends[1]), (kept[0], kept[1]))
+        return _Room((ends[0], ends[1]), (kept[0], kept[1]))
 
 
 def hold(
@@ -48,7 +48,7 @@ def hold(
 ) -> list[bool]:
     """Of every row, one of these after another, if what it uses does. neurons: that are unstable.
     multipliers: ν of all rows at each ReLU, (rows, neurons of it)."""
-    each = [_Left.of(reasons) for reasons in some]
+    each = [_Room.of(reasons) for reasons in some]
     ends, kept = (
         [torch.cat(parts) for parts in zip(*(getattr(left, name) for left in each), strict=True)]
         for name in ("ends", "kept")

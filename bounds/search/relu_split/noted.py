@@ -83,7 +83,7 @@ def subtrees_of(columns: Columns, refutations: Mapping[int, Lemma]) -> list[Clos
     return found
 
 
-def refutation_columns(refutations: Mapping[int, Lemma], n: int, rows: int) -> Columns:
+def lemma_columns(refutations: Mapping[int, Lemma], n: int, rows: int) -> Columns:
     """Refutations, and lemmas. n: how many neurons can be split. rows: of the disjunct."""
     each = list(refutations.values())
     literals = [literal for one in each for literal in one.phases.items()]
@@ -92,8 +92,8 @@ def refutation_columns(refutations: Mapping[int, Lemma], n: int, rows: int) -> C
         "numbers": np.array(list(refutations), dtype=np.int64),
         "phases": np.array([len(one.phases) for one in each], dtype=np.int64),
         "literals": np.array(literals, dtype=np.int64).reshape(-1, 2),
-        "nu": np.array([one.evidence.nu for one in each], dtype=np.float64).reshape(-1, n),
-        "weights": np.array([one.evidence.weights for one in each]).reshape(-1, rows),
+        "nu": np.array([one.evidence.nu for one in each], dtype=np.float64).reshape(len(each), n),
+        "weights": np.array([one.evidence.weights for one in each]).reshape(len(each), rows),
         "ends": np.array([(end.neuron, end.side) for end in ends], dtype=np.int64).reshape(-1, 2),
         "ends.at": np.array([end.at for end in ends], dtype=np.float64),
         "uses": np.array([len(one.uses) for one in each], dtype=np.int64),
@@ -101,7 +101,7 @@ def refutation_columns(refutations: Mapping[int, Lemma], n: int, rows: int) -> C
     }
 
 
-def refutations_of(columns: Columns, n: int, rows: int) -> dict[int, Lemma]:
+def lemmas_of(columns: Columns, n: int, rows: int) -> dict[int, Lemma]:
     """Of evidence, only what proves something."""
     nu, weights, numbers = columns["nu"], columns["weights"], columns["numbers"]
     literals, ends, at = columns["literals"], columns["ends"], columns["ends.at"]
@@ -133,7 +133,9 @@ def refutations_of(columns: Columns, n: int, rows: int) -> dict[int, Lemma]:
 def regions_of(columns: Columns, lemmas: Mapping[int, Lemma], root: Region) -> list[Region]:
     """root: where nothing else is known."""
     found = []
-    for numbers in columns["regions"].reshape(-1, 2, len(root.lower)):
+    every = columns["regions"]
+    require(not len(every) or every.shape[1:] == (2, len(root.lower)), "regions")
+    for numbers in every:
         lower, upper = root.lower.clone(), root.upper.clone()
         for place, i in np.argwhere(numbers >= 0).tolist():
             lemma = lemmas.get(int(numbers[place, i]))

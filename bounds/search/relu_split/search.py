@@ -24,8 +24,8 @@ from bounds.search.relu_split.noted import (
     Proved,
     Subtrees,
     counts_of,
-    refutation_columns,
-    refutations_of,
+    lemma_columns,
+    lemmas_of,
     require,
     subtrees_of,
 )
@@ -95,7 +95,7 @@ class ReluSearch:
 
     def go_on(self, columns: Columns, prove: Proved) -> None:
         """As `FrontierSearch` does; but HiGHS begins anew, so that other neurons may be split."""
-        refutations = refutations_of(columns, self._lp.n, len(self._lp.c_0))
+        refutations = lemmas_of(columns, self._lp.n, len(self._lp.c_0))
         prove(refutations)
         closed = subtrees_of(columns, refutations)
         self._nodes, tree = counts_of(columns)
@@ -127,7 +127,7 @@ class ReluSearch:
             "trail": np.array(trail, dtype=np.int64).reshape(-1, 3),
             "values": np.array([(f.value, f.guess) for f in self._trail]).reshape(-1, 2),
             "record": self._record.numbers.copy(),
-            **refutation_columns(self.refutations, self._lp.n, len(self._lp.c_0)),
+            **lemma_columns(self.refutations, self._lp.n, len(self._lp.c_0)),
             **subtrees.columns,
         }
 

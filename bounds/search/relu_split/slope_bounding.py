@@ -54,12 +54,11 @@ class Start:
 class Bounded:
     """What is known of B nodes.
 
-    value: d (B,). loss: what the dual function loses to each
-    neuron's triangle, times how far the average point is above its ReLU, as a share; 0 where it is
-    split, (B, n). slopes, nu, arriving: of the best bound, (B, n). x: (B, *input_shape), where it
-    is attained, as a point of the set in float64. values: the network's own rows there, (B, rows).
-    sides: their phases, −1, 0 and 1, those that follow from l and u included, (B, n). lower, upper:
-    l and u, (B, n).
+    value: d (B,). loss: what the dual function loses to each neuron's triangle, times how far the
+    average point is above its ReLU, as a share; 0 where it is split, (B, n). slopes, nu, arriving:
+    of the best bound, (B, n). x: (B, *input_shape), where it is attained, as a point of the set in
+    float64. values: the network's own rows there, (B, rows). sides: their phases, −1, 0 and 1,
+    those that follow from l and u included, (B, n). lower, upper: l and u, (B, n).
     """
 
     value: Tensor
@@ -124,6 +123,7 @@ class SlopeNodes:
         self.margin = ABOVE * float(relaxation.scale().max())
         places = numbers_at_once(rough.C, None) // (ITERATES * self.n + pass_numbers(rough.network))
         self.batch = max(1, min(BATCH, places))
+        self._tasks = max(1, min(NEURONS, places // 2))
         layers = sum(bool(neurons.unstable.any()) for neurons in relaxation.relu_bounds)
         self._iterations = min(A_LAYER * layers, ITERATIONS)
         self._lp: NodeLP | None = None
@@ -192,7 +192,7 @@ class SlopeNodes:
     ) -> Tightening:
         """A node that is left open, with tighter l and u."""
         tightening = Tightening(self._root, self.margin, region, phases, first)
-        neurons = found.loss[at].topk(min(NEURONS, self.n)).indices
+        neurons = found.loss[at].topk(min(self._tasks, self.n)).indices
         value = float(found.value[at])
         tightening.run(found.slopes[at], found.weights[at], value, neurons, deadline)
         return tightening

@@ -67,6 +67,8 @@ def values_of(
     """As `refuted`. some: those of the claims that have these numbers."""
     network, C, d = relaxation.network, relaxation.C[0], relaxation.d[0]
     values = [C.new_zeros(0)]
+    if not count:
+        return values[0]
     with plain_arithmetic():
         ranges = relaxation.ranges()
         for numbers, _ in parts_that_fit(C.new_zeros(count, 1), pass_numbers(network), None):

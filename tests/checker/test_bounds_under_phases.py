@@ -66,7 +66,7 @@ def hard(problem: Dense, margin: float) -> Dense:
     return problem.lifted(-margin - problem.refutation({})[1])
 
 
-@settings(max_examples=25)
+@settings(max_examples=10)
 @given(seeds, st.integers(0, 2), st.sampled_from([0.02, 0.1, 0.3]), st.booleans())
 def test_a_tree_is_proved_where_each_leaf_is_by_its_bounds(
     tmp_path_factory: pytest.TempPathFactory, seed: int, depth: int, margin: float, exact: bool
@@ -84,7 +84,7 @@ def test_a_tree_is_proved_where_each_leaf_is_by_its_bounds(
 RECIPES: list[dict[str, Any]] = [{"intermediate": "interval"}, {}, {"slope": "adaptive"}]
 
 
-@settings(max_examples=25)
+@settings(max_examples=10)
 @given(
     architectures(), seeds, st.sampled_from([0.05, 0.3]), st.integers(0, 2),
     st.sampled_from([0.0, 1e-9]),

@@ -62,7 +62,7 @@ def test_the_value_is_the_dual_function(seed: int, count: int) -> None:
     assert compared > 0
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(seeds, st.sampled_from([-0.5, -0.1, 0.05]), st.integers(0, 2))
 def test_no_bound_excludes_a_point_of_the_network(seed: int, lift: float, depth: int) -> None:
     """Bounds by LPs; and nor do they with ends that are stronger, where `refuted` has them."""

@@ -188,13 +188,14 @@ class FrontierSearch:
         """Bound these nodes, and those left again with tighter l and u; close or split them."""
         self._count += len(batch)
         found = self._bound(batch, deadline, ROOT if batch[0].parent is None else None)
-        for at, node in enumerate(batch):
-            if node.open and not deadline.passed:
-                self._tighten(node, found, at, deadline)
-        batch = [node for node in batch if node.open]
-        if not batch:
-            return None
-        found = self._bound(batch, deadline)
+        if self._nodes.tightens:
+            for at, node in enumerate(batch):
+                if node.open and not deadline.passed:
+                    self._tighten(node, found, at, deadline)
+            batch = [node for node in batch if node.open]
+            if not batch:
+                return None
+            found = self._bound(batch, deadline)
         left = [at for at, node in enumerate(batch) if node.open]
         if not left:
             return None

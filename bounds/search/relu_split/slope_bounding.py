@@ -35,9 +35,10 @@ ABOVE = 1e-5
 #: Few layers are soon as good as they get, and many are worth no split before.
 ROOT, A_LAYER, ITERATIONS = 200, 5, 20
 #: Copies of what changes with every iteration that a node holds, and nodes of a batch at most.
-ITERATES, BATCH = 24, 32
-#: Neurons whose ends are tightened on a node, those first whose triangles cost most.
-NEURONS = 64
+ITERATES, BATCH = 24, 1024
+#: Neurons whose ends are tightened on a node, those first whose triangles cost most; unstable ones
+#: up to which that pays, of which these are a good part; and nodes at a time that it is done on.
+NEURONS, MOST, TIGHTENED = 64, 256, 32
 #: What is left of a batch, as a share, for it to go on without those that are closed.
 REST = 0.5
 
@@ -99,7 +100,9 @@ class Finished:
 
 class SlopeNodes:
     """One disjunct of one input. relaxation: in float64, of which all rows belong to the disjunct;
-    `refuted` takes the multipliers of this very relaxation. device: where nodes are bounded."""
+    `refuted` takes the multipliers of this very relaxation. device: where nodes are bounded.
+
+    tightens: whether nodes that are left open are worth `tightened`."""
 
     def __init__(self, relaxation: Relaxation, device: torch.device) -> None:
         self._exact = relaxation
@@ -122,7 +125,8 @@ class SlopeNodes:
         self.region = Region.of(lower, upper)
         self.margin = ABOVE * float(relaxation.scale().max())
         places = numbers_at_once(rough.C, None) // (ITERATES * self.n + pass_numbers(rough.network))
-        self.batch = max(1, min(BATCH, places))
+        self.tightens = self.n <= MOST
+        self.batch = max(1, min(TIGHTENED if self.tightens else BATCH, places))
         self._tasks = max(1, min(NEURONS, places // 2))
         layers = sum(bool(neurons.unstable.any()) for neurons in relaxation.relu_bounds)
         self._iterations = min(A_LAYER * layers, ITERATIONS)

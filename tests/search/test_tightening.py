@@ -127,3 +127,16 @@ def test_what_is_numbered_and_not_needed_is_not_recorded() -> None:
             used = run.tree.refutations[use]
             assert used.bound is not None
             assert used.phases.items() <= each.phases.items()
+
+
+def test_nothing_is_explained_or_verified_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    original, numbers = SlopeNodes.hold, list[int]()
+
+    def counted(self: SlopeNodes, some: Sequence[Reasons]) -> list[bool]:
+        numbers.extend(number for each in some for number in each.numbers)
+        return original(self, some)
+
+    monkeypatch.setattr(SlopeNodes, "hold", counted)
+    run = Run(deep(), bounding="slopes")
+    assert run.closed
+    assert len(numbers) == len(set(numbers)) >= len(run.tree.refutations)

@@ -1,8 +1,9 @@
 """Many open nodes at a time over the phases of neurons: bound, explain, jump back; or split.
 
 The same tree as `bounds.search.relu_split.search` makes, whose nodes are closed by the phases that
-they need, and for the same reasons; but nodes are bounded by slope ascent, hundreds together, where
-an LP each is too slow. The newest are taken first, and of these the worst: that keeps few open.
+they need, and for the same reasons; but nodes are bounded by slope ascent, many together, where an
+LP each is too slow, and those left open again with tighter l and u, where that pays. The newest are
+taken first, and of these the worst: that keeps few open.
 """
 
 from __future__ import annotations
@@ -316,6 +317,8 @@ class FrontierSearch:
         """
         found = self._nodes.finish(node.phases, self._next, deadline)
         if found is None:
+            if deadline.passed:
+                return "time"
             return "precision" if neuron is None else neuron
         if found.refutation is not None:
             self._next += 1

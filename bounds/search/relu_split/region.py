@@ -142,7 +142,7 @@ class Reasons:
     rows: np.ndarray
     needed: np.ndarray
 
-    @property
+    @cached_property
     def numbers(self) -> list[int]:
         found: list[int] = (self.findings.first + self.rows).tolist()
         return found
@@ -165,7 +165,7 @@ class Reasons:
             )
             evidence = Evidence(weights[place], nu[place], 0.0, nothing)
             said = End(neuron, int(side), end) if side else None
-            found[of.first + int(self.rows[place])] = Lemma(one, evidence, tuple(uses), said)
+            found[self.numbers[place]] = Lemma(one, evidence, tuple(uses), said)
         return found
 
 
@@ -185,9 +185,7 @@ def reasons(
         if len(rows):
             needed, numbers = of.needed(rows, root), of.region.numbers
             used = numbers[needed.any(0) & (numbers >= 0)].tolist()
-            left = {
-                number for number in (*left, *used) if number < of.first and number not in known
-            }
+            left = {number for number in left | new(used) if number < of.first}
             found.append(Reasons(of, rows, needed))
         of = of.region.found
     return found[::-1]

@@ -100,9 +100,11 @@ class Finished:
 
 class SlopeNodes:
     """One disjunct of one input. relaxation: in float64, of which all rows belong to the disjunct;
-    `refuted` takes the multipliers of this very relaxation. device: where nodes are bounded.
+    `hold` takes the multipliers of this very relaxation. device: where nodes are bounded.
 
-    tightens: whether nodes that are left open are worth `tightened`."""
+    batch: nodes at a time. tightens: whether nodes that are left open are worth `tightened`.
+    region: what is known of all nodes.
+    """
 
     def __init__(self, relaxation: Relaxation, device: torch.device) -> None:
         self._exact = relaxation

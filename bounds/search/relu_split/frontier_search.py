@@ -9,7 +9,7 @@ taken first, and of these the worst: that keeps few open.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from torch import Tensor
@@ -17,6 +17,7 @@ from torch import Tensor
 from bounds.deadline import Deadline
 from bounds.search.journal import Columns, Page
 from bounds.search.relu_split.clauses import Clauses
+from bounds.search.relu_split.lemmas import Lemmas
 from bounds.search.relu_split.node import Node, columns_of, nodes_of
 from bounds.search.relu_split.noted import (
     Proved,
@@ -28,7 +29,7 @@ from bounds.search.relu_split.noted import (
     require,
     subtrees_of,
 )
-from bounds.search.relu_split.region import Findings, Lemma, Reasons, reasons, rows_held
+from bounds.search.relu_split.region import Findings, Lemma, rows_held
 from bounds.search.relu_split.slope_bounding import ROOT, Bounded, SlopeNodes, Start
 from bounds.search.relu_split.slope_branching import choose
 from bounds.search.relu_split.tree import Closed, Leaf, Subtree, resolved
@@ -49,8 +50,6 @@ class FrontierSearch:
 
     confirm: whether one of these points (points, *input_shape) is a counterexample. descend:
     whether there is one near such points.
-
-    refutations: and the lemmas that they use, by number, each with a larger one than what it uses.
     """
 
     def __init__(
@@ -69,11 +68,14 @@ class FrontierSearch:
         self._frontier, self._held = [root], list[Node]()
         self._clauses = Clauses(CLAUSES, nodes.n)
         self._count = self._attacked = begun
-        self.refutations: dict[int, Lemma] = {}
-        #: Of those the ones that do not hold, and the number of the next lemma.
-        self._failed, self._next = set[int](), 0
+        self._lemmas = Lemmas(nodes)
         self.tree: Subtree | None = None
         self.state = self._state("open")
+
+    @property
+    def refutations(self) -> dict[int, Lemma]:
+        """And the lemmas that they use, by number, each with a larger one than what it uses."""
+        return self._lemmas.known
 
     def run(self, deadline: Deadline, page: Page | None = None) -> Search:
         """page: where the search is noted, if anywhere."""
@@ -88,18 +90,19 @@ class FrontierSearch:
         Raises ValueError for what cannot be so.
         """
         root, whole = self._nodes.root, self._nodes.region
-        self._count, self._attacked, tree, self._next = counts_of(columns)
-        self.refutations = lemmas_of(columns, self._nodes.n, len(root.weights))
-        prove(self.refutations)
-        closed = subtrees_of(columns, self.refutations)
-        regions = regions_of(columns, self.refutations, whole)
+        self._count, self._attacked, tree, following = counts_of(columns)
+        known = lemmas_of(columns, self._nodes.n, len(root.weights))
+        prove(known)
+        self._lemmas.go_on(known, following)
+        closed = subtrees_of(columns, known)
+        regions = regions_of(columns, known, whole)
         self._frontier = nodes_of(columns, closed, regions, root, whole)
         require((tree < 0) == bool(self._frontier), "a tree that is closed, or nothing open")
         if tree >= 0:
             self.tree, needed = closed[tree]
             require(not needed, "what closes the root")
-        for number, each in self.refutations.items():
-            require(number < self._next, "a number")
+        for number, each in known.items():
+            require(number < following, "a number")
             if each.end is None:
                 self._clauses.learn(each.phases, number)
         self.state = self._state("open" if self.tree is None else "closed")
@@ -108,13 +111,13 @@ class FrontierSearch:
         subtrees = Subtrees()
         tree = -1 if self.tree is None else subtrees.place(self.tree)
         open_ = [node for node in self._frontier if node.open]
-        self._note(
+        self._lemmas.learn(
             (region.found, region.numbers[region.numbers >= 0].tolist())
             for region in dict.fromkeys(node.region for node in open_)
             if region.found is not None
         )
-        holding = {n: each for n, each in sorted(self.refutations.items()) if n not in self._failed}
-        counts = self._count, self._attacked, tree, self._next
+        holding = self._lemmas.holding
+        counts = self._count, self._attacked, tree, self._lemmas.next
         found = columns_of(open_, subtrees, holding)
         found |= lemma_columns(holding, self._nodes.n, len(self._nodes.root.weights))
         return found | subtrees.columns | {"counts": np.array(counts, dtype=np.int64)}
@@ -213,9 +216,9 @@ class FrontierSearch:
         found = self._nodes.bound(phases, starts, regions, deadline, iterations)
         closing = []
         for at in (found.value > self._nodes.margin).nonzero().flatten().tolist():
-            given = found, at, phases[at], regions[at], self._next
+            given = found, at, phases[at], regions[at], self._lemmas.next
             closing.append((batch[at], self._nodes.refutation(*given)))
-            self._next += 1
+            self._lemmas.next += 1
         self._close_by(closing)
         for node, slopes, weights in zip(batch, found.slopes, found.weights, strict=True):
             # What is kept of one must not keep those of the whole batch.
@@ -223,40 +226,23 @@ class FrontierSearch:
         return found
 
     def _tighten(self, node: Node, found: Bounded, at: int, deadline: Deadline) -> None:
-        given = found, at, node.phases, node.region, self._next
+        given = found, at, node.phases, node.region, self._lemmas.next
         tightening = self._nodes.tightened(*given, deadline)
-        node.region, self._next = tightening.region, tightening.next
+        node.region, self._lemmas.next = tightening.region, tightening.next
         if tightening.refutation is not None:
             self._close_by([(node, tightening.refutation)])
 
     def _close_by(self, closing: Sequence[tuple[Node, Findings]]) -> None:
         """Close nodes by what holds on the network itself, as all that it uses does."""
-        self._note([(refutation, [refutation.first]) for _, refutation in closing])
+        self._lemmas.learn([(refutation, [refutation.first]) for _, refutation in closing])
         for node, refutation in closing:
             number = refutation.first
-            if number in self._failed:
+            if not self._lemmas.holds(number):
                 # It goes on without lemmas of which one does not hold.
                 node.region = self._nodes.region
             elif node.open:
                 self._clauses.learn(self.refutations[number].phases, number)
                 self._close(node, self._known(number))
-
-    def _note(self, some: Iterable[tuple[Findings, Iterable[int]]]) -> None:
-        """Look why these hold, that were found then or before, and whether they do."""
-        found, now = list[Reasons](), set[int]()
-        for last, numbers in some:
-            new = reasons(last, numbers, self._nodes.region, (now, self.refutations))
-            now.update(number for each in new for number in each.numbers)
-            found += new
-        if not found:
-            return
-        holds = iter(self._nodes.hold(found))
-        for each in found:
-            lemmas = each.lemmas(self.refutations)
-            for number, lemma in lemmas.items():
-                if not next(holds) or not self._failed.isdisjoint(lemma.uses):
-                    self._failed.add(number)
-            self.refutations |= lemmas
 
     def _looked(self, found: Bounded, left: list[int]) -> bool:
         """Whether a counterexample is found where the bounds of open nodes are attained."""
@@ -315,13 +301,13 @@ class FrontierSearch:
 
         neuron: to go on with where there is no LP.
         """
-        found = self._nodes.finish(node.phases, self._next, deadline)
+        found = self._nodes.finish(node.phases, self._lemmas.next, deadline)
         if found is None:
             if deadline.passed:
                 return "time"
             return "precision" if neuron is None else neuron
         if found.refutation is not None:
-            self._next += 1
+            self._lemmas.next += 1
             self._close_by([(node, found.refutation)])
             if node.closed:
                 return None

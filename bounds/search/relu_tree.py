@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from torch import Tensor
 
@@ -59,6 +60,11 @@ class Refutation:
     uses: tuple[int, ...] = ()
     bound: Bound | None = None
 
+    @cached_property
+    def _literals(self) -> frozenset[tuple[Neuron, int]]:
+        """The phases, as they are compared with many others."""
+        return frozenset(self.phases.items())
+
     def used(self, earlier: Sequence[Refutation]) -> list[Bound]:
         """What it uses of these.
 
@@ -69,7 +75,7 @@ class Refutation:
             if not 0 <= position < len(earlier):
                 raise ValueError(f"a refutation uses number {position} of {len(earlier)}")
             other = earlier[position]
-            if other.bound is None or not other.phases.items() <= self.phases.items():
+            if other.bound is None or not other._literals <= self._literals:
                 raise ValueError(f"a refutation cannot use number {position}")
             found.append(other.bound)
         return found

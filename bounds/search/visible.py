@@ -16,14 +16,14 @@ from bounds.dual.dual import backward_pass
 from bounds.dual.fixed_slope import fixed
 from bounds.relaxation.relaxation import Relaxation
 from bounds.rounding import plain_arithmetic
-from bounds.search.relu_split.soundness import refuted
+from bounds.search.relu_split.soundness import claims_of, values_of
 from bounds.search.relu_tree import Refutation
 
 #: How much larger than the rounding of a pass a bound has to be, so that others, who round
 #: otherwise and whose l and u are rounded otherwise, see its sign too.
 VISIBLE = 2.0**10
-#: Refutations that are evaluated together.
-TOGETHER = 64
+#: Numbers in the multipliers of refutations that are evaluated together.
+TOGETHER = 2**20
 
 
 @torch.no_grad()
@@ -50,23 +50,18 @@ def narrow(
     """
     whole = relaxation.take(torch.tensor([0]), torch.tensor(list(rows)))
     sizes = [neurons.lower[0].numel() for neurons in whole.relu_bounds]
+    together = max(1, TOGETHER // max(1, sum(sizes)))
     found = []
-    for first in range(0, len(refutations), TOGETHER):
-        part = refutations[first : first + TOGETHER]
-        exact = torch.stack([_flat(one) for one in part])
+    for first in range(0, len(refutations), together):
+        part = refutations[first : first + together]
+        claims = claims_of(whole, part, earlier)
+        exact = torch.cat([claims.weights.new_zeros(len(part), 0), *claims.multipliers], 1)
         best = [each.numpy() for each in exact]
         for dtype in (torch.float32, torch.float16):
             rounded = exact.to(dtype)
-            tried = [
-                replace(one, multipliers=tuple(flat.split(sizes)))
-                for one, flat in zip(part, rounded.double(), strict=True)
-            ]
-            positive = refuted(whole, tried, reserve=VISIBLE, earlier=earlier) > 0
+            tried = replace(claims, multipliers=rounded.double().split(sizes, 1))
+            positive = values_of(whole, len(part), tried.take, reserve=VISIBLE) > 0
             for number in positive.nonzero().flatten().tolist():
                 best[number] = rounded[number].numpy()
         found += best
     return found
-
-
-def _flat(one: Refutation) -> Tensor:
-    return torch.cat([torch.zeros(0, dtype=torch.float64), *one.multipliers])

@@ -27,13 +27,22 @@ class Claims:
     layers: Sequence[ReluBounds]
     beyond: Sequence[tuple[int, Bound]]
 
+    def take(self, some: Tensor) -> Claims:
+        """Those of these numbers."""
+        place = {number: place for place, number in enumerate(some.tolist())}
+        return Claims(
+            self.weights[some],
+            [each[some] for each in self.multipliers],
+            [layer.convert(lambda tensor: tensor[some]) for layer in self.layers],
+            [(place[row], bound) for row, bound in self.beyond if row in place],
+        )
+
 
 @torch.no_grad()
 def refuted(
     relaxation: Relaxation,
     refutations: Sequence[Refutation],
     *,
-    reserve: float = 0.0,
     earlier: Sequence[Refutation] = (),
 ) -> Tensor:
     """Lower bounds, over the reals, of the weighted rows where the phases hold, what is used does,
@@ -41,30 +50,37 @@ def refuted(
     refutes nothing.
 
     relaxation: of one input, with the rows of the disjunct, in float64; l and u hold for its
-    network, and phases are of its unstable neurons. reserve: how often the rounding of the pass is
-    taken off besides. earlier: what `uses` are positions of; whether these hold is not asked here.
+    network, and phases are of its unstable neurons. earlier: what `uses` are positions of; whether
+    these hold is not asked here.
 
     Raises ValueError for a use that may not be, or a bound of a neuron that is not unstable.
     """
 
     def some(at: Tensor) -> Claims:
-        part = [refutations[i] for i in at.tolist()]
-        return Claims(
-            torch.stack([each.weights for each in part]),
-            [torch.stack([r.multipliers[k] for r in part]) for k in range(len(bounds))],
-            _layers(bounds, part, earlier),
-            [(row, each.bound) for row, each in enumerate(part) if each.bound is not None],
-        )
+        return claims_of(relaxation, [refutations[i] for i in at.tolist()], earlier)
 
+    return values_of(relaxation, len(refutations), some)
+
+
+def claims_of(
+    relaxation: Relaxation, refutations: Sequence[Refutation], earlier: Sequence[Refutation]
+) -> Claims:
+    """What these claim, which are one at least; arguments and errors as of `refuted`."""
     bounds = relaxation.relu_bounds
-    return values_of(relaxation, len(refutations), some, reserve=reserve)
+    return Claims(
+        torch.stack([each.weights for each in refutations]),
+        [torch.stack([r.multipliers[k] for r in refutations]) for k in range(len(bounds))],
+        _layers(bounds, refutations, earlier),
+        [(row, each.bound) for row, each in enumerate(refutations) if each.bound is not None],
+    )
 
 
 @torch.no_grad()
 def values_of(
     relaxation: Relaxation, count: int, some: Callable[[Tensor], Claims], *, reserve: float = 0.0
 ) -> Tensor:
-    """As `refuted`. some: those of the claims that have these numbers."""
+    """As `refuted`. some: those of the claims that have these numbers. reserve: how often the
+    rounding of the pass is taken off besides."""
     network, C, d = relaxation.network, relaxation.C[0], relaxation.d[0]
     values = [C.new_zeros(0)]
     if not count:

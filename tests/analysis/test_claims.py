@@ -97,7 +97,7 @@ def test_a_refuting_point_is_in_the_set_exactly_and_goes_beyond() -> None:
 
 def test_which_bound_proves_a_claim() -> None:
     network, ball, _ = problem()
-    ball = bounds.Ball(ball.x[:1], radius=1.5)
+    ball = bounds.Ball(ball.x[:1], radius=0.7)
     row = bounds.Specification(torch.tensor([[1.0, -1.0, 0.5]]).double())
     passed = bounds.solve(
         bounds.relax(network, ball, row, slope="adaptive"), method="adaptive_slope"

@@ -69,12 +69,11 @@ def question() -> tuple[bounds.Network, bounds.Ball, bounds.Specification]:
 def test_the_lower_end_is_proved_again(tmp_path: Path, method: str) -> None:
     network, ball, rows = question()
     both = bounds.Specification(torch.tensor([[1.0], [-1.0]]).double())
-    for each in (rows, both):
-        path = tmp_path / f"{len(each.C)}.safetensors"
-        found = bounds.minimum(network, ball, each, method=method, proof=path)  # type: ignore[arg-type]
-        proved = bounds.check_proof(path, network)
-        assert proved.accepted, proved.rejections
-        assert len(proved.cases) == len(each.C)
+    path = tmp_path / "both.safetensors"
+    found = bounds.minimum(network, ball, both, method=method, proof=path)  # type: ignore[arg-type]
+    proved = bounds.check_proof(path, network)
+    assert proved.accepted, proved.rejections
+    assert len(proved.cases) == 2
     with safe_open(path, "numpy") as file:
         taken = file.get_tensor("row.d")
     assert np.allclose(-taken, found.lower[0], atol=1e-9)
@@ -102,7 +101,7 @@ def test_a_watch_is_told_of_rows() -> None:
     network, ball, rows = question()
     found = bounds.minimum(
         network, ball, rows, watch=lambda i, row, search: told.append((i, row, search)),
-        method="relu_split",
+        method="relu_split", tolerance=0.1,
     )  # fmt: skip
     assert {(i, row) for i, row, _ in told} == {(0, 0)}
     assert int(found.domains) >= len(told) > 1

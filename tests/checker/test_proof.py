@@ -115,6 +115,7 @@ def test_a_search_whose_boxes_are_cut(tmp_path: Path) -> None:
 # -- trees that split ReLUs
 
 
+@settings(max_examples=20)
 @given(seeds, st.integers(0, 3), st.sampled_from(["one", "mixed"]), st.sampled_from([1.0, 30.0]))
 def test_a_tree_of_phases_is_proved_where_each_leaf_is(
     tmp_path_factory: pytest.TempPathFactory, seed: int, depth: int, rows: str, scale: float

@@ -320,14 +320,12 @@ def test_what_a_lost_process_had_is_done_again(
     x, y = separable()
     x, y = x[:4], y[:4]
     path = tmp_path / "run.sqlite"
-    found = bounds.evaluate(nn.Identity(), x, y, radii=[0.35], jobs=2, results=path)
     # One pass proves image 3 at 0.35, and not at 0.45.
-    assert found.lost == ()
-    assert [r.status for r in found.results] == ["attacked"] * 3 + ["proved"]
-    found = bounds.evaluate(nn.Identity(), x, y, radii=[0.45], jobs=2)
+    found = bounds.evaluate(nn.Identity(), x, y, radii=[0.35, 0.45], jobs=2, results=path)
     assert found.lost == (3,)
-    assert [(r.image, r.status) for r in found.results] == [(k, "attacked") for k in range(3)]
-    assert [row.missing for row in found.rows] == [1]
+    both = [(k, place, "attacked") for k in range(3) for place in range(2)]
+    assert [(r.image, r.radius, r.status) for r in found.results] == [*both, (3, 0, "proved")]
+    assert [row.missing for row in found.rows] == [0, 1]
     deaths = (tmp_path / "deaths").read_text().split()
     assert (deaths.count("0"), deaths.count("3")) == (1, queue.TRIES)
 

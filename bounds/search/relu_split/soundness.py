@@ -68,7 +68,7 @@ def claims_of(
     """What these claim, which are one at least; arguments and errors as of `refuted`."""
     bounds = relaxation.relu_bounds
     return Claims(
-        torch.stack([each.weights for each in refutations]),
+        torch.stack([each.weights for each in refutations]).to(relaxation.C),
         [torch.stack([r.multipliers[k] for r in refutations]) for k in range(len(bounds))],
         _layers(bounds, refutations, earlier),
         [(row, each.bound) for row, each in enumerate(refutations) if each.bound is not None],

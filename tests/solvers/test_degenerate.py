@@ -93,7 +93,7 @@ NARROW: dict[str, Any] = {
 @pytest.mark.parametrize("norm", [2, math.inf])
 def test_triangles_without_width_do_not_stall(name: str, norm: float) -> None:
     """Where equal numbers are compared, ẑ is 0 but for rounding."""
-    for seed in range(3):
+    for seed in range(2):
         torch.manual_seed(seed)
         shape = (1, 2, 2) if name == "upsampling" else (1, 3, 3)
         model = NARROW[name]()

@@ -38,7 +38,7 @@ ROOT, A_LAYER, ITERATIONS = 200, 5, 20
 ITERATES, BATCH = 24, 1024
 #: Neurons whose ends are tightened on a node, those first whose triangles cost most; unstable ones
 #: up to which that pays, of which these are a good part; and nodes at a time that it is done on.
-NEURONS, MOST, TIGHTENED = 64, 256, 32
+NEURONS, MOST, TIGHTENED = 64, 512, 32
 #: What is left of a batch, as a share, for it to go on without those that are closed.
 REST = 0.5
 

@@ -53,7 +53,6 @@ def test_no_bound_of_a_side_is_above_its_lp(problem: Problem, seed: int, iterati
 
 
 @settings(max_examples=settings().max_examples // 2)
-@settings(max_examples=settings().max_examples // 2)
 @given(
     inputs=st.integers(2, 6),
     neurons=st.integers(1, 20),

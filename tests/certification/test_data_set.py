@@ -155,8 +155,8 @@ def test_counterexamples_are_exact(
     nn.init.normal_(model[2].weight)
     nn.init.zeros_(model[2].bias)
     x, radius = (
-        # Of six; at the outputs' ties near the others a search goes on for seconds, and ends open.
-        torch.rand(6, 4, dtype=torch.float64)[[0, 3, 5]].to(data),
+        # Near the first or the second, by the dtype, outputs tie, and a search tries many points.
+        torch.rand(6, 4, dtype=torch.float64)[[1, 2, 3, 5]].to(data),
         {math.inf: 0.3, 2: 0.5, 1: 0.9}[norm],
     )
     y = model(x.to(own)).argmax(1)

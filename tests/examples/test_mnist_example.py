@@ -173,10 +173,10 @@ def test_the_loss_falls(loss: str, train: Main, tmp_path: Path) -> None:
     start = ("--lr", "0.02", "--epochs", "8", "--schedule-length", "4", "--radius", f"{radius}")
     picture = tmp_path / "epochs.png"
     options = ("--start-radius", f"{radius / 2}", "--loss", loss)
-    if loss == "robust":
-        options += ("--plot", str(picture))
-    assert train("run", *start, *options) == 0
-    assert loss != "robust" or picture.read_bytes().startswith(b"\x89PNG")
+    plot = ("--plot", str(picture)) if loss == "robust" else ()
+    assert train("run", *start, *options, *plot) == 0
+    if plot:
+        assert picture.read_bytes().startswith(b"\x89PNG")
     run = checkpoint(tmp_path / "run")
     records, [group] = run["records"], run["optimizer"]["param_groups"]
     assert records[-1]["train_loss"] < records[0]["train_loss"] - 0.5
